@@ -1,0 +1,107 @@
+//! Topics: create, delete, list, describe. Any broker passes changes on to the metadata leader.
+
+use crate::native::metadata::{TopicConfig, TopicMetadata};
+use crate::wire::wire_fields;
+
+/// Creates a topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateTopicRequest {
+    /// Its name: 1 to 249 of `a-z A-Z 0-9 . _ -`, neither `.` nor `..`.
+    pub name: String,
+    /// How many partitions, at least 1.
+    pub partitions: u32,
+    /// Replicas per partition; 0 for the cluster's default.
+    pub replication: u32,
+    /// Its settings.
+    pub config: TopicConfig,
+    /// How long to wait for the partitions to have leaders, in milliseconds.
+    pub timeout_ms: u32,
+}
+
+wire_fields!(CreateTopicRequest { name, partitions, replication, config, timeout_ms });
+
+/// The topic exists, durably.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateTopicResponse {
+    /// The topic as it was created.
+    pub topic: TopicMetadata,
+}
+
+wire_fields!(CreateTopicResponse { topic });
+
+/// Deletes a topic and its records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteTopicRequest {
+    /// Its name.
+    pub name: String,
+}
+
+wire_fields!(DeleteTopicRequest { name });
+
+/// The topic is gone, durably; its files go in the background.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeleteTopicResponse {}
+
+wire_fields!(DeleteTopicResponse {});
+
+/// Asks for the names of all topics.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListTopicsRequest {}
+
+wire_fields!(ListTopicsRequest {});
+
+/// All topics, by name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListTopicsResponse {
+    /// One line per topic.
+    pub topics: Vec<TopicSummary>,
+}
+
+wire_fields!(ListTopicsResponse { topics });
+
+/// A topic in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TopicSummary {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it has.
+    pub partitions: u32,
+}
+
+wire_fields!(TopicSummary { name, partitions });
+
+/// Asks for all about one topic.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DescribeTopicRequest {
+    /// Its name.
+    pub name: String,
+}
+
+wire_fields!(DescribeTopicRequest { name });
+
+/// A topic, and how full its partitions are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DescribeTopicResponse {
+    /// The topic.
+    pub topic: TopicMetadata,
+    /// What the answering broker holds of each of its partitions, 0 first; none for partitions it does not
+    /// hold.
+    pub partitions: Vec<PartitionStatus>,
+}
+
+wire_fields!(DescribeTopicResponse { topic, partitions });
+
+/// How full a partition is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PartitionStatus {
+    /// Its number in the topic.
+    pub partition: u32,
+    /// First LSN still kept.
+    pub log_start: u64,
+    /// Last committed LSN; 0 if nothing was ever written.
+    pub high_watermark: u64,
+    /// Bytes on this broker's disk.
+    pub bytes: u64,
+}
+
+wire_fields!(PartitionStatus { partition, log_start, high_watermark, bytes });

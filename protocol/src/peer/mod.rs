@@ -1,0 +1,242 @@
+//! What brokers say to each other, on connections of their own.
+//!
+//! ```text
+//!  0  u32 length         bytes after this field
+//!  4  u32 crc            CRC-32C of bytes 8 .. 16 + meta_length
+//!  8  u8  kind           1 hello, 2 hello reply, 3 raft, 4 heartbeats
+//!  9  u8  zero
+//! 10  u16 version        peer protocol version
+//! 12  u32 meta_length
+//! 16  meta …             the message
+//!     payload …          bodies of log entries, back to back; the message says how long each is
+//! ```
+//!
+//! - The first frame from the side that connects is a hello, and the first back is its reply.
+//! - The checksum covers the message with all envelopes, and each envelope holds its body's CRC: so a body is
+//!   summed once where it was made, and not again for each follower. A body without envelope stands in the
+//!   message itself, under the frame's checksum.
+//! - Every fault ends the connection; brokers connect again.
+
+mod heartbeat;
+mod hello;
+mod raft_message;
+
+#[cfg(test)]
+mod tests;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+
+use crate::frame::{EncodedFrame, seal_head, u32_at};
+use crate::outcome::Outcome;
+use crate::wire::{DecodeError, Parsed, Wire, finish, wire_length};
+
+pub use heartbeat::Heartbeat;
+pub use hello::{PeerHello, PeerWelcome};
+use raft_message::{Bodies, encode_messages, parse_messages};
+pub use raft_message::{RaftMessage, WireEntry, WireSnapshot};
+
+/// The peer protocol version this crate speaks.
+pub const PEER_VERSION: u16 = 1;
+
+const LENGTH_BYTES: usize = 4;
+const CRC_AT: usize = LENGTH_BYTES;
+const KIND_AT: usize = CRC_AT + 4;
+const ZERO_AT: usize = KIND_AT + 1;
+const VERSION_AT: usize = ZERO_AT + 1;
+const META_LENGTH_AT: usize = VERSION_AT + 2;
+/// Bytes before the message.
+pub const PEER_HEADER_BYTES: usize = META_LENGTH_AT + 4;
+
+const _: () = assert!(PEER_HEADER_BYTES == 16, "the header drawn above");
+
+const KIND_HELLO: u8 = 1;
+const KIND_HELLO_REPLY: u8 = 2;
+const KIND_RAFT: u8 = 3;
+const KIND_HEARTBEATS: u8 = 4;
+
+/// One frame between brokers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PeerMessage {
+    /// Who connects, and to whom.
+    Hello(PeerHello),
+    /// Whether it is welcome.
+    HelloReply(Outcome<PeerWelcome>),
+    /// Raft messages of one shard, in order.
+    Raft {
+        /// The shard.
+        shard: u64,
+        /// Its messages.
+        messages: Vec<RaftMessage>,
+    },
+    /// Heartbeats of many shards, and their answers: one frame per tick.
+    Heartbeats(Vec<Heartbeat>),
+}
+
+/// Why bytes are not a peer frame. Each ends the connection.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PeerFrameError {
+    /// Longer than allowed.
+    #[error(
+        "a peer frame of {declared} bytes exceeds the limit of {limit}: give all brokers the same limits"
+    )]
+    TooLarge {
+        /// Bytes of the frame, by its length field.
+        declared: u64,
+        /// Bytes allowed.
+        limit: u64,
+    },
+    /// The lengths contradict each other.
+    #[error(
+        "a peer frame of {declared} bytes cannot hold its header and a message of {meta_length}: this is not a Lockstep broker"
+    )]
+    LengthMismatch {
+        /// Bytes of the frame, by its length field.
+        declared: u64,
+        /// The message's declared length in bytes.
+        meta_length: u64,
+    },
+    /// Changed on the way.
+    #[error(
+        "the peer frame's checksum is {computed:#010x}, but it declares {declared:#010x}: check the network"
+    )]
+    BadChecksum {
+        /// The checksum in the frame.
+        declared: u32,
+        /// The checksum of its bytes.
+        computed: u32,
+    },
+    /// A version this broker does not speak.
+    #[error("peer protocol version {version} is not spoken here: upgrade the brokers one version at a time")]
+    UnsupportedVersion {
+        /// The frame's version.
+        version: u16,
+    },
+    /// The message is not what its kind says.
+    #[error("a peer message is malformed: {0}")]
+    Malformed(#[from] DecodeError),
+}
+
+impl PeerMessage {
+    /// The frame, ready for one vectored write; entry bodies are passed by reference.
+    #[must_use]
+    pub fn encode(&self) -> EncodedFrame {
+        let mut head = BytesMut::with_capacity(256);
+        head.put_bytes(0, KIND_AT);
+        head.put_u8(self.kind());
+        head.put_u8(0);
+        head.put_u16_le(PEER_VERSION);
+        head.put_u32_le(0);
+        let mut payload = Vec::new();
+        match self {
+            Self::Hello(hello) => hello.encode(&mut head),
+            Self::HelloReply(reply) => reply.encode(&mut head),
+            Self::Raft { shard, messages } => {
+                shard.encode(&mut head);
+                encode_messages(messages, &mut head, &mut payload);
+            }
+            Self::Heartbeats(heartbeats) => heartbeat::encode_all(heartbeats, &mut head),
+        }
+        let meta_length = head.len() - PEER_HEADER_BYTES;
+        head[META_LENGTH_AT..PEER_HEADER_BYTES].copy_from_slice(&wire_length(meta_length).to_le_bytes());
+        EncodedFrame { head: seal_head(head, &payload), payload }
+    }
+
+    fn kind(&self) -> u8 {
+        match self {
+            Self::Hello(_) => KIND_HELLO,
+            Self::HelloReply(_) => KIND_HELLO_REPLY,
+            Self::Raft { .. } => KIND_RAFT,
+            Self::Heartbeats(_) => KIND_HEARTBEATS,
+        }
+    }
+
+    fn decode(kind: u8, meta: &Bytes, payload: Bytes) -> Result<Self, DecodeError> {
+        if kind != KIND_RAFT && !payload.is_empty() {
+            return Err(DecodeError::PayloadMismatch { declared: 0, actual: payload.len() as u64 });
+        }
+        match kind {
+            KIND_HELLO => PeerHello::decode(meta).map(Self::Hello),
+            KIND_HELLO_REPLY => Wire::decode(meta).map(Self::HelloReply),
+            KIND_RAFT => decode_raft(meta, payload),
+            KIND_HEARTBEATS => exact(heartbeat::parse_all(meta)).map(Self::Heartbeats),
+            _ => Err(DecodeError::InvalidTag { what: "peer frame kind", value: kind.into() }),
+        }
+    }
+}
+
+fn decode_raft(meta: &Bytes, payload: Bytes) -> Result<PeerMessage, DecodeError> {
+    let mut bodies = Bodies::new(meta, payload);
+    let (rest, shard) = finish(u64::parse(meta))?;
+    let messages = exact(parse_messages(&mut bodies, rest))?;
+    bodies.finish()?;
+    Ok(PeerMessage::Raft { shard, messages })
+}
+
+/// The parsed value, if nothing follows it.
+fn exact<T>(parsed: Parsed<'_, T>) -> Result<T, DecodeError> {
+    match finish(parsed)? {
+        ([], value) => Ok(value),
+        (rest, _) => Err(DecodeError::TrailingBytes { count: rest.len() as u64 }),
+    }
+}
+
+/// Cuts peer frames out of a stream. Resumable: give it the buffer again when more bytes have arrived.
+#[derive(Debug, Clone)]
+pub struct PeerDecoder {
+    frame_bytes_max: usize,
+}
+
+impl PeerDecoder {
+    /// A decoder of frames of at most `frame_bytes_max` bytes, length field included.
+    #[must_use]
+    pub fn new(frame_bytes_max: usize) -> Self {
+        Self { frame_bytes_max }
+    }
+
+    /// Takes the first frame off `buffer`, or returns `None` if it has not arrived whole. Bodies and envelopes
+    /// share the buffer's memory.
+    ///
+    /// # Errors
+    /// [`PeerFrameError`]; close the connection.
+    pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<PeerMessage>, PeerFrameError> {
+        let Some(total) = whole_frame_length(buffer, self.frame_bytes_max)? else { return Ok(None) };
+        let frame = buffer.split_to(total).freeze();
+        let mut header = &frame[CRC_AT..PEER_HEADER_BYTES];
+        let declared = header.get_u32_le();
+        let kind = header.get_u8();
+        let zero = header.get_u8();
+        let version = header.get_u16_le();
+        let meta_end = PEER_HEADER_BYTES + header.get_u32_le() as usize;
+        let computed = crc32c::crc32c(&frame[KIND_AT..meta_end]);
+        if computed != declared {
+            return Err(PeerFrameError::BadChecksum { declared, computed });
+        }
+        if version != PEER_VERSION {
+            return Err(PeerFrameError::UnsupportedVersion { version });
+        }
+        if zero != 0 {
+            return Err(DecodeError::InvalidTag { what: "reserved byte", value: zero.into() }.into());
+        }
+        let meta = frame.slice(PEER_HEADER_BYTES..meta_end);
+        Ok(Some(PeerMessage::decode(kind, &meta, frame.slice(meta_end..))?))
+    }
+}
+
+/// The length of the first frame, once all of it is there. The lengths are checked as soon as they arrive.
+fn whole_frame_length(buffer: &BytesMut, limit: usize) -> Result<Option<usize>, PeerFrameError> {
+    let Some(length) = u32_at(buffer, 0) else { return Ok(None) };
+    let declared = u64::from(length) + LENGTH_BYTES as u64;
+    if declared > limit as u64 {
+        return Err(PeerFrameError::TooLarge { declared, limit: limit as u64 });
+    }
+    let header = PEER_HEADER_BYTES as u64;
+    if declared < header {
+        return Err(PeerFrameError::LengthMismatch { declared, meta_length: 0 });
+    }
+    let Some(meta_length) = u32_at(buffer, META_LENGTH_AT).map(u64::from) else { return Ok(None) };
+    if header + meta_length > declared {
+        return Err(PeerFrameError::LengthMismatch { declared, meta_length });
+    }
+    let total = length as usize + LENGTH_BYTES;
+    Ok((buffer.len() >= total).then_some(total))
+}
