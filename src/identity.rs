@@ -1,1 +1,25 @@
-//! To come.
+//! Who a data directory belongs to.
+//!
+//! What holds:
+//! - Only [`format`] makes a data directory, once, out of a missing or empty one; nothing else ever does.
+//! - A broker works only on a directory of its own cluster and node, and holds its lock while it runs.
+//! - Each directory carries a random id. Peers remember the first one they see of a node and refuse another:
+//!   a node that lost its disk has forgotten its votes and must not vote again under its old name.
+//! - The directory remembers which shards it has held. One whose files are gone is a fault, not a new shard.
+//! - Each file here is replaced as a whole: written beside, synced, renamed, and the directory synced.
+//!
+//! ```text
+//! DATA/identity.json   format version, cluster id, node id, directory id; written once
+//! DATA/lock            locked while a broker runs on the directory
+//! DATA/peers.json      node id -> directory id, as first seen
+//! DATA/shards.json     the shards whose files were created here and not removed since
+//! ```
+
+mod directory;
+mod error;
+mod file;
+mod id;
+
+pub use directory::{DataDirectory, Identity, format};
+pub use error::IdentityError;
+pub use id::{ClusterId, DirectoryId, IdError};

@@ -1,0 +1,284 @@
+//! Making, opening and locking a data directory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{File, OpenOptions};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use serde::{Deserialize, Serialize};
+
+use super::{ClusterId, DirectoryId, IdentityError, file};
+
+const IDENTITY: &str = "identity.json";
+const LOCK: &str = "lock";
+const PEERS: &str = "peers.json";
+const SHARDS: &str = "shards.json";
+
+/// The format of a data directory, as this broker makes it.
+const VERSION: u32 = 1;
+
+/// Who a data directory belongs to.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The format of the directory.
+    pub version: u32,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The node.
+    pub node: u64,
+    /// The directory itself.
+    pub directory: DirectoryId,
+}
+
+/// Makes a data directory of `node` in `cluster` out of a missing or empty one.
+///
+/// # Errors
+/// The directory is not empty, or cannot be written.
+pub fn format(path: &Path, cluster: ClusterId, node: u64) -> Result<Identity, IdentityError> {
+    let io = |source| IdentityError::from_io(path, source);
+    std::fs::create_dir_all(path).map_err(io)?;
+    // The lock file alone is no data: whoever locks before formatting leaves one behind.
+    for entry in std::fs::read_dir(path).map_err(io)? {
+        let found = entry.map_err(io)?.file_name().to_string_lossy().into_owned();
+        if found != LOCK
+            && found != format!("{SHARDS}.new")
+            && found != format!("{IDENTITY}.new")
+            && found != SHARDS
+        {
+            return Err(IdentityError::NotEmpty { path: path.to_owned(), found });
+        }
+    }
+    let directory = DirectoryId::random().map_err(io)?;
+    let identity = Identity { version: VERSION, cluster, node, directory };
+    // The identity comes last: a crash in between leaves a directory that is formatted again.
+    file::write(path, SHARDS, &BTreeSet::<u64>::new())?;
+    file::write(path, IDENTITY, &identity)?;
+    if let Some(parent) = path.canonicalize().map_err(io)?.parent() {
+        file::sync_directory(parent).map_err(io)?;
+    }
+    Ok(identity)
+}
+
+/// An opened and locked data directory.
+#[derive(Debug)]
+pub struct DataDirectory {
+    path: PathBuf,
+    identity: Identity,
+    peers: Mutex<BTreeMap<u64, DirectoryId>>,
+    shards: Mutex<BTreeSet<u64>>,
+    _lock: File,
+}
+
+impl DataDirectory {
+    /// Opens and locks the directory of `node`, which must belong to `cluster` if one is given.
+    ///
+    /// # Errors
+    /// The directory is missing, unformatted, foreign, damaged, read-only or in use.
+    pub fn open(path: &Path, cluster: Option<ClusterId>, node: u64) -> Result<DataDirectory, IdentityError> {
+        let missing = |file| IdentityError::Missing { path: path.to_owned(), file };
+        let identity: Identity = file::read(path, IDENTITY)?.ok_or_else(|| missing(IDENTITY))?;
+        if identity.version != VERSION {
+            let path = path.join(IDENTITY);
+            return Err(IdentityError::Version { path, found: identity.version, known: VERSION });
+        }
+        if identity.node != node {
+            let path = path.to_owned();
+            return Err(IdentityError::ForeignNode { path, found: identity.node, expected: node });
+        }
+        if let Some(expected) = cluster.filter(|expected| *expected != identity.cluster) {
+            let path = path.to_owned();
+            return Err(IdentityError::ForeignCluster { path, found: identity.cluster, expected });
+        }
+        let lock = lock(path)?;
+        let peers = file::read(path, PEERS)?.unwrap_or_default();
+        let shards = file::read(path, SHARDS)?.ok_or_else(|| missing(SHARDS))?;
+        Ok(DataDirectory {
+            path: path.to_owned(),
+            identity,
+            peers: Mutex::new(peers),
+            shards: Mutex::new(shards),
+            _lock: lock,
+        })
+    }
+
+    /// Whether there is nothing at `path` yet that could be a data directory: missing, empty, or left by a
+    /// format that did not finish.
+    pub fn is_blank(path: &Path) -> bool {
+        match std::fs::read_dir(path) {
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+            Ok(mut entries) => entries.all(|entry| {
+                entry.is_ok_and(|entry| {
+                    let name = entry.file_name();
+                    name == LOCK || name.to_string_lossy().ends_with(".new") || name == SHARDS
+                })
+            }),
+        }
+    }
+
+    /// The directory's path.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Who it belongs to.
+    pub fn identity(&self) -> &Identity {
+        &self.identity
+    }
+
+    /// Checks a peer's directory id against the one it was first seen with; the first is remembered durably.
+    ///
+    /// # Errors
+    /// The peer is known with another directory, or the new id could not be written down.
+    pub fn check_peer(&self, node: u64, directory: DirectoryId) -> Result<(), IdentityError> {
+        let mut peers = hold(&self.peers);
+        match peers.get(&node) {
+            Some(known) if *known == directory => Ok(()),
+            Some(known) => Err(IdentityError::ForeignDirectory { node, found: directory, known: *known }),
+            None => {
+                let mut next = peers.clone();
+                next.insert(node, directory);
+                file::write(&self.path, PEERS, &next)?;
+                *peers = next;
+                Ok(())
+            }
+        }
+    }
+
+    /// The shards whose files were created here and not removed since.
+    pub fn shards(&self) -> BTreeSet<u64> {
+        hold(&self.shards).clone()
+    }
+
+    /// Remembers durably which shards have files here: `added` do now, `removed` no longer.
+    ///
+    /// # Errors
+    /// The list could not be written; it is unchanged then.
+    pub fn record_shards(&self, added: &[u64], removed: &[u64]) -> Result<(), IdentityError> {
+        let mut shards = hold(&self.shards);
+        let mut next = shards.clone();
+        next.extend(added);
+        for shard in removed {
+            next.remove(shard);
+        }
+        if next != *shards {
+            file::write(&self.path, SHARDS, &next)?;
+            *shards = next;
+        }
+        Ok(())
+    }
+}
+
+fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn lock(path: &Path) -> Result<File, IdentityError> {
+    let name = path.join(LOCK);
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&name)
+        .map_err(|source| IdentityError::from_io(path, source))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(IdentityError::Locked { path: path.to_owned() }),
+        Err(std::fs::TryLockError::Error(source)) => Err(IdentityError::from_io(&name, source)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn cluster() -> ClusterId {
+        ClusterId([7; 16])
+    }
+
+    #[test]
+    fn a_formatted_directory_opens_for_its_own_node_and_cluster_alone() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("data");
+        let identity = format(&path, cluster(), 2).unwrap();
+        let opened = DataDirectory::open(&path, Some(cluster()), 2).unwrap();
+        assert_eq!(*opened.identity(), identity);
+        drop(opened);
+        let foreign = DataDirectory::open(&path, None, 3).unwrap_err();
+        assert!(matches!(foreign, IdentityError::ForeignNode { found: 2, expected: 3, .. }));
+        let foreign = DataDirectory::open(&path, Some(ClusterId([8; 16])), 2).unwrap_err();
+        assert!(matches!(foreign, IdentityError::ForeignCluster { .. }));
+    }
+
+    #[test]
+    fn a_directory_is_formatted_once() {
+        let root = tempfile::tempdir().unwrap();
+        format(root.path(), cluster(), 1).unwrap();
+        let again = format(root.path(), cluster(), 1).unwrap_err();
+        assert!(matches!(again, IdentityError::NotEmpty { .. }));
+        assert!(!DataDirectory::is_blank(root.path()));
+    }
+
+    #[test]
+    fn a_directory_with_anything_in_it_is_not_formatted() {
+        let root = tempfile::tempdir().unwrap();
+        std::fs::write(root.path().join("letters.txt"), "dear").unwrap();
+        assert!(!DataDirectory::is_blank(root.path()));
+        let refused = format(root.path(), cluster(), 1).unwrap_err();
+        assert!(refused.to_string().contains("letters.txt"));
+    }
+
+    #[test]
+    fn a_second_broker_on_a_directory_is_refused_while_the_first_holds_it() {
+        let root = tempfile::tempdir().unwrap();
+        format(root.path(), cluster(), 1).unwrap();
+        let first = DataDirectory::open(root.path(), None, 1).unwrap();
+        let second = DataDirectory::open(root.path(), None, 1).unwrap_err();
+        assert!(matches!(second, IdentityError::Locked { .. }));
+        drop(first);
+        DataDirectory::open(root.path(), None, 1).unwrap();
+    }
+
+    #[test]
+    fn a_missing_directory_is_named_and_not_made() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("gone");
+        let refused = DataDirectory::open(&path, None, 1).unwrap_err();
+        assert!(matches!(refused, IdentityError::Missing { .. }));
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn a_peer_with_another_directory_is_refused_even_after_a_restart() {
+        let root = tempfile::tempdir().unwrap();
+        format(root.path(), cluster(), 1).unwrap();
+        let (first, other) = (DirectoryId([1; 16]), DirectoryId([2; 16]));
+        let directory = DataDirectory::open(root.path(), None, 1).unwrap();
+        directory.check_peer(2, first).unwrap();
+        drop(directory);
+        let directory = DataDirectory::open(root.path(), None, 1).unwrap();
+        directory.check_peer(2, first).unwrap();
+        let refused = directory.check_peer(2, other).unwrap_err();
+        assert!(matches!(refused, IdentityError::ForeignDirectory { node: 2, .. }));
+    }
+
+    #[test]
+    fn shards_that_were_here_are_remembered() {
+        let root = tempfile::tempdir().unwrap();
+        format(root.path(), cluster(), 1).unwrap();
+        let directory = DataDirectory::open(root.path(), None, 1).unwrap();
+        directory.record_shards(&[0, 1, 2], &[]).unwrap();
+        directory.record_shards(&[], &[1]).unwrap();
+        drop(directory);
+        let directory = DataDirectory::open(root.path(), None, 1).unwrap();
+        assert_eq!(directory.shards(), BTreeSet::from([0, 2]));
+    }
+
+    #[test]
+    fn a_lost_list_of_shards_is_a_fault_not_an_empty_list() {
+        let root = tempfile::tempdir().unwrap();
+        format(root.path(), cluster(), 1).unwrap();
+        std::fs::remove_file(root.path().join(SHARDS)).unwrap();
+        let refused = DataDirectory::open(root.path(), None, 1).unwrap_err();
+        assert!(matches!(refused, IdentityError::Missing { file: SHARDS, .. }));
+    }
+}
