@@ -205,8 +205,6 @@ pub struct GroupWritten {
     pub frame_bytes: u64,
     /// Bytes of entry bodies among them.
     pub record_bytes: u64,
-    /// Bytes written ahead to prepare segments.
-    pub prepared_bytes: u64,
     /// Syncs that returned.
     pub syncs: u64,
 }
@@ -221,7 +219,6 @@ pub fn group_written(group: GroupWritten, duration: Duration) {
     handles.syncs.increment(group.syncs);
     handles.record_bytes.increment(group.record_bytes);
     handles.frame_bytes.increment(group.frame_bytes);
-    handles.prepared_bytes.increment(group.prepared_bytes);
     if group.entries > 0 {
         handles.group_entries.record(group.entries as f64);
         handles.group_bytes.record(group.frame_bytes as f64);
@@ -229,6 +226,11 @@ pub fn group_written(group: GroupWritten, duration: Duration) {
     handles.sync_duration.record(duration);
     FRAME_BYTES.fetch_add(group.frame_bytes, Ordering::Relaxed);
     RECORD_BYTES.fetch_add(group.record_bytes, Ordering::Relaxed);
+}
+
+/// `bytes` of zeros were written ahead for a segment to come; not write amplification of any record.
+pub fn segment_prepared(bytes: u64) {
+    handles().prepared_bytes.increment(bytes);
 }
 
 /// A write or sync failed; the log instance is closed for good.
