@@ -1,0 +1,230 @@
+//! Topics, partitions and the cluster: what is asked and changed without producing or consuming.
+
+use lockstep_protocol::native::{
+    CreateTopicRequest, DeleteTopicRequest, DescribeTopicRequest, DescribeTopicResponse, FenceRequest,
+    FetchItem, FetchRequest, ListTopicsRequest, LsnForTimeRequest, LsnForTimeResponse, MetadataResponse,
+    TailRequest, TailResponse, TopicConfig, TopicMetadata, TopicSummary, TrimRequest,
+};
+
+use crate::client::{Client, Target};
+use crate::error::{PartitionError, RequestError, TopicError};
+use crate::retry::Repeat;
+
+/// A topic to be created.
+///
+/// ```
+/// use lockstep_client::NewTopic;
+///
+/// let topic = NewTopic::new("invoices").partitions(3).retention_ms(7 * 24 * 3_600_000);
+/// # let _ = topic;
+/// ```
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewTopic {
+    name: String,
+    partitions: u32,
+    replication: u32,
+    config: TopicConfig,
+}
+
+impl NewTopic {
+    /// One partition, the cluster's default replication, kept for ever.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> Self {
+        Self { name: name.into(), partitions: 1, replication: 0, config: TopicConfig::default() }
+    }
+
+    /// How many partitions; at least 1.
+    #[must_use]
+    pub fn partitions(mut self, count: u32) -> Self {
+        self.partitions = count;
+        self
+    }
+
+    /// Replicas per partition; 0 for the cluster's default.
+    #[must_use]
+    pub fn replication(mut self, count: u32) -> Self {
+        self.replication = count;
+        self
+    }
+
+    /// Bytes to keep per partition.
+    #[must_use]
+    pub fn retention_bytes(mut self, bytes: u64) -> Self {
+        self.config.retention_bytes = Some(bytes);
+        self
+    }
+
+    /// Milliseconds to keep a record for.
+    #[must_use]
+    pub fn retention_ms(mut self, milliseconds: u64) -> Self {
+        self.config.retention_ms = Some(milliseconds);
+        self
+    }
+
+    /// Longest batch in bytes.
+    #[must_use]
+    pub fn max_batch_bytes(mut self, bytes: u32) -> Self {
+        self.config.max_batch_bytes = Some(bytes);
+        self
+    }
+
+    /// Skip the brokers' walk over each record: LSNs are then only as dense as the producers are right.
+    #[must_use]
+    pub fn trust_producers(mut self, trust: bool) -> Self {
+        self.config.trust_producers = trust;
+        self
+    }
+}
+
+impl Client {
+    /// Creates a topic and waits until its partitions have leaders.
+    ///
+    /// # Errors
+    /// [`TopicError::Exists`] also if an earlier attempt of this very call succeeded and its answer was lost.
+    pub async fn create_topic(&self, topic: NewTopic) -> Result<TopicMetadata, TopicError> {
+        let request = CreateTopicRequest {
+            name: topic.name,
+            partitions: topic.partitions,
+            replication: topic.replication,
+            config: topic.config,
+            timeout_ms: self.timeout_ms(),
+        };
+        let response = self.core.call(Target::Controller, &request, Repeat::Harmless).await?;
+        self.core.learn_topic(&response.topic);
+        Ok(response.topic)
+    }
+
+    /// Deletes a topic and its records.
+    ///
+    /// # Errors
+    /// [`TopicError::Unknown`] if there is no such topic.
+    pub async fn delete_topic(&self, name: &str) -> Result<(), TopicError> {
+        let request = DeleteTopicRequest { name: name.to_owned() };
+        self.core.call(Target::Controller, &request, Repeat::Harmless).await?;
+        self.core.routing().remove_topic(name);
+        Ok(())
+    }
+
+    /// The names of all topics, in order.
+    ///
+    /// # Errors
+    /// [`TopicError::Request`] if no broker answers.
+    pub async fn list_topics(&self) -> Result<Vec<TopicSummary>, TopicError> {
+        Ok(self.core.call(Target::Any, &ListTopicsRequest {}, Repeat::Harmless).await?.topics)
+    }
+
+    /// A topic, and what the answering broker holds of its partitions.
+    ///
+    /// # Errors
+    /// [`TopicError::Unknown`] if there is no such topic.
+    pub async fn describe_topic(&self, name: &str) -> Result<DescribeTopicResponse, TopicError> {
+        let request = DescribeTopicRequest { name: name.to_owned() };
+        let response = self.core.call(Target::Any, &request, Repeat::Harmless).await?;
+        self.core.learn_topic(&response.topic);
+        Ok(response)
+    }
+
+    /// Finds a topic or, if the cluster allows it, creates it; returns its number of partitions.
+    ///
+    /// # Errors
+    /// [`TopicError::Unknown`] if it is missing and the cluster creates none unasked.
+    pub async fn ensure_topic(&self, name: &str) -> Result<u32, TopicError> {
+        Ok(self.core.partition_count(name, true).await?)
+    }
+
+    /// The brokers and topics; `None` for all topics.
+    ///
+    /// # Errors
+    /// [`RequestError`] if no broker answers.
+    pub async fn metadata(&self, topics: Option<Vec<String>>) -> Result<MetadataResponse, RequestError> {
+        self.core.metadata(topics).await
+    }
+
+    /// The ends of a partition's log. If `linearizable`, its leader confirms with a majority that nothing
+    /// committed before this call is missed.
+    ///
+    /// # Errors
+    /// [`PartitionError::Unknown`] if there is no such partition.
+    pub async fn tail(
+        &self,
+        topic: &str,
+        partition: u32,
+        linearizable: bool,
+    ) -> Result<TailResponse, PartitionError> {
+        let request = TailRequest { topic: topic.to_owned(), partition, linearizable };
+        Ok(self.core.call(Target::Leader(topic, partition), &request, Repeat::Harmless).await?)
+    }
+
+    /// The ends of a partition's log as this broker knows them, leader or not.
+    ///
+    /// # Errors
+    /// [`PartitionError::Unknown`] if the broker holds no such partition.
+    pub async fn tail_of_node(
+        &self,
+        node: u64,
+        topic: &str,
+        partition: u32,
+    ) -> Result<TailResponse, PartitionError> {
+        let request = TailRequest { topic: topic.to_owned(), partition, linearizable: false };
+        Ok(self.core.call(Target::Node(node), &request, Repeat::Harmless).await?)
+    }
+
+    /// The first committed record whose timestamp is at or after `timestamp_ms` (since 1970 UTC).
+    ///
+    /// # Errors
+    /// [`PartitionError::Unknown`] if there is no such partition.
+    pub async fn lsn_for_time(
+        &self,
+        topic: &str,
+        partition: u32,
+        timestamp_ms: i64,
+    ) -> Result<LsnForTimeResponse, PartitionError> {
+        let request = LsnForTimeRequest { topic: topic.to_owned(), partition, timestamp_ms };
+        Ok(self.core.call(Target::Leader(topic, partition), &request, Repeat::Harmless).await?)
+    }
+
+    /// Gives up the records below `log_start`; returns the log start that resulted.
+    ///
+    /// # Errors
+    /// [`PartitionError::OutOfRange`] if `log_start` is beyond what is committed.
+    pub async fn trim(&self, topic: &str, partition: u32, log_start: u64) -> Result<u64, PartitionError> {
+        let request = TrimRequest { topic: topic.to_owned(), partition, log_start };
+        Ok(self.core.call(Target::Leader(topic, partition), &request, Repeat::Harmless).await?.log_start)
+    }
+
+    /// Shuts out writers that state an epoch below this one; returns the epoch in force.
+    ///
+    /// # Errors
+    /// [`PartitionError::Fenced`] if a greater epoch is in force already.
+    pub async fn fence(&self, topic: &str, partition: u32, epoch: u64) -> Result<u64, PartitionError> {
+        let request = FenceRequest { topic: topic.to_owned(), partition, epoch };
+        Ok(self.core.call(Target::Leader(topic, partition), &request, Repeat::Harmless).await?.epoch)
+    }
+
+    /// One fetch of raw record batches from any replica, without waiting; the first batch contains `from_lsn`
+    /// and may begin before it. Consumers are the comfortable way to read.
+    ///
+    /// # Errors
+    /// [`PartitionError::OutOfRange`] if `from_lsn` is trimmed or beyond the next LSN.
+    pub async fn fetch(
+        &self,
+        topic: &str,
+        partition: u32,
+        from_lsn: u64,
+        max_bytes: u32,
+    ) -> Result<bytes::Bytes, PartitionError> {
+        let item = FetchItem { topic: topic.to_owned(), partition, from_lsn, max_bytes };
+        let request = FetchRequest { max_wait_ms: 0, min_bytes: 0, max_bytes, items: vec![item] };
+        let limit = self.core.options.request_timeout;
+        let target = Target::Replica(topic, partition, None);
+        let (response, payload) =
+            self.core.call_with_payload(target, &request, Repeat::Harmless, limit).await?;
+        crate::client::only(response.items).map_err(RequestError::gave_up)?;
+        Ok(payload)
+    }
+
+    /// The request timeout as requests state it.
+    pub(crate) fn timeout_ms(&self) -> u32 {
+        u32::try_from(self.core.options.request_timeout.as_millis()).unwrap_or(u32::MAX)
+    }
+}

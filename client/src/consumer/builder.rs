@@ -1,0 +1,161 @@
+//! Where a consumer starts and ends, and whom it reads from.
+
+use tokio::sync::mpsc;
+
+use super::Consumer;
+use super::partition::{PartitionReader, ReadFrom, ReaderSettings};
+use super::verify::Position;
+use crate::client::{Client, Target, unknown_partition};
+use crate::error::{ConsumeError, PartitionError, RequestError};
+use crate::retry::Repeat;
+use lockstep_protocol::native::TailRequest;
+
+/// Batches that may wait for the consumer, beside the credit that bounds their bytes.
+const BATCHES_WAITING_MAX: usize = 64;
+
+/// Where to start reading.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Start {
+    /// At the first record still kept.
+    Earliest,
+    /// After the last record committed when the consumer is opened.
+    Latest,
+    /// At this LSN, from 1 up to the next one to be written.
+    Lsn(u64),
+    /// At the first record whose timestamp, in milliseconds since 1970 UTC, is this or later.
+    Time(i64),
+}
+
+/// Configures a [`Consumer`].
+#[must_use = "a builder does nothing until it opens"]
+pub struct ConsumerBuilder {
+    client: Client,
+    topic: String,
+    partition: Option<u32>,
+    start: Start,
+    until_end: bool,
+    settings: ReaderSettings,
+}
+
+impl ConsumerBuilder {
+    pub(crate) fn new(client: Client, topic: String) -> Self {
+        let settings =
+            ReaderSettings { from: ReadFrom::Any(None), credit_bytes: 8 << 20, push_bytes_max: 1 << 20 };
+        Self { client, topic, partition: None, start: Start::Earliest, until_end: false, settings }
+    }
+
+    /// Reads this partition alone. Without it all partitions of the topic are merged, each in its own order.
+    pub fn partition(mut self, partition: u32) -> Self {
+        self.partition = Some(partition);
+        self
+    }
+
+    /// Where to start. Default [`Start::Earliest`].
+    pub fn from(mut self, start: Start) -> Self {
+        self.start = start;
+        self
+    }
+
+    /// Ends after the last record that was committed when the consumer was opened; without it the consumer
+    /// waits for more.
+    pub fn until_end(mut self) -> Self {
+        self.until_end = true;
+        self
+    }
+
+    /// Reads from this broker while it lives, and from another copy when it does not.
+    pub fn from_node(mut self, node: u64) -> Self {
+        self.settings.from = ReadFrom::Any(Some(node));
+        self
+    }
+
+    /// Reads from this broker and no other: for comparing copies.
+    pub fn only_from_node(mut self, node: u64) -> Self {
+        self.settings.from = ReadFrom::Only(node);
+        self
+    }
+
+    /// Bytes a broker may push ahead, per partition. Default 8 MiB.
+    pub fn credit_bytes(mut self, bytes: u64) -> Self {
+        self.settings.credit_bytes = bytes.max(1);
+        self
+    }
+
+    /// Finds where to start and begins to read.
+    ///
+    /// # Errors
+    /// [`ConsumeError::Unknown`] if there is no such topic or partition, [`ConsumeError::NotThere`] if the only
+    /// broker to read from holds no copy.
+    pub async fn open(self) -> Result<Consumer, ConsumeError> {
+        let count = self.client.core.partition_count(&self.topic, false).await?;
+        let partitions = match self.partition {
+            None => 0..count,
+            Some(partition) if partition < count => partition..partition + 1,
+            Some(partition) => {
+                let error = unknown_partition(&self.topic, partition, count);
+                return Err(RequestError::Refused { error }.into());
+            }
+        };
+        let (sender, batches) = mpsc::channel(BATCHES_WAITING_MAX);
+        let mut consumer = Consumer { batches, current: None, failed: false, tasks: Vec::new() };
+        for partition in partitions {
+            self.check_node(partition)?;
+            let next_lsn = self.start_lsn(partition).await?;
+            let end = if self.until_end { Some(self.tail(partition, true).await?.1) } else { None };
+            let reader = PartitionReader::new(
+                self.client.clone(),
+                self.topic.clone(),
+                Position { partition, next_lsn },
+                end,
+                self.start == Start::Earliest,
+                self.settings,
+                sender.clone(),
+            );
+            consumer.tasks.push(tokio::spawn(reader.run()).abort_handle());
+        }
+        Ok(consumer)
+    }
+
+    fn check_node(&self, partition: u32) -> Result<(), ConsumeError> {
+        let ReadFrom::Only(node) = self.settings.from else { return Ok(()) };
+        let routing = self.client.core.routing();
+        match routing.partition(&self.topic, partition) {
+            Some(route) if !route.replicas.contains(&node) => {
+                Err(ConsumeError::NotThere { partition, node, replicas: route.replicas.clone() })
+            }
+            _ => Ok(()),
+        }
+    }
+
+    async fn start_lsn(&self, partition: u32) -> Result<u64, ConsumeError> {
+        match self.start {
+            Start::Lsn(0) => Err(ConsumeError::Zero),
+            Start::Lsn(lsn) => Ok(lsn),
+            Start::Earliest => Ok(self.tail(partition, false).await?.0.max(1)),
+            Start::Latest => Ok(self.tail(partition, false).await?.1 + 1),
+            Start::Time(timestamp_ms) => {
+                let found = self.client.lsn_for_time(&self.topic, partition, timestamp_ms).await;
+                match found.map_err(consume_error)?.lsn {
+                    Some(lsn) => Ok(lsn),
+                    None => Ok(self.tail(partition, false).await?.1 + 1),
+                }
+            }
+        }
+    }
+
+    /// Log start and last committed LSN. A linearizable one and a start come from the leader.
+    async fn tail(&self, partition: u32, linearizable: bool) -> Result<(u64, u64), ConsumeError> {
+        let request = TailRequest { topic: self.topic.clone(), partition, linearizable };
+        let target = Target::Leader(&self.topic, partition);
+        let tail = self.client.core.call(target, &request, Repeat::Harmless).await?;
+        Ok((tail.log_start, tail.high_watermark))
+    }
+}
+
+fn consume_error(error: PartitionError) -> ConsumeError {
+    match error {
+        PartitionError::Unknown { message } => ConsumeError::Unknown { message },
+        PartitionError::Request(error) => ConsumeError::Request(error),
+        other => ConsumeError::Request(RequestError::Garbled { why: other.to_string() }),
+    }
+}

@@ -1,0 +1,398 @@
+//! What can go wrong, one type per operation.
+//!
+//! Each type says with `is_retryable` whether the same call may succeed later; the client has by then spent
+//! its own retry budget on it. Each message names the fix.
+
+use std::sync::Arc;
+
+use lockstep_protocol::{BatchError, ErrorCode, ErrorOutcome};
+
+use crate::retry::Failure;
+
+/// Why no broker could be reached.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ConnectError {
+    /// No address was given.
+    #[error("no broker address was given: name at least one as host:port, several separated by commas")]
+    NoAddress,
+    /// An address is not one.
+    #[error("{address:?} is no broker address: write it as host:port")]
+    InvalidAddress {
+        /// What was given.
+        address: String,
+    },
+    /// None of the brokers answered.
+    #[error(
+        "no broker answered at {addresses}: start the cluster (lockstep up), or correct the addresses; last: {last}"
+    )]
+    Unreachable {
+        /// All addresses tried.
+        addresses: String,
+        /// What the last attempt met.
+        last: String,
+    },
+    /// A broker answered and refused the handshake.
+    #[error("the broker at {address} refused the handshake: {error}")]
+    Refused {
+        /// Which broker.
+        address: String,
+        /// Its answer.
+        error: ErrorOutcome,
+    },
+}
+
+impl ConnectError {
+    /// Whether connecting again may succeed.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::NoAddress | Self::InvalidAddress { .. } => false,
+            Self::Unreachable { .. } => true,
+            Self::Refused { error, .. } => error.code.retryable(),
+        }
+    }
+}
+
+/// Why a request has no answer: what is common to all operations.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum RequestError {
+    /// A broker refused it, and repeating it is of no use.
+    #[error("{error}. {}", .error.code.fix())]
+    Refused {
+        /// The refusal.
+        error: ErrorOutcome,
+    },
+    /// Every attempt failed until the retry budget was spent.
+    #[error(
+        "gave up after {attempts} attempts: {last}. Check that a majority of the brokers runs, or raise the retry budget"
+    )]
+    BudgetSpent {
+        /// Attempts made.
+        attempts: u32,
+        /// What the last one met.
+        last: String,
+    },
+    /// It may or may not have been carried out, and repeating it could do harm.
+    #[error("the outcome is unknown: {last}. Read back before you repeat it")]
+    OutcomeUnknown {
+        /// What happened.
+        last: String,
+    },
+    /// A broker's answer is not what the protocol says.
+    #[error("a broker's answer makes no sense: {why}. Use a client of the broker's version")]
+    Garbled {
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+impl RequestError {
+    /// Whether the same request may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Refused { error } => error.code.retryable(),
+            Self::BudgetSpent { .. } => true,
+            Self::OutcomeUnknown { .. } | Self::Garbled { .. } => false,
+        }
+    }
+
+    /// The broker's code, if a broker refused it.
+    #[must_use]
+    pub fn code(&self) -> Option<ErrorCode> {
+        match self {
+            Self::Refused { error } => Some(error.code),
+            _ => None,
+        }
+    }
+
+    /// The final error after a failure that is not tried again.
+    pub(crate) fn gave_up(failure: Failure) -> Self {
+        match failure {
+            Failure::Garbled(why) => Self::Garbled { why },
+            open if open.leaves_outcome_open() => Self::OutcomeUnknown { last: describe(&open) },
+            Failure::Refused(error) => Self::Refused { error },
+            other => Self::BudgetSpent { attempts: 1, last: describe(&other) },
+        }
+    }
+
+    /// The final error when the budget is spent.
+    pub(crate) fn budget_spent(attempts: u32, last: &Failure) -> Self {
+        Self::BudgetSpent { attempts, last: describe(last) }
+    }
+}
+
+/// A failure in words.
+pub(crate) fn describe(failure: &Failure) -> String {
+    match failure {
+        Failure::Refused(error) => error.to_string(),
+        Failure::Unreachable => "the broker cannot be reached".to_owned(),
+        Failure::ConnectionLost => "the connection was lost before the answer came".to_owned(),
+        Failure::TimedOut => "no answer within the time limit".to_owned(),
+        Failure::NoRoute => "the partition has no leader at the moment".to_owned(),
+        Failure::Garbled(why) => why.clone(),
+    }
+}
+
+/// Gives an operation's error the variants every one of them has, from a refusal's code.
+macro_rules! from_request_error {
+    ($error:ident { $($code:pat => |$outcome:ident| $variant:expr,)* }) => {
+        impl From<RequestError> for $error {
+            fn from(error: RequestError) -> Self {
+                match error {
+                    $(RequestError::Refused { error: $outcome } if matches!($outcome.code, $code) => $variant,)*
+                    other => Self::Request(other),
+                }
+            }
+        }
+    };
+}
+
+/// Why a topic could not be created, deleted, listed or described.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum TopicError {
+    /// There is a topic of this name already.
+    #[error("the topic exists already: {message}. Use it, or choose another name")]
+    Exists {
+        /// The broker's words.
+        message: String,
+    },
+    /// There is no topic of this name.
+    #[error("there is no such topic: {message}. Create it (lockstep topic create), or correct the name")]
+    Unknown {
+        /// The broker's words.
+        message: String,
+    },
+    /// The name, the counts or the settings are not allowed.
+    #[error("the topic is not allowed: {error}. {}", .error.code.fix())]
+    Invalid {
+        /// The refusal.
+        error: ErrorOutcome,
+    },
+    /// Anything else.
+    #[error(transparent)]
+    Request(RequestError),
+}
+
+from_request_error! { TopicError {
+    ErrorCode::TopicExists => |error| Self::Exists { message: error.message },
+    ErrorCode::UnknownTopic => |error| Self::Unknown { message: error.message },
+    ErrorCode::InvalidTopicName
+        | ErrorCode::InvalidPartitionCount
+        | ErrorCode::InvalidReplicationFactor
+        | ErrorCode::InvalidConfig
+        | ErrorCode::TooManyTopics => |error| Self::Invalid { error },
+} }
+
+impl TopicError {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Request(error) if error.is_retryable())
+    }
+}
+
+/// Why a partition could not be asked, trimmed or fenced.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PartitionError {
+    /// There is no such topic or partition.
+    #[error("there is no such partition: {message}. Correct the topic or the partition number")]
+    Unknown {
+        /// The broker's words.
+        message: String,
+    },
+    /// The LSN is out of range.
+    #[error("the LSN is out of range: {message}; the limit is {limit}")]
+    OutOfRange {
+        /// The broker's words.
+        message: String,
+        /// Log start or next LSN, whichever was passed.
+        limit: u64,
+    },
+    /// The partition has a greater fencing epoch.
+    #[error("the partition is fenced at epoch {epoch}: use a greater one, or stop writing")]
+    Fenced {
+        /// The epoch in force.
+        epoch: u64,
+    },
+    /// Anything else.
+    #[error(transparent)]
+    Request(RequestError),
+}
+
+from_request_error! { PartitionError {
+    ErrorCode::UnknownTopic | ErrorCode::UnknownPartition => |error| Self::Unknown { message: error.message },
+    ErrorCode::InvalidLsn | ErrorCode::LsnBelowLogStart | ErrorCode::LsnBeyondTail =>
+        |error| Self::OutOfRange { limit: error.detail, message: error.message },
+    ErrorCode::Fenced => |error| Self::Fenced { epoch: error.detail },
+} }
+
+impl PartitionError {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Request(error) if error.is_retryable())
+    }
+}
+
+/// Why records were not acknowledged.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ProduceError {
+    /// There is no such topic or partition.
+    #[error("there is no such partition: {message}. Create the topic, or correct the name or number")]
+    Unknown {
+        /// What is missing.
+        message: String,
+    },
+    /// A record or batch is too long. Nothing was sent, and later records are not affected.
+    #[error("{what} of {bytes} bytes exceeds the limit of {limit}: make it smaller, or split it")]
+    TooLarge {
+        /// A record or a batch.
+        what: &'static str,
+        /// How long it is.
+        bytes: u64,
+        /// How long it may be.
+        limit: u64,
+    },
+    /// A batch must have a record.
+    #[error("a batch needs at least one record")]
+    Empty,
+    /// The next LSN is not the expected one. Nothing was written, and the partition goes on.
+    #[error("the next LSN is {next_lsn}, not the expected one: read what was appended, then decide anew")]
+    ConditionFailed {
+        /// The next LSN.
+        next_lsn: u64,
+    },
+    /// The partition is fenced by a greater epoch.
+    #[error(
+        "the partition is fenced at epoch {epoch}: stop writing, or take a greater epoch (lockstep partition fence)"
+    )]
+    Fenced {
+        /// The epoch in force.
+        epoch: u64,
+    },
+    /// The batch was stored, too long ago for its LSNs to be remembered.
+    #[error("the batch was stored before, but its LSNs are no longer remembered: treat it as stored")]
+    StoredLongAgo,
+    /// An earlier batch of the partition failed for good, so this one was not sent: the order would break.
+    #[error(
+        "not sent, because an earlier batch of the partition failed: {cause}. Mend that, then open a new producer"
+    )]
+    Poisoned {
+        /// What became of the earlier batch.
+        cause: Arc<ProduceError>,
+    },
+    /// The producer was closed.
+    #[error("the producer is closed: open a new one")]
+    Closed,
+    /// Anything else.
+    #[error(transparent)]
+    Request(RequestError),
+}
+
+from_request_error! { ProduceError {
+    ErrorCode::UnknownTopic | ErrorCode::UnknownPartition => |error| Self::Unknown { message: error.message },
+    ErrorCode::ConditionFailed => |error| Self::ConditionFailed { next_lsn: error.detail },
+    ErrorCode::Fenced => |error| Self::Fenced { epoch: error.detail },
+    ErrorCode::DuplicateTooOld => |_error| Self::StoredLongAgo,
+} }
+
+impl ProduceError {
+    /// Whether sending the same records with a new producer may succeed.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Request(error) => error.is_retryable(),
+            Self::Poisoned { cause } => cause.is_retryable(),
+            _ => false,
+        }
+    }
+}
+
+/// Why records could not be read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ConsumeError {
+    /// There is no such topic or partition.
+    #[error("there is no such partition: {message}. Correct the topic or the partition number")]
+    Unknown {
+        /// What is missing.
+        message: String,
+    },
+    /// The records were removed by retention or a trim.
+    #[error("LSN {from_lsn} of partition {partition} was removed: read on from {log_start}")]
+    BelowLogStart {
+        /// The partition.
+        partition: u32,
+        /// What was asked for.
+        from_lsn: u64,
+        /// The first LSN still kept.
+        log_start: u64,
+    },
+    /// The LSN is beyond the end of the log.
+    #[error("LSN {from_lsn} of partition {partition} does not exist yet: the next one is {next_lsn}")]
+    BeyondTail {
+        /// The partition.
+        partition: u32,
+        /// What was asked for.
+        from_lsn: u64,
+        /// The next LSN to be written.
+        next_lsn: u64,
+    },
+    /// 0 is no LSN.
+    #[error("LSN 0 does not exist: records are numbered from 1")]
+    Zero,
+    /// Records are missing or repeated between what was read and what came.
+    #[error(
+        "partition {partition}: expected LSN {expected}, got {found}. This must not happen: report it, with the broker's log"
+    )]
+    Gap {
+        /// The partition.
+        partition: u32,
+        /// The LSN that follows the last one read.
+        expected: u64,
+        /// The LSN that came.
+        found: u64,
+    },
+    /// A batch is damaged.
+    #[error(
+        "partition {partition}: the batch at LSN {lsn} is damaged: {error}. Read it from another broker, and verify this one's log"
+    )]
+    Damaged {
+        /// The partition.
+        partition: u32,
+        /// The LSN expected there.
+        lsn: u64,
+        /// What is wrong.
+        error: BatchError,
+    },
+    /// The broker asked for holds no copy of the partition.
+    #[error("broker {node} holds no copy of partition {partition}: choose one of {replicas:?}")]
+    NotThere {
+        /// The partition.
+        partition: u32,
+        /// The broker asked for.
+        node: u64,
+        /// The brokers that hold one.
+        replicas: Vec<u64>,
+    },
+    /// Anything else.
+    #[error(transparent)]
+    Request(RequestError),
+}
+
+from_request_error! { ConsumeError {
+    ErrorCode::UnknownTopic | ErrorCode::UnknownPartition => |error| Self::Unknown { message: error.message },
+    ErrorCode::InvalidLsn => |_error| Self::Zero,
+} }
+
+impl ConsumeError {
+    /// Whether reading on from the same place may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        match self {
+            Self::Request(error) => error.is_retryable(),
+            Self::BeyondTail { .. } => true,
+            _ => false,
+        }
+    }
+}

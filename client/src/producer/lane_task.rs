@@ -1,0 +1,224 @@
+//! The shell around a [`Lane`]: sends what may leave, waits for answers, retries.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use lockstep_protocol::native::{ProduceItem, ProduceRequest, Produced};
+use lockstep_protocol::{BatchBuilder, Record};
+use tokio::sync::{Notify, Semaphore};
+
+use super::delivery::{BatchDelivery, Delivery, Ticket};
+use super::lane::{Conditions, Dispatch, Lane, LaneSettings};
+use crate::client::{Client, Target, only};
+use crate::connection::Connection;
+use crate::error::ProduceError;
+use crate::retry::{Failure, Repeat, Retry};
+use crate::routing::NodeId;
+
+/// A lane and what wakes its task.
+pub(crate) struct LaneHandle {
+    client: Client,
+    topic: Arc<str>,
+    partition: u32,
+    repeat: Repeat,
+    state: Mutex<LaneState>,
+    wake: Notify,
+}
+
+struct LaneState {
+    lane: Lane,
+    /// Nobody pushes any more: end when all is settled.
+    abandoned: bool,
+}
+
+/// An answer under way.
+type Pending = Pin<Box<dyn Future<Output = Result<Produced, Failure>> + Send>>;
+
+impl LaneHandle {
+    /// Makes a lane and starts its task.
+    pub(crate) fn start(
+        client: Client,
+        topic: Arc<str>,
+        settings: LaneSettings,
+        budget: Arc<Semaphore>,
+    ) -> Arc<Self> {
+        let repeat = if settings.identity.is_some() { Repeat::Harmless } else { Repeat::Harmful };
+        let state = Mutex::new(LaneState { lane: Lane::new(settings, budget), abandoned: false });
+        let partition = settings.partition;
+        let handle = Arc::new(Self { client, topic, partition, repeat, state, wake: Notify::new() });
+        tokio::spawn(
+            Sender { lane: Arc::clone(&handle), pending: VecDeque::new(), broker: None, retry: None }.run(),
+        );
+        handle
+    }
+
+    pub(crate) fn push(
+        &self,
+        record: &Record,
+        bytes: usize,
+        permits: usize,
+    ) -> Result<Delivery, ProduceError> {
+        let now = self.client.core.now();
+        let (delivery, wake) = self.lock().lane.push(record, bytes, permits, now)?;
+        if wake {
+            self.wake.notify_one();
+        }
+        Ok(delivery)
+    }
+
+    pub(crate) fn push_batch(
+        &self,
+        builder: BatchBuilder,
+        conditions: Conditions,
+        permits: usize,
+    ) -> Result<BatchDelivery, ProduceError> {
+        let delivery = self.lock().lane.push_batch(builder, conditions, permits)?;
+        self.wake.notify_one();
+        Ok(delivery)
+    }
+
+    pub(crate) fn flush(&self) -> Vec<Arc<Ticket>> {
+        let tickets = self.lock().lane.flush();
+        self.wake.notify_one();
+        tickets
+    }
+
+    /// Nobody will push any more: what is buffered is still sent.
+    pub(crate) fn abandon(&self) {
+        let mut state = self.lock();
+        state.abandoned = true;
+        state.lane.flush();
+        drop(state);
+        self.wake.notify_one();
+    }
+
+    /// Sends a batch behind all that was sent before; returns what becomes its answer.
+    async fn submit(&self, connection: &Connection, dispatch: Dispatch) -> Result<Pending, Failure> {
+        let core = &self.client.core;
+        let item = ProduceItem {
+            topic: self.topic.to_string(),
+            partition: self.partition,
+            expected_next_lsn: dispatch.conditions.expected_next_lsn,
+            fence: dispatch.conditions.fence,
+            batch_length: u32::try_from(dispatch.batch.len()).unwrap_or(u32::MAX),
+        };
+        let request = ProduceRequest { timeout_ms: self.client.timeout_ms(), batches: vec![item] };
+        let answer = connection.submit(&request, vec![dispatch.batch]).await?;
+        let limit = core.options.request_timeout;
+        Ok(Box::pin(async move { only(answer.wait(limit).await?.0.results) }))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, LaneState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The task of one lane.
+struct Sender {
+    lane: Arc<LaneHandle>,
+    /// In step with the front of what the lane has in flight.
+    pending: VecDeque<Pending>,
+    /// Where batches go at the moment.
+    broker: Option<(Option<NodeId>, Arc<Connection>)>,
+    /// The attempts since the last success.
+    retry: Option<Retry>,
+}
+
+impl Drop for Sender {
+    /// Also when the runtime stops: whoever waits is told.
+    fn drop(&mut self) {
+        self.lane.lock().lane.abandon();
+    }
+}
+
+impl Sender {
+    async fn run(mut self) {
+        let lane = Arc::clone(&self.lane);
+        loop {
+            if let Err(failure) = self.send_what_may_leave().await {
+                self.attempt_failed(failure).await;
+                continue;
+            }
+            let deadline = {
+                let state = lane.lock();
+                if state.abandoned && state.lane.is_idle() {
+                    return;
+                }
+                state.lane.deadline()
+            };
+            tokio::select! {
+                result = front(&mut self.pending) => self.front_answered(result).await,
+                () = lane.wake.notified() => {}
+                () = sleep_until(&lane.client, deadline) => {}
+            }
+        }
+    }
+
+    async fn send_what_may_leave(&mut self) -> Result<(), Failure> {
+        loop {
+            let now = self.lane.client.core.now();
+            let Some(dispatch) = self.lane.lock().lane.next_dispatch(now) else { return Ok(()) };
+            let connection = self.connection().await?;
+            let pending = self.lane.submit(&connection, dispatch).await?;
+            self.pending.push_back(pending);
+        }
+    }
+
+    async fn connection(&mut self) -> Result<Arc<Connection>, Failure> {
+        if let Some((_, connection)) = &self.broker {
+            return Ok(Arc::clone(connection));
+        }
+        let target = Target::Leader(&self.lane.topic, self.lane.partition);
+        match self.lane.client.core.route(target, 0).await {
+            Ok((node, connection)) => {
+                self.broker = Some((node, Arc::clone(&connection)));
+                Ok(connection)
+            }
+            Err((_, failure)) => Err(failure),
+        }
+    }
+
+    async fn front_answered(&mut self, result: Result<Produced, Failure>) {
+        self.pending.pop_front();
+        match result {
+            Ok(produced) => {
+                self.retry = None;
+                self.lane.lock().lane.front_stored(&produced);
+            }
+            Err(failure) => self.attempt_failed(failure).await,
+        }
+    }
+
+    /// Judges the failed attempt at the front; everything in flight will be sent again, or fails with it.
+    async fn attempt_failed(&mut self, failure: Failure) {
+        self.pending.clear();
+        let node = self.broker.take().and_then(|(node, _)| node);
+        let core = Arc::clone(&self.lane.client.core);
+        let mut retry = self.retry.take().unwrap_or_else(|| core.retry(self.lane.repeat));
+        let target = Target::Leader(&self.lane.topic, self.lane.partition);
+        match core.after_failure(&mut retry, target, node, failure).await {
+            Ok(()) => self.retry = Some(retry),
+            Err(error) => self.lane.lock().lane.front_failed(error.into()),
+        }
+        self.lane.lock().lane.resend();
+    }
+}
+
+/// The first answer; never, if none is under way.
+async fn front(pending: &mut VecDeque<Pending>) -> Result<Produced, Failure> {
+    match pending.front_mut() {
+        Some(front) => front.await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Sleeps until the client's clock reads `deadline`; for ever without one.
+async fn sleep_until(client: &Client, deadline: Option<Duration>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep(deadline.saturating_sub(client.core.now())).await,
+        None => std::future::pending().await,
+    }
+}

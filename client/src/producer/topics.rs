@@ -1,0 +1,133 @@
+//! The lanes of a producer, and which one a record takes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::Semaphore;
+
+use super::ProducerRecord;
+use super::builder::ProducerSettings;
+use super::lane::{Identity, LaneSettings};
+use super::lane_task::LaneHandle;
+use super::partitioner::partition_for_key;
+use crate::client::{Client, unknown_partition};
+use crate::error::{ProduceError, RequestError};
+
+/// All lanes, by topic and partition; each is made when its partition is first written to.
+pub(crate) struct Topics {
+    client: Client,
+    create_missing: bool,
+    /// For every lane; the partition differs.
+    lane_settings: LaneSettings,
+    budget: Arc<Semaphore>,
+    topics: Mutex<BTreeMap<Arc<str>, Topic>>,
+}
+
+struct Topic {
+    lanes: Vec<Option<Arc<LaneHandle>>>,
+    /// Where records without a key go, until a batch of them is full (KIP-794).
+    sticky: usize,
+    sticky_bytes: usize,
+}
+
+impl Topics {
+    pub(crate) fn new(
+        client: Client,
+        settings: &ProducerSettings,
+        batch_bytes_max: usize,
+        identity: Identity,
+        budget: Arc<Semaphore>,
+    ) -> Self {
+        let lane_settings = LaneSettings {
+            partition: 0,
+            linger: settings.linger,
+            batch_bytes: settings.batch_bytes.min(batch_bytes_max),
+            in_flight_max: settings.in_flight_max,
+            fence: settings.fence,
+            identity,
+        };
+        let topics = Mutex::new(BTreeMap::new());
+        Self { client, create_missing: settings.create_missing, lane_settings, budget, topics }
+    }
+
+    /// The lane for a record of `bytes`: the partition it names, its key's, or the next in turn.
+    pub(crate) async fn lane_for(
+        &self,
+        record: &ProducerRecord,
+        bytes: usize,
+    ) -> Result<Arc<LaneHandle>, ProduceError> {
+        if !self.lock().contains_key(&record.topic) {
+            self.learn(&record.topic).await?;
+        }
+        let mut topics = self.lock();
+        let topic = topics.get_mut(&record.topic).ok_or_else(|| gone(&record.topic))?;
+        let count = topic.lanes.len();
+        let partition = match (record.partition, &record.record.key) {
+            (Some(partition), _) => partition,
+            (None, Some(key)) => partition_for_key(key, u32::try_from(count).unwrap_or(u32::MAX)),
+            (None, None) => topic.next_sticky(bytes, self.lane_settings.batch_bytes),
+        };
+        self.lane_of(&record.topic, topic, partition)
+    }
+
+    /// The lane of a named partition.
+    pub(crate) async fn lane(&self, name: &str, partition: u32) -> Result<Arc<LaneHandle>, ProduceError> {
+        if !self.lock().contains_key(name) {
+            self.learn(&Arc::from(name)).await?;
+        }
+        let mut topics = self.lock();
+        let name = topics.get_key_value(name).map(|(name, _)| Arc::clone(name)).ok_or_else(|| gone(name))?;
+        let topic = topics.get_mut(&name).ok_or_else(|| gone(&name))?;
+        self.lane_of(&name, topic, partition)
+    }
+
+    /// Every lane there is.
+    pub(crate) fn lanes(&self) -> Vec<Arc<LaneHandle>> {
+        self.lock().values().flat_map(|topic| topic.lanes.iter().flatten()).map(Arc::clone).collect()
+    }
+
+    async fn learn(&self, name: &Arc<str>) -> Result<(), ProduceError> {
+        let count = self.client.core.partition_count(name, self.create_missing).await?;
+        let lanes = vec![None; count as usize];
+        self.lock().entry(Arc::clone(name)).or_insert(Topic { lanes, sticky: 0, sticky_bytes: 0 });
+        Ok(())
+    }
+
+    fn lane_of(
+        &self,
+        name: &Arc<str>,
+        topic: &mut Topic,
+        partition: u32,
+    ) -> Result<Arc<LaneHandle>, ProduceError> {
+        let count = u32::try_from(topic.lanes.len()).unwrap_or(u32::MAX);
+        let Some(slot) = topic.lanes.get_mut(partition as usize) else {
+            let error = unknown_partition(name, partition, count);
+            return Err(RequestError::Refused { error }.into());
+        };
+        let lane = slot.get_or_insert_with(|| {
+            let settings = LaneSettings { partition, ..self.lane_settings };
+            LaneHandle::start(self.client.clone(), Arc::clone(name), settings, Arc::clone(&self.budget))
+        });
+        Ok(Arc::clone(lane))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Arc<str>, Topic>> {
+        self.topics.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Topic {
+    /// Stays with a partition for about one batch, then moves on.
+    fn next_sticky(&mut self, bytes: usize, batch_bytes: usize) -> u32 {
+        if self.sticky_bytes + bytes > batch_bytes && self.sticky_bytes > 0 {
+            self.sticky = (self.sticky + 1) % self.lanes.len().max(1);
+            self.sticky_bytes = 0;
+        }
+        self.sticky_bytes += bytes;
+        u32::try_from(self.sticky).unwrap_or(0)
+    }
+}
+
+fn gone(name: &str) -> ProduceError {
+    ProduceError::Unknown { message: format!("topic {name:?} is no longer known") }
+}
