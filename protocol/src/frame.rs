@@ -87,6 +87,12 @@ pub struct ReplyTo {
     pub correlation: u32,
 }
 
+impl ReplyTo {
+    /// Nobody in particular: what a broker says before it closes a connection whose stream it has lost. No
+    /// request uses this correlation.
+    pub const CONNECTION: Self = Self { api: Api::Hello as u8, correlation: u32::MAX };
+}
+
 /// Why bytes are not a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
@@ -151,8 +157,8 @@ pub enum FrameError {
 }
 
 impl FrameError {
-    /// Whom to answer with [`EncodedFrame::refusal`]. `None`: nobody can be told, the stream has lost its
-    /// frame boundaries, and the connection must be closed.
+    /// Whom to answer with [`EncodedFrame::refusal`]. `None`: the stream has lost its frame boundaries; tell
+    /// [`ReplyTo::CONNECTION`], and close it.
     #[must_use]
     pub fn reply_to(&self) -> Option<ReplyTo> {
         match self {

@@ -1,7 +1,7 @@
 //! Random values of every wire type, drawn from one seed; for tests.
 
 use bytes::Bytes;
-use proptest::prelude::RngCore;
+use proptest::prelude::Rng;
 use proptest::test_runner::{RngAlgorithm, TestRng};
 
 use crate::error_code::ErrorCode;
@@ -35,6 +35,19 @@ impl Source {
 pub(crate) trait Generate: Sized {
     fn generate(source: &mut Source) -> Self;
 }
+
+/// Draws each field of a structure.
+macro_rules! generate_fields {
+    ($name:ident { $($field:ident),* $(,)? }) => {
+        impl $crate::generate::Generate for $name {
+            #[allow(unused_variables, reason = "a message may have no fields")]
+            fn generate(source: &mut $crate::generate::Source) -> Self {
+                Self { $($field: $crate::generate::Generate::generate(source)),* }
+            }
+        }
+    };
+}
+pub(crate) use generate_fields;
 
 macro_rules! generate_integers {
     ($($integer:ty),+) => {$(

@@ -15,7 +15,7 @@
 //! | [`frame`] | the native frame: length, checksum, correlation, message, payload |
 //! | [`native`] | the messages inside, one file per family |
 //! | [`error_code`], [`outcome`] | stable error codes and how an answer carries them |
-//! | [`batch`], [`batch_builder`], [`record`], [`validate`] | Kafka's record batch v2 |
+//! | [`batch`], [`batch_builder`], [`record`], [`mod@validate`] | Kafka's record batch v2 |
 //! | [`peer`] | what brokers say to each other |
 //!
 //! The same is drawn for implementers in other languages in `docs/wire-protocol.md`.
@@ -33,6 +33,8 @@ pub mod wire;
 
 mod varint;
 
+#[cfg(test)]
+mod drawing;
 #[cfg(test)]
 mod generate;
 

@@ -272,12 +272,10 @@ macro_rules! wire_fields {
         }
 
         #[cfg(test)]
-        impl $crate::generate::Generate for $name {
-            #[allow(unused_variables, reason = "a message may have no fields")]
-            fn generate(source: &mut $crate::generate::Source) -> Self {
-                Self { $($field: $crate::generate::Generate::generate(source)),* }
-            }
-        }
+        $crate::generate::generate_fields!($name { $($field),* });
+
+        #[cfg(test)]
+        $crate::drawing::draw_fields!($name { $($field),* });
     };
 }
 pub(crate) use wire_fields;
