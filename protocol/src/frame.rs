@@ -17,26 +17,22 @@
 //! - A fault behind an intact header costs one request; a fault in the lengths costs the connection, because
 //!   the start of the next frame is then unknown.
 
-use bytes::{Buf, BufMut, Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 
 use crate::error_code::ErrorCode;
-use crate::native::{Api, Message, Request};
-use crate::outcome::{ErrorOutcome, Outcome};
-use crate::wire::{Wire, wire_length};
+use crate::frame_lengths::{CHECKED_AT, CRC_AT, LengthError, META_LENGTH_BYTES, take_frame};
+use crate::native::Api;
 
 /// The protocol version this crate speaks.
 pub const PROTOCOL_VERSION: u16 = 1;
 
-/// Bytes of the length field, which the length does not count.
-const LENGTH_BYTES: usize = 4;
-const CRC_AT: usize = LENGTH_BYTES;
-const KIND_AT: usize = CRC_AT + 4;
+const KIND_AT: usize = CHECKED_AT;
 const API_AT: usize = KIND_AT + 1;
 const VERSION_AT: usize = API_AT + 1;
 const CORRELATION_AT: usize = VERSION_AT + 2;
 const META_LENGTH_AT: usize = CORRELATION_AT + 4;
 /// Bytes before the message.
-pub const FRAME_HEADER_BYTES: usize = META_LENGTH_AT + 4;
+pub const FRAME_HEADER_BYTES: usize = META_LENGTH_AT + META_LENGTH_BYTES;
 
 const _: () = assert!(FRAME_HEADER_BYTES == 20, "the header drawn above");
 
@@ -72,7 +68,7 @@ pub struct Frame {
     pub api: Api,
     /// What ties a response to its request.
     pub correlation: u32,
-    /// The message, to be given to [`Wire::decode`].
+    /// The message, to be given to [`crate::Wire::decode`].
     pub meta: Bytes,
     /// Record batches back to back.
     pub payload: Bytes,
@@ -96,32 +92,9 @@ impl ReplyTo {
 /// Why bytes are not a frame.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum FrameError {
-    /// Longer than this side accepts.
-    #[error(
-        "a frame of {declared} bytes exceeds the limit of {limit}: send smaller requests, or raise the limit"
-    )]
-    TooLarge {
-        /// Bytes the frame has, by its length field.
-        declared: u64,
-        /// Bytes a frame may have.
-        limit: u64,
-    },
-    /// Shorter than its own header.
-    #[error("a frame of {declared} bytes cannot hold its header of 20: this is not the Lockstep protocol")]
-    TooShort {
-        /// Bytes the frame has, by its length field.
-        declared: u64,
-    },
-    /// The message is longer than the frame.
-    #[error(
-        "a message of {meta_length} bytes does not fit into its frame, which has room for {room}: correct meta_length"
-    )]
-    MetaBeyondFrame {
-        /// The message's declared length in bytes.
-        meta_length: u64,
-        /// Bytes the frame has after its header.
-        room: u64,
-    },
+    /// The lengths cannot be: fatal for the connection.
+    #[error(transparent)]
+    Lengths(#[from] LengthError),
     /// The header or the message was changed on the way.
     #[error("the frame's checksum is {computed:#010x}, but it declares {declared:#010x}: send it again")]
     BadChecksum {
@@ -157,12 +130,12 @@ pub enum FrameError {
 }
 
 impl FrameError {
-    /// Whom to answer with [`EncodedFrame::refusal`]. `None`: the stream has lost its frame boundaries; tell
+    /// Whom to answer with [`crate::EncodedFrame::refusal`]. `None`: the stream has lost its frame boundaries; tell
     /// [`ReplyTo::CONNECTION`], and close it.
     #[must_use]
     pub fn reply_to(&self) -> Option<ReplyTo> {
         match self {
-            Self::TooLarge { .. } | Self::TooShort { .. } | Self::MetaBeyondFrame { .. } => None,
+            Self::Lengths(_) => None,
             Self::BadChecksum { reply_to, .. }
             | Self::UnsupportedVersion { reply_to, .. }
             | Self::UnknownKind { reply_to, .. }
@@ -174,13 +147,11 @@ impl FrameError {
     #[must_use]
     pub fn code(&self) -> ErrorCode {
         match self {
-            Self::TooLarge { .. } => ErrorCode::FrameTooLarge,
+            Self::Lengths(error) => error.code(),
             Self::BadChecksum { .. } => ErrorCode::BadChecksum,
             Self::UnsupportedVersion { .. } => ErrorCode::UnsupportedVersion,
             Self::UnknownApi { .. } => ErrorCode::UnknownRequest,
-            Self::TooShort { .. } | Self::MetaBeyondFrame { .. } | Self::UnknownKind { .. } => {
-                ErrorCode::MalformedRequest
-            }
+            Self::UnknownKind { .. } => ErrorCode::MalformedRequest,
         }
     }
 }
@@ -205,29 +176,9 @@ impl FrameDecoder {
     /// [`FrameError`]. If it has a [`FrameError::reply_to`], the frame was consumed and the next call goes on
     /// behind it; if not, the connection is beyond repair.
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<Frame>, FrameError> {
-        let Some(total) = whole_frame_length(buffer, self.frame_bytes_max)? else { return Ok(None) };
-        let frame = buffer.split_to(total).freeze();
-        split_frame(&frame).map(Some)
+        let frame = take_frame(buffer, FRAME_HEADER_BYTES, self.frame_bytes_max)?;
+        frame.map(|frame| split_frame(&frame)).transpose()
     }
-}
-
-/// The length of the first frame, once all of it is there. The lengths are checked as soon as they arrive.
-fn whole_frame_length(buffer: &BytesMut, limit: usize) -> Result<Option<usize>, FrameError> {
-    let Some(length) = u32_at(buffer, 0) else { return Ok(None) };
-    let declared = u64::from(length) + LENGTH_BYTES as u64;
-    if declared > limit as u64 {
-        return Err(FrameError::TooLarge { declared, limit: limit as u64 });
-    }
-    if declared < FRAME_HEADER_BYTES as u64 {
-        return Err(FrameError::TooShort { declared });
-    }
-    let Some(meta_length) = u32_at(buffer, META_LENGTH_AT).map(u64::from) else { return Ok(None) };
-    let room = declared - FRAME_HEADER_BYTES as u64;
-    if meta_length > room {
-        return Err(FrameError::MetaBeyondFrame { meta_length, room });
-    }
-    let total = length as usize + LENGTH_BYTES;
-    Ok((buffer.len() >= total).then_some(total))
 }
 
 /// Checks a whole frame, whose lengths are known to fit, and takes it apart.
@@ -241,7 +192,7 @@ fn split_frame(frame: &Bytes) -> Result<Frame, FrameError> {
     let meta_end = FRAME_HEADER_BYTES + header.get_u32_le() as usize;
 
     let reply_to = ReplyTo { api, correlation };
-    let computed = crc32c::crc32c(&frame[KIND_AT..meta_end]);
+    let computed = crc32c::crc32c(&frame[CHECKED_AT..meta_end]);
     if computed != declared {
         return Err(FrameError::BadChecksum { reply_to, declared, computed });
     }
@@ -252,93 +203,4 @@ fn split_frame(frame: &Bytes) -> Result<Frame, FrameError> {
     let api = Api::from_byte(api).ok_or(FrameError::UnknownApi { reply_to })?;
     let meta = frame.slice(FRAME_HEADER_BYTES..meta_end);
     Ok(Frame { kind, api, correlation, meta, payload: frame.slice(meta_end..) })
-}
-
-/// The little-endian integer at `at`, if it has arrived.
-pub(crate) fn u32_at(buffer: &[u8], at: usize) -> Option<u32> {
-    let bytes = buffer.get(at..at + 4)?;
-    Some(u32::from_le_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]))
-}
-
-/// A frame ready for one vectored write: `head`, then each slice of `payload`, none of them copied.
-///
-/// A frame beyond the receiver's limit costs the connection: compare [`EncodedFrame::total_bytes`] first.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct EncodedFrame {
-    /// Header and message.
-    pub head: Bytes,
-    /// Record batches, in the order of the message's lengths.
-    pub payload: Vec<Bytes>,
-}
-
-impl EncodedFrame {
-    /// A client's message. `payload` is empty except for a produce.
-    #[must_use]
-    pub fn request<M: Message>(correlation: u32, message: &M, payload: Vec<Bytes>) -> Self {
-        let reply_to = ReplyTo { api: M::API as u8, correlation };
-        Self::new(FrameKind::Request, reply_to, message, payload)
-    }
-
-    /// The answer to an `R`. `payload` is empty except for a fetch.
-    #[must_use]
-    pub fn response<R: Request>(
-        correlation: u32,
-        outcome: &Outcome<R::Response>,
-        payload: Vec<Bytes>,
-    ) -> Self {
-        let reply_to = ReplyTo { api: R::API as u8, correlation };
-        Self::new(FrameKind::Response, reply_to, outcome, payload)
-    }
-
-    /// The answer to a request that was refused, understood or not: every response type decodes it.
-    #[must_use]
-    pub fn refusal(reply_to: ReplyTo, error: &ErrorOutcome) -> Self {
-        Self::new(FrameKind::Response, reply_to, error, Vec::new())
-    }
-
-    /// Records for the subscription that was opened under `correlation`, or why it ends.
-    #[must_use]
-    pub fn push(correlation: u32, push: &Outcome<crate::native::Push>, payload: Vec<Bytes>) -> Self {
-        Self::new(FrameKind::Push, ReplyTo { api: Api::Subscribe as u8, correlation }, push, payload)
-    }
-
-    /// Bytes of the whole frame.
-    #[must_use]
-    pub fn total_bytes(&self) -> usize {
-        self.head.len() + self.payload.iter().map(Bytes::len).sum::<usize>()
-    }
-
-    /// The whole frame in one piece: a copy, for tests and small frames.
-    #[must_use]
-    pub fn to_bytes(&self) -> Bytes {
-        let mut out = BytesMut::with_capacity(self.total_bytes());
-        out.put_slice(&self.head);
-        for slice in &self.payload {
-            out.put_slice(slice);
-        }
-        out.freeze()
-    }
-
-    fn new(kind: FrameKind, reply_to: ReplyTo, message: &impl Wire, payload: Vec<Bytes>) -> Self {
-        let mut head = BytesMut::with_capacity(128);
-        head.put_bytes(0, KIND_AT);
-        head.put_u8(kind as u8);
-        head.put_u8(reply_to.api);
-        head.put_u16_le(PROTOCOL_VERSION);
-        head.put_u32_le(reply_to.correlation);
-        head.put_u32_le(0);
-        message.encode(&mut head);
-        let meta_length = head.len() - FRAME_HEADER_BYTES;
-        head[META_LENGTH_AT..FRAME_HEADER_BYTES].copy_from_slice(&wire_length(meta_length).to_le_bytes());
-        Self { head: seal_head(head, &payload), payload }
-    }
-}
-
-/// Fills in length and checksum, the first two fields of native and peer frames alike.
-pub(crate) fn seal_head(mut head: BytesMut, payload: &[Bytes]) -> Bytes {
-    let total = head.len() + payload.iter().map(Bytes::len).sum::<usize>();
-    let crc = crc32c::crc32c(&head[KIND_AT..]);
-    head[..CRC_AT].copy_from_slice(&wire_length(total - LENGTH_BYTES).to_le_bytes());
-    head[CRC_AT..KIND_AT].copy_from_slice(&crc.to_le_bytes());
-    head.freeze()
 }

@@ -12,7 +12,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`wire`] | integers, strings, lists: how one value becomes bytes |
-//! | [`frame`] | the native frame: length, checksum, correlation, message, payload |
+//! | [`frame`], [`encoded_frame`], [`frame_lengths`] | the native frame: length, checksum, correlation, message, payload |
 //! | [`native`] | the messages inside, one file per family |
 //! | [`error_code`], [`outcome`] | stable error codes and how an answer carries them |
 //! | [`batch`], [`batch_builder`], [`record`], [`mod@validate`] | Kafka's record batch v2 |
@@ -22,8 +22,10 @@
 
 pub mod batch;
 pub mod batch_builder;
+pub mod encoded_frame;
 pub mod error_code;
 pub mod frame;
+pub mod frame_lengths;
 pub mod native;
 pub mod outcome;
 pub mod peer;
@@ -40,8 +42,10 @@ mod generate;
 
 pub use batch::{BatchHeader, Batches, stamp};
 pub use batch_builder::{BatchBuilder, ProducerSequence};
+pub use encoded_frame::EncodedFrame;
 pub use error_code::ErrorCode;
-pub use frame::{EncodedFrame, Frame, FrameDecoder, FrameError, FrameKind, PROTOCOL_VERSION, ReplyTo};
+pub use frame::{Frame, FrameDecoder, FrameError, FrameKind, PROTOCOL_VERSION, ReplyTo};
+pub use frame_lengths::LengthError;
 pub use native::{Api, Message, Request};
 pub use outcome::{ErrorOutcome, LeaderHint, Outcome};
 pub use record::{NumberedRecord, Record, RecordHeader, RecordIter};

@@ -6,8 +6,8 @@ use bytes::{Bytes, BytesMut};
 use lockstep_protocol::frame::FRAME_HEADER_BYTES;
 use lockstep_protocol::native::{Credit, FetchResponse, TrimRequest};
 use lockstep_protocol::{
-    Api, EncodedFrame, ErrorCode, ErrorOutcome, Frame, FrameDecoder, FrameError, FrameKind, Outcome, ReplyTo,
-    Wire,
+    Api, EncodedFrame, ErrorCode, ErrorOutcome, Frame, FrameDecoder, FrameError, FrameKind, LengthError,
+    Outcome, ReplyTo, Wire,
 };
 use proptest::prelude::*;
 
@@ -84,7 +84,10 @@ fn every_changed_bit_behind_the_length_is_caught() {
 #[test]
 fn a_frame_beyond_the_limit_is_refused_by_its_first_four_bytes_for_good() {
     let error = decode(&[0xff; 4]).unwrap_err();
-    assert_eq!(error, FrameError::TooLarge { declared: u64::from(u32::MAX) + 4, limit: LIMIT as u64 });
+    assert_eq!(
+        error,
+        LengthError::TooLarge { declared: u64::from(u32::MAX) + 4, limit: LIMIT as u64 }.into()
+    );
     assert_eq!((error.reply_to(), error.code()), (None, ErrorCode::FrameTooLarge));
 }
 
@@ -93,13 +96,13 @@ fn the_limit_counts_the_whole_frame() {
     let bytes = trim(9).to_bytes();
     let decode = |limit| FrameDecoder::new(limit).decode(&mut BytesMut::from(&bytes[..]));
     assert!(decode(bytes.len()).unwrap().is_some());
-    assert!(matches!(decode(bytes.len() - 1), Err(FrameError::TooLarge { .. })));
+    assert!(matches!(decode(bytes.len() - 1), Err(FrameError::Lengths(LengthError::TooLarge { .. }))));
 }
 
 #[test]
 fn a_frame_too_short_for_its_header_ends_the_connection() {
     let error = decode(&[15, 0, 0, 0]).unwrap_err();
-    assert_eq!((error.clone(), error.reply_to()), (FrameError::TooShort { declared: 19 }, None));
+    assert_eq!((error.clone(), error.reply_to()), (LengthError::TooShort { declared: 19 }.into(), None));
 }
 
 #[test]
@@ -108,7 +111,7 @@ fn a_message_longer_than_its_frame_ends_the_connection() {
     let room = (bytes.len() - FRAME_HEADER_BYTES) as u64;
     bytes[16] += 1;
     let error = decode(&bytes).unwrap_err();
-    assert_eq!(error, FrameError::MetaBeyondFrame { meta_length: room + 1, room });
+    assert_eq!(error, LengthError::MetaBeyondFrame { meta_length: room + 1, room }.into());
     assert_eq!(error.reply_to(), None);
 }
 

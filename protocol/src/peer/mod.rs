@@ -26,9 +26,10 @@ mod tests;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
-use crate::frame::{EncodedFrame, seal_head, u32_at};
+use crate::encoded_frame::EncodedFrame;
+use crate::frame_lengths::{CHECKED_AT, CRC_AT, LengthError, META_LENGTH_BYTES, seal_head, take_frame};
 use crate::outcome::Outcome;
-use crate::wire::{DecodeError, Parsed, Wire, finish, wire_length};
+use crate::wire::{DecodeError, Parsed, Wire, finish};
 
 pub use heartbeat::Heartbeat;
 pub use hello::{PeerHello, PeerWelcome};
@@ -38,14 +39,12 @@ pub use raft_message::{RaftMessage, WireEntry, WireSnapshot};
 /// The peer protocol version this crate speaks.
 pub const PEER_VERSION: u16 = 1;
 
-const LENGTH_BYTES: usize = 4;
-const CRC_AT: usize = LENGTH_BYTES;
-const KIND_AT: usize = CRC_AT + 4;
+const KIND_AT: usize = CHECKED_AT;
 const ZERO_AT: usize = KIND_AT + 1;
 const VERSION_AT: usize = ZERO_AT + 1;
 const META_LENGTH_AT: usize = VERSION_AT + 2;
 /// Bytes before the message.
-pub const PEER_HEADER_BYTES: usize = META_LENGTH_AT + 4;
+pub const PEER_HEADER_BYTES: usize = META_LENGTH_AT + META_LENGTH_BYTES;
 
 const _: () = assert!(PEER_HEADER_BYTES == 16, "the header drawn above");
 
@@ -75,26 +74,9 @@ pub enum PeerMessage {
 /// Why bytes are not a peer frame. Each ends the connection.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PeerFrameError {
-    /// Longer than allowed.
-    #[error(
-        "a peer frame of {declared} bytes exceeds the limit of {limit}: give all brokers the same limits"
-    )]
-    TooLarge {
-        /// Bytes of the frame, by its length field.
-        declared: u64,
-        /// Bytes allowed.
-        limit: u64,
-    },
-    /// The lengths contradict each other.
-    #[error(
-        "a peer frame of {declared} bytes cannot hold its header and a message of {meta_length}: this is not a Lockstep broker"
-    )]
-    LengthMismatch {
-        /// Bytes of the frame, by its length field.
-        declared: u64,
-        /// The message's declared length in bytes.
-        meta_length: u64,
-    },
+    /// The lengths cannot be.
+    #[error(transparent)]
+    Lengths(#[from] LengthError),
     /// Changed on the way.
     #[error(
         "the peer frame's checksum is {computed:#010x}, but it declares {declared:#010x}: check the network"
@@ -121,11 +103,11 @@ impl PeerMessage {
     #[must_use]
     pub fn encode(&self) -> EncodedFrame {
         let mut head = BytesMut::with_capacity(256);
-        head.put_bytes(0, KIND_AT);
+        head.put_bytes(0, CHECKED_AT);
         head.put_u8(self.kind());
         head.put_u8(0);
         head.put_u16_le(PEER_VERSION);
-        head.put_u32_le(0);
+        head.put_bytes(0, META_LENGTH_BYTES);
         let mut payload = Vec::new();
         match self {
             Self::Hello(hello) => hello.encode(&mut head),
@@ -136,9 +118,7 @@ impl PeerMessage {
             }
             Self::Heartbeats(heartbeats) => heartbeat::encode_all(heartbeats, &mut head),
         }
-        let meta_length = head.len() - PEER_HEADER_BYTES;
-        head[META_LENGTH_AT..PEER_HEADER_BYTES].copy_from_slice(&wire_length(meta_length).to_le_bytes());
-        EncodedFrame { head: seal_head(head, &payload), payload }
+        EncodedFrame { head: seal_head(head, PEER_HEADER_BYTES, &payload), payload }
     }
 
     fn kind(&self) -> u8 {
@@ -199,44 +179,29 @@ impl PeerDecoder {
     /// # Errors
     /// [`PeerFrameError`]; close the connection.
     pub fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<PeerMessage>, PeerFrameError> {
-        let Some(total) = whole_frame_length(buffer, self.frame_bytes_max)? else { return Ok(None) };
-        let frame = buffer.split_to(total).freeze();
-        let mut header = &frame[CRC_AT..PEER_HEADER_BYTES];
-        let declared = header.get_u32_le();
-        let kind = header.get_u8();
-        let zero = header.get_u8();
-        let version = header.get_u16_le();
-        let meta_end = PEER_HEADER_BYTES + header.get_u32_le() as usize;
-        let computed = crc32c::crc32c(&frame[KIND_AT..meta_end]);
-        if computed != declared {
-            return Err(PeerFrameError::BadChecksum { declared, computed });
-        }
-        if version != PEER_VERSION {
-            return Err(PeerFrameError::UnsupportedVersion { version });
-        }
-        if zero != 0 {
-            return Err(DecodeError::InvalidTag { what: "reserved byte", value: zero.into() }.into());
-        }
-        let meta = frame.slice(PEER_HEADER_BYTES..meta_end);
-        Ok(Some(PeerMessage::decode(kind, &meta, frame.slice(meta_end..))?))
+        let frame = take_frame(buffer, PEER_HEADER_BYTES, self.frame_bytes_max)?;
+        frame.map(|frame| split_frame(&frame)).transpose()
     }
 }
 
-/// The length of the first frame, once all of it is there. The lengths are checked as soon as they arrive.
-fn whole_frame_length(buffer: &BytesMut, limit: usize) -> Result<Option<usize>, PeerFrameError> {
-    let Some(length) = u32_at(buffer, 0) else { return Ok(None) };
-    let declared = u64::from(length) + LENGTH_BYTES as u64;
-    if declared > limit as u64 {
-        return Err(PeerFrameError::TooLarge { declared, limit: limit as u64 });
+/// Checks a whole frame, whose lengths are known to fit, and takes it apart.
+fn split_frame(frame: &Bytes) -> Result<PeerMessage, PeerFrameError> {
+    let mut header = &frame[CRC_AT..PEER_HEADER_BYTES];
+    let declared = header.get_u32_le();
+    let kind = header.get_u8();
+    let zero = header.get_u8();
+    let version = header.get_u16_le();
+    let meta_end = PEER_HEADER_BYTES + header.get_u32_le() as usize;
+    let computed = crc32c::crc32c(&frame[CHECKED_AT..meta_end]);
+    if computed != declared {
+        return Err(PeerFrameError::BadChecksum { declared, computed });
     }
-    let header = PEER_HEADER_BYTES as u64;
-    if declared < header {
-        return Err(PeerFrameError::LengthMismatch { declared, meta_length: 0 });
+    if version != PEER_VERSION {
+        return Err(PeerFrameError::UnsupportedVersion { version });
     }
-    let Some(meta_length) = u32_at(buffer, META_LENGTH_AT).map(u64::from) else { return Ok(None) };
-    if header + meta_length > declared {
-        return Err(PeerFrameError::LengthMismatch { declared, meta_length });
+    if zero != 0 {
+        return Err(DecodeError::InvalidTag { what: "reserved byte", value: zero.into() }.into());
     }
-    let total = length as usize + LENGTH_BYTES;
-    Ok((buffer.len() >= total).then_some(total))
+    let meta = frame.slice(PEER_HEADER_BYTES..meta_end);
+    Ok(PeerMessage::decode(kind, &meta, frame.slice(meta_end..))?)
 }

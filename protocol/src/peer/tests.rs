@@ -60,10 +60,9 @@ fn framed(kind: u8, meta: &[u8], payload: &'static [u8]) -> Bytes {
     let mut head = BytesMut::zeroed(PEER_HEADER_BYTES);
     head[KIND_AT] = kind;
     head[VERSION_AT..META_LENGTH_AT].copy_from_slice(&PEER_VERSION.to_le_bytes());
-    head[META_LENGTH_AT..].copy_from_slice(&(meta.len() as u32).to_le_bytes());
     head.extend_from_slice(meta);
     let payload = vec![Bytes::from_static(payload)];
-    EncodedFrame { head: seal_head(head, &payload), payload }.to_bytes()
+    EncodedFrame { head: seal_head(head, PEER_HEADER_BYTES, &payload), payload }.to_bytes()
 }
 
 proptest! {
@@ -103,9 +102,9 @@ proptest! {
     #[test]
     fn any_changed_bit_behind_the_length_and_outside_the_bodies_is_caught(seed: u64, at: prop::sample::Index) {
         let frame = PeerMessage::generate(&mut Source::from_seed(seed)).encode();
-        let bit = at.index((frame.head.len() - LENGTH_BYTES) * 8);
+        let bit = at.index((frame.head.len() - CRC_AT) * 8);
         let mut bytes = BytesMut::from(&frame.to_bytes()[..]);
-        bytes[LENGTH_BYTES + bit / 8] ^= 1 << (bit % 8);
+        bytes[CRC_AT + bit / 8] ^= 1 << (bit % 8);
         prop_assert!(decode(&bytes).is_err());
     }
 
@@ -144,7 +143,7 @@ fn a_payload_no_message_claims_is_refused() {
 
 #[test]
 fn a_frame_beyond_the_limit_is_refused_by_its_first_four_bytes() {
-    let refused = PeerFrameError::TooLarge { declared: u64::from(u32::MAX) + 4, limit: LIMIT as u64 };
+    let refused = LengthError::TooLarge { declared: u64::from(u32::MAX) + 4, limit: LIMIT as u64 }.into();
     assert_eq!(decode(&[0xff; 4]), Err(refused));
 }
 
@@ -152,7 +151,7 @@ fn a_frame_beyond_the_limit_is_refused_by_its_first_four_bytes() {
 fn a_message_longer_than_its_frame_is_refused_before_the_frame_has_arrived() {
     let mut bytes = framed(KIND_HELLO, &[0; 50], b"").to_vec();
     bytes[META_LENGTH_AT] = 51;
-    let refused = PeerFrameError::LengthMismatch { declared: 66, meta_length: 51 };
+    let refused = LengthError::MetaBeyondFrame { meta_length: 51, room: 50 }.into();
     assert_eq!(decode(&bytes[..PEER_HEADER_BYTES]), Err(refused));
 }
 
