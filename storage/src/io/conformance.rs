@@ -1,0 +1,1 @@
+//! One suite that every [`Disk`](super::Disk) sits.

@@ -1,0 +1,1 @@
+//! A simulated disk: everything in memory, and a crash keeps only what the contract promises.

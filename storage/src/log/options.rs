@@ -1,0 +1,47 @@
+//! What a log is told from outside.
+
+use crate::pool::SegmentPool;
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// Sizes and identity of a log.
+#[derive(Clone)]
+pub struct LogOptions {
+    /// The shard the log belongs to: stands in each segment and vote, and must match at recovery.
+    pub shard: u64,
+    /// A segment is complete at this size, in bytes.
+    pub segment_bytes: u64,
+    /// Envelopes and bodies the tail cache keeps, in bytes. What is not synced yet comes on top.
+    pub cache_bytes: usize,
+    /// Distance of the points of the sparse index, in bytes.
+    pub index_interval_bytes: u64,
+    /// Where old segment files go and new ones may come from; without it they are removed and grown.
+    pub pool: Option<Arc<SegmentPool>>,
+}
+
+impl Default for LogOptions {
+    fn default() -> Self {
+        Self {
+            shard: 0,
+            segment_bytes: 64 << 20,
+            cache_bytes: 16 << 20,
+            index_interval_bytes: 64 << 10,
+            pool: None,
+        }
+    }
+}
+
+/// What a new segment's checkpoint takes from the shard; the log knows the rest.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RollState {
+    /// The configuration as of the last entry.
+    pub membership: Bytes,
+    /// Raft index of the entry that made it.
+    pub membership_index: u64,
+    /// Producers, fence, positions as of the last entry.
+    pub state: Bytes,
+    /// First LSN kept.
+    pub log_start: u64,
+    /// Leader time of the last entry that carried one, in milliseconds since 1970.
+    pub leader_time_ms: i64,
+}

@@ -1,0 +1,117 @@
+//! Segment files waiting for a next life.
+//!
+//! Invariants: a file in the pool belongs to no log; one rename moves it in or out, so it never has two owners.
+//! Its old bytes do no harm: frames are checksummed with their segment's nonce. The pool holds a bounded number
+//! of files. Syncing into a file that was written before is 20 to 50 times faster than growing one when many
+//! shards sync side by side; one merely preallocated is slower than either.
+
+use crate::io::{Disk, OpenMode, parent};
+use bytes::Bytes;
+use std::io;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// The pool's directory, at the root of the data directory.
+pub const POOL_DIRECTORY: &str = "recycle";
+
+/// Zeros written per call while a file is prepared, in bytes.
+const PREPARE_CHUNK_BYTES: usize = 1 << 20;
+
+/// The recycled and prepared files of one data directory, shared by its logs.
+pub struct SegmentPool {
+    disk: Arc<dyn Disk>,
+    files_max: usize,
+    files: Mutex<Files>,
+}
+
+struct Files {
+    free: Vec<String>,
+    next_name: u64,
+}
+
+impl SegmentPool {
+    /// Opens the pool, creating its directory, and keeps at most `files_max` files; half-prepared ones are removed.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    pub fn open(disk: Arc<dyn Disk>, files_max: usize) -> io::Result<Self> {
+        if !disk.exists(POOL_DIRECTORY)? {
+            disk.create_dir(POOL_DIRECTORY)?;
+            disk.sync_dir("")?;
+        }
+        let mut files = Files { free: Vec::new(), next_name: 0 };
+        for name in disk.list(POOL_DIRECTORY)? {
+            let path = format!("{POOL_DIRECTORY}/{name}");
+            let Some(number) = name.strip_suffix(".free").and_then(|number| number.parse::<u64>().ok())
+            else {
+                disk.remove_file(&path)?;
+                continue;
+            };
+            files.next_name = files.next_name.max(number + 1);
+            if files.free.len() < files_max { files.free.push(path) } else { disk.remove_file(&path)? }
+        }
+        disk.sync_dir(POOL_DIRECTORY)?;
+        Ok(Self { disk, files_max, files: Mutex::new(files) })
+    }
+
+    /// Writes one more file of zeros, `segment_bytes` long, unless the pool is full. Blocking: call it off the
+    /// shard's turn. Returns the bytes written, which are not write amplification of any record.
+    ///
+    /// # Errors
+    /// Whatever the disk says; the pool is as before.
+    pub fn prepare(&self, segment_bytes: u64) -> io::Result<u64> {
+        if self.files().free.len() >= self.files_max {
+            return Ok(0);
+        }
+        let path = self.new_path();
+        let unfinished = format!("{path}.new");
+        let file = self.disk.open(&unfinished, OpenMode::CreateNew)?;
+        let zeros = Bytes::from(vec![0; PREPARE_CHUNK_BYTES]);
+        let mut written = 0;
+        while written < segment_bytes {
+            let length = (segment_bytes - written).min(PREPARE_CHUNK_BYTES as u64);
+            file.write_vectored_at(&[zeros.slice(..length as usize)], written)?;
+            written += length;
+        }
+        file.sync_all()?;
+        self.disk.rename(&unfinished, &path)?;
+        self.disk.sync_dir(POOL_DIRECTORY)?;
+        self.files().free.push(path);
+        Ok(written)
+    }
+
+    /// How many files are ready.
+    pub fn available(&self) -> usize {
+        self.files().free.len()
+    }
+
+    /// Moves a ready file to `path`, if there is one; the caller syncs both directories.
+    pub(crate) fn take(&self, path: &str) -> io::Result<bool> {
+        let Some(free) = self.files().free.pop() else { return Ok(false) };
+        self.disk.rename(&free, path)?;
+        Ok(true)
+    }
+
+    /// Takes over the file at `path`, or removes it when the pool is full; its directory is synced then.
+    pub(crate) fn give(&self, path: &str) -> io::Result<()> {
+        if self.files().free.len() >= self.files_max {
+            self.disk.remove_file(path)?;
+            return self.disk.sync_dir(parent(path));
+        }
+        let free = self.new_path();
+        self.disk.rename(path, &free)?;
+        self.disk.sync_dir(parent(path))?;
+        self.disk.sync_dir(POOL_DIRECTORY)?;
+        self.files().free.push(free);
+        Ok(())
+    }
+
+    fn new_path(&self) -> String {
+        let mut files = self.files();
+        files.next_name += 1;
+        format!("{POOL_DIRECTORY}/{:020}.free", files.next_name - 1)
+    }
+
+    fn files(&self) -> MutexGuard<'_, Files> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

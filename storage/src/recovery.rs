@@ -1,0 +1,289 @@
+//! From files to a log: what survives, what is cut, and what is refused.
+//!
+//! In order:
+//! 1. Make the names durable that were found, then drop leftovers and what lies before a RESTART ([`headers`]).
+//! 2. Check that the headers continue each other; read the vote.
+//! 3. Replay from the newest checkpoint that is certainly committed, verifying every frame ([`replay`]).
+//! 4. Judge the first bad frame of the last segment by the highest `synced_index` that any frame of this log
+//!    proves: at or below it is damage, above it a tear.
+//! 5. Cut the tear, write again what no sync is known to cover, sync it.
+//!
+//! Invariants: nothing read here counts as durable until step 5 is done (after a crash of the process alone the
+//! page cache still shows frames that a later power cut would lose). Damage changes and deletes nothing.
+//! Damage inside the last group before an unclean stop, which no seal vouches for, cannot be told from a tear.
+
+mod headers;
+mod replay;
+
+use crate::checkpoint::Checkpoint;
+use crate::entry::Entry;
+use crate::group::Writer;
+use crate::index::{LogIndex, Segment, TermRun, push_term};
+use crate::io::{Disk, DiskFile, OpenMode, parent};
+use crate::log::{Damage, Log, LogOptions, RecoveryError, Tip};
+use crate::reader::{LogReader, Shared, View};
+use crate::scan::{ScanError, load_index};
+use crate::segment::SegmentHeader;
+use crate::tail::Tail;
+use crate::vote::{VOTE_FILE_NAME, Vote, VoteFile};
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+
+/// Bytes written again at a time.
+const REWRITE_CHUNK_BYTES: u64 = 1 << 20;
+
+/// What the shard sees of its log while it is recovered: the base once, then every entry after it, in order.
+#[derive(Clone, Copy, Debug)]
+pub enum Replay<'a> {
+    /// The checkpoint to start from.
+    Base(&'a Checkpoint),
+    /// The next entry, verified.
+    Entry(&'a Entry),
+}
+
+/// What recovery found and did, for the operator.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecoveryReport {
+    /// Segments kept.
+    pub segments: usize,
+    /// Leftover files removed.
+    pub removed_files: usize,
+    /// Entries replayed after the base.
+    pub replayed_entries: u64,
+    /// The highest index some frame proved synced.
+    pub proven_synced_index: u64,
+    /// Whether the log ended in a seal: nothing was cut, and it goes on in the same segment.
+    pub clean: bool,
+    /// Bytes cut off the end, prepared space included.
+    pub cut_bytes: u64,
+    /// Bytes written and synced again.
+    pub rewritten_bytes: u64,
+}
+
+/// A recovered log with what the shard starts from.
+pub struct Recovered {
+    /// The log; all of it is synced.
+    pub log: Log,
+    /// A handle for readers.
+    pub reader: LogReader,
+    /// Raft's hard state; `commit` never exceeds the last index.
+    pub vote: Vote,
+    /// The checkpoint the replay began with.
+    pub base: Checkpoint,
+    /// What was found and done.
+    pub report: RecoveryReport,
+}
+
+impl Log {
+    /// Opens the log in `directory`, showing `visit` the base checkpoint and each entry after it. On success all
+    /// of the log is durable. An error leaves the files as they are, but for leftovers that were never part of it.
+    ///
+    /// # Errors
+    /// [`RecoveryError`]; on [`RecoveryError::Faulty`] and [`RecoveryError::VoteLost`] the replica must neither
+    /// vote nor acknowledge.
+    pub fn recover(
+        disk: Arc<dyn Disk>,
+        directory: &str,
+        options: LogOptions,
+        visit: &mut dyn FnMut(Replay<'_>),
+    ) -> Result<Recovered, RecoveryError> {
+        let place = Directory { disk, path: directory, options };
+        let (found, removed_files) = headers::find(&place)?;
+        let (votes, vote) = place.open_vote()?;
+        let mut recovery = Recovery::begin(&place, found, vote)?;
+        recovery.report.removed_files = removed_files;
+        visit(Replay::Base(&recovery.base));
+        recovery.replay(visit)?;
+        recovery.finish(votes, vote)
+    }
+}
+
+/// The directory being recovered.
+struct Directory<'a> {
+    disk: Arc<dyn Disk>,
+    path: &'a str,
+    options: LogOptions,
+}
+
+impl Directory<'_> {
+    fn file(&self, number: u64) -> String {
+        crate::group::segment_path(self.path, number)
+    }
+
+    fn open(&self, number: u64) -> Result<Arc<dyn DiskFile>, RecoveryError> {
+        self.disk.open(&self.file(number), OpenMode::ReadWrite).map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: io::Error) -> RecoveryError {
+        RecoveryError::Io { directory: self.path.to_owned(), error }
+    }
+
+    fn open_vote(&self) -> Result<(VoteFile, Vote), RecoveryError> {
+        let file = format!("{}/{VOTE_FILE_NAME}", self.path);
+        match VoteFile::open(&*self.disk, &file, self.options.shard) {
+            Ok(Some(opened)) => Ok(opened),
+            Ok(None) => Err(RecoveryError::VoteLost { file }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Err(RecoveryError::VoteLost { file }),
+            Err(error) => Err(self.failed(error)),
+        }
+    }
+}
+
+/// A recovery under way: a log that grows as frames are replayed.
+struct Recovery<'a> {
+    place: &'a Directory<'a>,
+    /// Headers from the base's on.
+    headers: Vec<SegmentHeader>,
+    base: Checkpoint,
+    log: Log,
+    report: RecoveryReport,
+}
+
+impl<'a> Recovery<'a> {
+    /// A log that ends with the base checkpoint.
+    fn begin(
+        place: &'a Directory<'a>,
+        mut headers: Vec<SegmentHeader>,
+        vote: Vote,
+    ) -> Result<Self, RecoveryError> {
+        let commit = headers.iter().map(|header| header.checkpoint.commit).fold(vote.commit, u64::max);
+        let committed = headers.iter().rposition(|header| header.checkpoint.index <= commit).unwrap_or(0);
+        let segments = headers.len();
+        let later = headers.split_off(committed);
+        let base_header = later.first().expect("headers::find returns at least one");
+        let base = base_header.checkpoint.clone();
+        let first = headers.first().unwrap_or(base_header).checkpoint.clone();
+        let (index, terms) = before_base(place, headers, base_header)?;
+        let view = View {
+            tail: Tail::default(),
+            index,
+            log_start: first.log_start.max(base.log_start).max(first.last_lsn + 1),
+            last_lsn: base.last_lsn,
+            synced_index: base.index,
+            truncations: 0,
+        };
+        let interval = place.options.index_interval_bytes;
+        let log = Log {
+            shared: Arc::new(Shared::new(place.disk.clone(), place.path.to_owned(), interval, view)),
+            options: place.options.clone(),
+            tip: Tip::of(&base),
+            terms,
+            memberships: BTreeMap::new(),
+            oldest: Arc::new(first),
+            commit,
+            synced_index: base.index,
+            vote,
+            roll_due: false,
+            sealed: true,
+            queue: Vec::new(),
+            queued: crate::GroupStats::default(),
+            writer: None,
+            in_flight_target: 0,
+            failed: None,
+        };
+        let report = RecoveryReport { segments, ..RecoveryReport::default() };
+        Ok(Self { place, headers: later, base, log, report })
+    }
+
+    /// Makes what was replayed durable and hands out the log.
+    fn finish(mut self, mut votes: VoteFile, vote: Vote) -> Result<Recovered, RecoveryError> {
+        let place = self.place;
+        let number = self.log.shared.view().index.active().number;
+        let active = place.open(number)?;
+        self.make_durable(&*active).map_err(|error| place.failed(error))?;
+
+        self.log.commit = self.log.commit.min(self.log.tip.index);
+        let vote = Vote { commit: self.log.commit.max(vote.commit.min(self.log.tip.index)), ..vote };
+        // One copy may be older than the one that counts: only after this write do both agree.
+        votes.write(vote).map_err(|error| place.failed(error))?;
+        self.log.vote = vote;
+        self.log.synced_index = self.log.tip.index;
+        self.log.shared.view().synced_index = self.log.tip.index;
+        self.log.roll_due = !self.report.clean;
+        self.log.sealed = self.report.clean;
+        self.log.writer = Some(Writer {
+            disk: place.disk.clone(),
+            directory: place.path.to_owned(),
+            pool: place.options.pool.clone(),
+            votes,
+            active,
+        });
+        let reader = self.log.reader();
+        Ok(Recovered { reader, vote, base: self.base, report: self.report, log: self.log })
+    }
+
+    /// Cuts a tear, writes again what no sync is known to cover, and syncs file and directories.
+    fn make_durable(&mut self, active: &dyn DiskFile) -> io::Result<()> {
+        let (end, from) = {
+            let view = self.log.shared.view();
+            let segment = view.index.active();
+            let unproven = view.index.active_index().for_index(self.report.proven_synced_index + 1);
+            (segment.end, unproven.map_or(segment.header_bytes, |point| point.position))
+        };
+        if !self.report.clean {
+            self.report.cut_bytes = active.len()?.saturating_sub(end);
+            active.set_len(end)?;
+        }
+        let mut position = from;
+        while position < end {
+            let bytes = active.read_at((end - position).min(REWRITE_CHUNK_BYTES) as usize, position)?;
+            if bytes.is_empty() {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            let written = bytes.len() as u64;
+            active.write_vectored_at(&[bytes], position)?;
+            position += written;
+        }
+        self.report.rewritten_bytes = end.saturating_sub(from);
+        active.sync_all()?;
+        self.place.disk.sync_dir(self.place.path)?;
+        self.place.disk.sync_dir(parent(self.place.path))
+    }
+}
+
+/// Index and term runs of the segments before the base's, which are not scanned.
+fn before_base(
+    place: &Directory<'_>,
+    earlier: Vec<SegmentHeader>,
+    base: &SegmentHeader,
+) -> Result<(LogIndex, Vec<TermRun>), RecoveryError> {
+    let mut terms = Vec::new();
+    let mut sealed = Vec::new();
+    let successors: Vec<SegmentHeader> = earlier.iter().skip(1).chain([base]).cloned().collect();
+    for (header, next) in earlier.into_iter().zip(&successors) {
+        let mut segment = Segment::of(header);
+        segment.end = next.predecessor_bytes;
+        let (before, after) = (segment.checkpoint.clone(), &next.checkpoint);
+        if before.index < after.index && before.term == after.term {
+            push_term(&mut terms, before.index + 1, before.term);
+        } else if before.index < after.index {
+            let index =
+                load_index(&place.open(segment.number)?, &segment, place.options.index_interval_bytes);
+            let index = match index {
+                Ok(index) if index.terms().last().is_some_and(|run| run.term == after.term) => index,
+                Ok(_) => return Err(place.unreadable(&segment, after, segment.header_bytes)),
+                Err(ScanError::Bad { position, .. }) => {
+                    return Err(place.unreadable(&segment, after, position));
+                }
+                Err(ScanError::Io(error)) => return Err(place.failed(error)),
+            };
+            index.terms().iter().for_each(|run| push_term(&mut terms, run.first_index, run.term));
+            segment.index = Some(Arc::new(index));
+        }
+        sealed.push(segment);
+    }
+    Ok((LogIndex::with_sealed(sealed, Segment::of(base.clone())), terms))
+}
+
+impl Directory<'_> {
+    fn unreadable(&self, segment: &Segment, after: &Checkpoint, position: u64) -> RecoveryError {
+        RecoveryError::Faulty(Damage {
+            file: self.file(segment.number),
+            position,
+            index: segment.checkpoint.index + 1,
+            synced_index: after.index,
+            why: "its entries do not reach the next segment's checkpoint",
+        })
+    }
+}

@@ -1,0 +1,95 @@
+//! Which segments there are, and whether they continue each other.
+
+use super::Directory;
+use crate::group::remove_segment;
+use crate::io::parent;
+use crate::log::{Damage, RecoveryError};
+use crate::segment::{SegmentHeader, SegmentHeaderError, is_temporary, number_of};
+use std::io;
+
+/// The headers of the log's segments, oldest first, at least one; and how many leftover files were removed.
+pub(super) fn find(place: &Directory<'_>) -> Result<(Vec<SegmentHeader>, usize), RecoveryError> {
+    let failed = |error: io::Error| place.failed(error);
+    if !place.disk.exists(place.path).map_err(failed)? {
+        return Err(RecoveryError::NotFound { directory: place.path.to_owned() });
+    }
+    // Before anything is removed because of a name, that name is made durable.
+    place.disk.sync_dir(place.path).map_err(failed)?;
+    place.disk.sync_dir(parent(place.path)).map_err(failed)?;
+
+    let names = place.disk.list(place.path).map_err(failed)?;
+    let numbers: Vec<u64> = names.iter().filter_map(|name| number_of(name)).collect();
+    let mut headers: Vec<SegmentHeader> = Vec::new();
+    for number in numbers.iter().rev() {
+        let header = read(place, *number)?;
+        if let Some(next) = headers.last() {
+            check_continues(place, &header, next)?;
+        }
+        let restart = header.restart;
+        headers.push(header);
+        if restart {
+            break;
+        }
+    }
+    headers.reverse();
+    let Some(first) = headers.first() else {
+        return Err(damage(place, 0, 1, 0, "the directory holds no segment").into());
+    };
+
+    let mut removed = 0;
+    for name in names.iter().filter(|name| is_temporary(name)) {
+        place.disk.remove_file(&format!("{}/{name}", place.path)).map_err(failed)?;
+        removed += 1;
+    }
+    let pool = place.options.pool.as_deref();
+    for number in numbers.iter().filter(|number| **number < first.number) {
+        remove_segment(&*place.disk, place.path, pool, *number).map_err(failed)?;
+        removed += 1;
+    }
+    Ok((headers, removed))
+}
+
+fn read(place: &Directory<'_>, number: u64) -> Result<SegmentHeader, RecoveryError> {
+    let header = match SegmentHeader::read(&*place.open(number)?) {
+        Ok(header) => header,
+        Err(SegmentHeaderError::Io(error)) => return Err(place.failed(error)),
+        Err(error @ SegmentHeaderError::Version(_)) => {
+            return Err(RecoveryError::Header { file: place.file(number), error });
+        }
+        Err(SegmentHeaderError::Bad(why)) => return Err(damage(place, number, 0, 0, why).into()),
+    };
+    if header.shard != place.options.shard {
+        let (expected, found) = (place.options.shard, header.shard);
+        return Err(RecoveryError::Foreign { directory: place.path.to_owned(), expected, found });
+    }
+    if header.number != number {
+        return Err(damage(place, number, 0, 0, "its header has another segment's number").into());
+    }
+    Ok(header)
+}
+
+/// Checks a segment against its successor, whose header was written when this one was complete.
+fn check_continues(
+    place: &Directory<'_>,
+    header: &SegmentHeader,
+    next: &SegmentHeader,
+) -> Result<(), RecoveryError> {
+    let (before, after) = (&header.checkpoint, &next.checkpoint);
+    let broken = |why| Err(damage(place, header.number, before.index + 1, after.index, why).into());
+    if header.number + 1 != next.number {
+        return broken("the segment after it is missing");
+    }
+    if before.index > after.index || before.last_lsn > after.last_lsn || before.term > after.term {
+        return broken("the segment after it begins before it");
+    }
+    let length = place.open(header.number)?.len().map_err(|error| place.failed(error))?;
+    if length < next.predecessor_bytes || next.predecessor_bytes < header.header_bytes() {
+        return broken("it is shorter than when it was completed");
+    }
+    Ok(())
+}
+
+fn damage(place: &Directory<'_>, number: u64, index: u64, synced_index: u64, why: &'static str) -> Damage {
+    let file = if number == 0 { place.path.to_owned() } else { place.file(number) };
+    Damage { file, position: 0, index, synced_index, why }
+}

@@ -1,0 +1,146 @@
+//! Replaying the segments from the base on, and judging where they end.
+
+use super::{Recovery, Replay};
+use crate::frame::{FrameType, chain_after};
+use crate::index::Segment;
+use crate::io::DiskFile;
+use crate::log::{Damage, RecoveryError, Tip};
+use crate::scan::{Cursor, Frame, ScanError, highest_synced_beyond};
+use crate::segment::SegmentHeader;
+use std::sync::Arc;
+
+/// How a segment's frames ended.
+struct Ending {
+    /// Behind the last frame that counts.
+    end: u64,
+    /// From where frames beyond it are looked for.
+    beyond: u64,
+    /// The highest index its frames say was synced.
+    synced_index: u64,
+    /// The last frame that counts is a seal, or there is none.
+    sealed: bool,
+    /// What stopped the scan short of the end of the file.
+    stopped: Option<&'static str>,
+}
+
+impl Recovery<'_> {
+    /// Shows `visit` every entry after the base, and takes each into the log.
+    pub(super) fn replay(&mut self, visit: &mut dyn FnMut(Replay<'_>)) -> Result<(), RecoveryError> {
+        let headers = std::mem::take(&mut self.headers);
+        for (header, next) in headers.iter().zip(headers.iter().skip(1)) {
+            let file = self.place.open(header.number)?;
+            let ending = self.scan(&file, header, next.predecessor_bytes, visit)?;
+            // A damaged footer alone is no loss: it is derived.
+            if self.log.tip != Tip::of(&next.checkpoint) {
+                let why = ending.stopped.unwrap_or("its entries do not reach the next segment's checkpoint");
+                return Err(self.damage(header, ending.end, next.checkpoint.index, why));
+            }
+            let mut view = self.log.shared.view();
+            view.index.set_end(next.predecessor_bytes);
+            view.index.roll(Segment::of(next.clone()));
+        }
+        let Some(last) = headers.last() else { return Ok(()) };
+        self.replay_last(last, visit)
+    }
+
+    fn replay_last(
+        &mut self,
+        header: &SegmentHeader,
+        visit: &mut dyn FnMut(Replay<'_>),
+    ) -> Result<(), RecoveryError> {
+        let place = self.place;
+        let file = place.open(header.number)?;
+        let length = file.len().map_err(|error| place.failed(error))?;
+        let ending = self.scan(&file, header, length, visit)?;
+        let beyond = highest_synced_beyond(&file, header.nonce, ending.beyond, length);
+        let beyond = beyond.map_err(|error| place.failed(error))?;
+        let proven = ending.synced_index.max(beyond.unwrap_or(0));
+        if proven > self.log.tip.index {
+            let why = ending.stopped.unwrap_or("the file ends too early");
+            return Err(self.damage(header, ending.end, proven, why));
+        }
+        self.log.shared.view().index.set_end(ending.end);
+        self.report.proven_synced_index = proven;
+        self.report.clean = ending.sealed && beyond.is_none();
+        Ok(())
+    }
+
+    /// Takes the frames of one segment into the log, to `end` or to the first that does not belong.
+    fn scan(
+        &mut self,
+        file: &Arc<dyn DiskFile>,
+        header: &SegmentHeader,
+        end: u64,
+        visit: &mut dyn FnMut(Replay<'_>),
+    ) -> Result<Ending, RecoveryError> {
+        let mut cursor = Cursor::new(file.clone(), header.nonce, header.header_bytes(), end);
+        let synced_index = header.checkpoint.index;
+        let mut ending = Ending {
+            end: cursor.position(),
+            beyond: cursor.position(),
+            synced_index,
+            sealed: true,
+            stopped: None,
+        };
+        loop {
+            let frame = match cursor.next() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ok(ending),
+                Err(ScanError::Bad { why, .. }) => return Ok(Ending { stopped: Some(why), ..ending }),
+                Err(ScanError::Io(error)) => return Err(self.place.failed(error)),
+            };
+            // A whole header speaks the truth about syncs, wherever it stands in this segment.
+            ending.synced_index = ending.synced_index.max(frame.header.synced_index);
+            if !self.continues(&frame) {
+                return Ok(Ending { stopped: Some("a frame does not continue the log"), ..ending });
+            }
+            ending.beyond = frame.end();
+            match frame.header.frame_type {
+                FrameType::Footer => return Ok(Ending { sealed: false, ..ending }),
+                FrameType::Seal => self.note_seal(&frame),
+                FrameType::Entry => self.take(&frame, visit),
+            }
+            ending.end = frame.end();
+            ending.sealed = frame.header.frame_type == FrameType::Seal;
+        }
+    }
+
+    fn continues(&self, frame: &Frame) -> bool {
+        let tip = self.log.tip;
+        let header = &frame.header;
+        match header.frame_type {
+            FrameType::Seal | FrameType::Footer => header.index == tip.index && header.chain == tip.chain,
+            FrameType::Entry => {
+                header.index == tip.index + 1
+                    && header.term >= tip.term
+                    && frame.envelope.is_none_or(|envelope| envelope.first_lsn == tip.last_lsn + 1)
+                    && header.chain == chain_after(tip.chain, &frame.entry)
+            }
+        }
+    }
+
+    fn note_seal(&mut self, frame: &Frame) {
+        if let Ok(commit) = <[u8; 8]>::try_from(&frame.entry.body[..]) {
+            self.log.commit = self.log.commit.max(u64::from_le_bytes(commit));
+        }
+    }
+
+    fn take(&mut self, frame: &Frame, visit: &mut dyn FnMut(Replay<'_>)) {
+        visit(Replay::Entry(&frame.entry));
+        self.report.replayed_entries += 1;
+        self.log.admit(frame.entry.clone(), frame.envelope, frame.position, frame.header.chain);
+        let (limit, tip) = (self.log.options.cache_bytes, self.log.tip.index);
+        self.log.shared.view().tail.evict(limit, tip, self.log.commit);
+    }
+
+    fn damage(
+        &self,
+        header: &SegmentHeader,
+        position: u64,
+        synced_index: u64,
+        why: &'static str,
+    ) -> RecoveryError {
+        let (file, index) = (self.place.file(header.number), self.log.tip.index + 1);
+        RecoveryError::Faulty(Damage { file, position, index, synced_index, why })
+    }
+}

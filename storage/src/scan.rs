@@ -1,0 +1,232 @@
+//! Reading frames off a file, one after the other, each verified.
+//!
+//! Invariants: a length is compared with the bytes that remain before anything is allocated for it, and believed
+//! only after the header's checksum passed. What [`Cursor::next`] returns has passed every checksum it carries.
+
+use crate::entry::Entry;
+use crate::envelope::Envelope;
+use crate::frame::{COVERED_BYTES, FRAME_HEADER_BYTES, FrameHeader, FrameType, MAGIC, Nonce, Place};
+use crate::index::{Noted, Point, Segment, SegmentIndex};
+use crate::io::DiskFile;
+use bytes::Bytes;
+use std::io;
+use std::sync::Arc;
+
+/// Bytes fetched at a time while scanning.
+const READ_AHEAD_BYTES: usize = 256 << 10;
+
+/// One verified frame.
+#[derive(Clone, Debug)]
+pub(crate) struct Frame {
+    pub(crate) position: u64,
+    pub(crate) header: FrameHeader,
+    pub(crate) entry: Entry,
+    /// The decoded envelope of an entry that has one.
+    pub(crate) envelope: Option<Envelope>,
+}
+
+impl Frame {
+    pub(crate) fn end(&self) -> u64 {
+        self.position + self.header.frame_bytes()
+    }
+
+    /// What an index notes of it, if it holds an entry; `last_lsn_before` is the LSN it comes after.
+    pub(crate) fn noted(&self, last_lsn_before: u64) -> Noted {
+        let (index, position) = (self.entry.index, self.position);
+        let point = Point { first_lsn: last_lsn_before + 1, index, position, max_before_ms: i64::MIN };
+        let records = self.envelope.filter(|envelope| envelope.record_count > 0);
+        Noted {
+            point,
+            term: self.entry.term,
+            max_timestamp_ms: records.map(|envelope| envelope.max_timestamp_ms),
+        }
+    }
+
+    pub(crate) fn record_count(&self) -> u64 {
+        self.envelope.map_or(0, |envelope| u64::from(envelope.record_count))
+    }
+}
+
+/// Why a cursor has no next frame.
+#[derive(Debug)]
+pub(crate) enum ScanError {
+    Io(io::Error),
+    /// The bytes at `position` are no frame of this segment.
+    Bad {
+        position: u64,
+        why: &'static str,
+    },
+}
+
+impl From<io::Error> for ScanError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+/// Walks the frames of one segment from a position to its end.
+pub(crate) struct Cursor {
+    file: Arc<dyn DiskFile>,
+    nonce: Nonce,
+    position: u64,
+    end: u64,
+    buffer: Bytes,
+    buffer_position: u64,
+}
+
+impl Cursor {
+    /// From the frame at `position`; `end` is where the last one ends, or may.
+    pub(crate) fn new(file: Arc<dyn DiskFile>, nonce: Nonce, position: u64, end: u64) -> Self {
+        Self { file, nonce, position, end, buffer: Bytes::new(), buffer_position: position }
+    }
+
+    pub(crate) fn position(&self) -> u64 {
+        self.position
+    }
+
+    /// The next frame, `None` at the end.
+    pub(crate) fn next(&mut self) -> Result<Option<Frame>, ScanError> {
+        if self.position >= self.end {
+            return Ok(None);
+        }
+        let header = self.header()?;
+        let whole = self.fetch(header.frame_bytes() as usize)?;
+        let envelope_end = FRAME_HEADER_BYTES + usize::from(header.envelope_length);
+        let entry = Entry {
+            index: header.index,
+            term: header.term,
+            kind: header.kind,
+            envelope: whole.slice(FRAME_HEADER_BYTES..envelope_end),
+            body: whole.slice(envelope_end..),
+        };
+        let envelope = match header.frame_type {
+            FrameType::Entry => entry.verify().map_err(|_| self.bad("the body's checksum does not match"))?,
+            FrameType::Seal | FrameType::Footer => None,
+        };
+        let frame = Frame { position: self.position, header, entry, envelope };
+        self.position = frame.end();
+        Ok(Some(frame))
+    }
+
+    /// The header at the cursor, its checksum passed and its length within the file.
+    fn header(&mut self) -> Result<FrameHeader, ScanError> {
+        let bytes = self.fetch(FRAME_HEADER_BYTES)?;
+        let bytes: &[u8; FRAME_HEADER_BYTES] =
+            bytes[..].try_into().map_err(|_| self.bad("the file ends inside a frame's header"))?;
+        let header = FrameHeader::decode(bytes).ok_or_else(|| self.bad("no frame header"))?;
+        if header.frame_bytes() > self.end - self.position {
+            return Err(self.bad("the frame is longer than what remains"));
+        }
+        let covered = self.fetch(FRAME_HEADER_BYTES + header.covered_bytes())?;
+        let place = Place { nonce: self.nonce, position: self.position };
+        if !FrameHeader::passes(bytes, place, &covered[FRAME_HEADER_BYTES..]) {
+            return Err(self.bad("the header's checksum does not match"));
+        }
+        Ok(header)
+    }
+
+    /// `length` bytes from the cursor on, read ahead into the buffer.
+    fn fetch(&mut self, length: usize) -> Result<Bytes, ScanError> {
+        let remaining = usize::try_from(self.end - self.position).unwrap_or(usize::MAX);
+        if length > remaining {
+            return Err(self.bad("the file ends inside a frame"));
+        }
+        let at = (self.position - self.buffer_position) as usize;
+        if at + length > self.buffer.len() {
+            self.buffer = self.file.read_at(length.max(READ_AHEAD_BYTES).min(remaining), self.position)?;
+            self.buffer_position = self.position;
+            if self.buffer.len() < length {
+                return Err(self.bad("the file ends inside a frame"));
+            }
+            return Ok(self.buffer.slice(..length));
+        }
+        Ok(self.buffer.slice(at..at + length))
+    }
+
+    fn bad(&self, why: &'static str) -> ScanError {
+        ScanError::Bad { position: self.position, why }
+    }
+}
+
+/// Searches a segment for frame headers at any position from `from` on: behind a bad frame they still prove what
+/// had been synced. Returns the highest `synced_index` among them, `None` if there are none.
+pub(crate) fn highest_synced_beyond(
+    file: &Arc<dyn DiskFile>,
+    nonce: Nonce,
+    from: u64,
+    end: u64,
+) -> Result<Option<u64>, io::Error> {
+    let magic = MAGIC.to_le_bytes();
+    let mut highest = None;
+    let mut start = from;
+    while start + (FRAME_HEADER_BYTES as u64) <= end {
+        let length = (end - start).min((READ_AHEAD_BYTES + COVERED_BYTES) as u64) as usize;
+        let chunk = file.read_at(length, start)?;
+        for at in 0..chunk.len().saturating_sub(5) {
+            if chunk[at + 4..at + 6] != magic {
+                continue;
+            }
+            match Cursor::new(file.clone(), nonce, start + at as u64, end).header() {
+                Ok(header) => highest = highest.max(Some(header.synced_index)),
+                Err(ScanError::Bad { .. }) => {}
+                Err(ScanError::Io(error)) => return Err(error),
+            }
+        }
+        if chunk.len() < length || start + length as u64 == end {
+            break;
+        }
+        // The last five offsets of a chunk cannot be judged in it; the next one begins with them.
+        start += (length - 5) as u64;
+    }
+    Ok(highest)
+}
+
+/// The index of a sealed segment: from its footer, or by scanning it if that one is damaged.
+pub(crate) fn load_index(
+    file: &Arc<dyn DiskFile>,
+    segment: &Segment,
+    interval_bytes: u64,
+) -> Result<SegmentIndex, ScanError> {
+    match read_footer(file, segment) {
+        Ok(index) => Ok(index),
+        Err(ScanError::Bad { .. }) => rebuild_index(file, segment, interval_bytes),
+        Err(error) => Err(error),
+    }
+}
+
+fn read_footer(file: &Arc<dyn DiskFile>, segment: &Segment) -> Result<SegmentIndex, ScanError> {
+    let bad = ScanError::Bad { position: segment.end, why: "no footer" };
+    let trailer = file.read_at(8, segment.end.saturating_sub(8))?;
+    let Ok(trailer) = <[u8; 8]>::try_from(&trailer[..]) else { return Err(bad) };
+    let position = u64::from_le_bytes(trailer);
+    if position < segment.header_bytes || position >= segment.end {
+        return Err(bad);
+    }
+    let frame = Cursor::new(file.clone(), segment.nonce, position, segment.end).next()?;
+    let footer =
+        frame.filter(|frame| frame.header.frame_type == FrameType::Footer && frame.end() == segment.end);
+    footer.and_then(|frame| SegmentIndex::decode(&frame.entry.body)).ok_or(bad)
+}
+
+fn rebuild_index(
+    file: &Arc<dyn DiskFile>,
+    segment: &Segment,
+    interval_bytes: u64,
+) -> Result<SegmentIndex, ScanError> {
+    let mut index = SegmentIndex::default();
+    let mut last_lsn = segment.checkpoint.last_lsn;
+    let mut cursor = Cursor::new(file.clone(), segment.nonce, segment.header_bytes, segment.end);
+    loop {
+        match cursor.next() {
+            Ok(Some(frame)) if frame.header.frame_type == FrameType::Entry => {
+                index.note(&frame.noted(last_lsn), interval_bytes);
+                last_lsn += frame.record_count();
+            }
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(index),
+            // The footer was bad already; that the frames reach it is for the caller's chain to judge.
+            Err(ScanError::Bad { .. }) => return Ok(index),
+            Err(error) => return Err(error),
+        }
+    }
+}

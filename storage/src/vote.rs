@@ -1,0 +1,147 @@
+//! The vote file: Raft's term and vote, in two copies.
+//!
+//! ```text
+//!  0          4          8          16       24       32          40        48      4096        8192
+//!  +----------+----------+----------+--------+--------+-----------+---------+--------+-----------+
+//!  | crc      | magic    | sequence | shard  | term   | voted_for | commit  | zero … | 2nd copy  |
+//!  +----------+----------+----------+--------+--------+-----------+---------+--------+-----------+
+//! ```
+//!
+//! Invariants: an update writes and syncs the first copy, then the second, so one of them is whole at every
+//! moment; it is done when both syncs returned. The whole copy of the higher `sequence` counts. Two broken
+//! copies are never "no vote yet": a replica that forgot its vote could give it twice in one term (Raft §5.2).
+
+use crate::codec::{Fields, round_up};
+use crate::io::{Disk, DiskFile, OpenMode};
+use bytes::Bytes;
+use std::io;
+use std::sync::Arc;
+
+/// Name of the file in a shard's directory.
+pub const VOTE_FILE_NAME: &str = "vote";
+
+const MAGIC: u32 = u32::from_le_bytes(*b"LKVT");
+const COPY_BYTES: usize = 48;
+/// Each copy has a block of its own, so that one torn write cannot reach both.
+const BLOCK_BYTES: usize = 4096;
+const _: () = assert!(4 + 4 + 8 + 8 + 8 + 8 + 8 == COPY_BYTES && COPY_BYTES <= 512);
+
+/// Raft's hard state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vote {
+    /// The latest term seen.
+    pub term: u64,
+    /// Whom this replica voted for in it; 0 for nobody.
+    pub voted_for: u64,
+    /// A committed index: a hint, and a lower bound.
+    pub commit: u64,
+}
+
+/// The open vote file of one shard.
+pub(crate) struct VoteFile {
+    file: Arc<dyn DiskFile>,
+    shard: u64,
+    sequence: u64,
+}
+
+impl VoteFile {
+    /// Creates the file with a vote for nobody; durable but for its name.
+    pub(crate) fn create(disk: &dyn Disk, path: &str, shard: u64) -> io::Result<Self> {
+        let mut created = Self { file: disk.open(path, OpenMode::CreateNew)?, shard, sequence: 0 };
+        created.write(Vote::default())?;
+        Ok(created)
+    }
+
+    /// Opens the file and reads its vote without writing; `None` if neither copy is whole.
+    pub(crate) fn open(disk: &dyn Disk, path: &str, shard: u64) -> io::Result<Option<(Self, Vote)>> {
+        let file = disk.open(path, OpenMode::ReadWrite)?;
+        let newest = read_newest(&*file, shard)?;
+        Ok(newest.map(|(sequence, vote)| (Self { file, shard, sequence }, vote)))
+    }
+
+    /// Replaces the vote; durable when it returns.
+    pub(crate) fn write(&mut self, vote: Vote) -> io::Result<()> {
+        self.sequence += 1;
+        let copy = encode(vote, self.sequence, self.shard);
+        for block in 0..2 {
+            self.file.write_vectored_at(std::slice::from_ref(&copy), (block * BLOCK_BYTES) as u64)?;
+            self.file.sync_data()?;
+        }
+        Ok(())
+    }
+}
+
+/// The whole copy of the higher sequence number, with that number.
+pub(crate) fn read_newest(file: &dyn DiskFile, shard: u64) -> io::Result<Option<(u64, Vote)>> {
+    let mut newest = None;
+    for block in 0..2 {
+        let bytes = file.read_at(COPY_BYTES, (block * BLOCK_BYTES) as u64)?;
+        if let Some((sequence, vote)) = decode(&bytes, shard)
+            && newest.is_none_or(|(other, _)| sequence > other)
+        {
+            newest = Some((sequence, vote));
+        }
+    }
+    Ok(newest)
+}
+
+fn encode(vote: Vote, sequence: u64, shard: u64) -> Bytes {
+    let mut out = vec![0; round_up(COPY_BYTES, BLOCK_BYTES)];
+    out[4..8].copy_from_slice(&MAGIC.to_le_bytes());
+    let numbers = [sequence, shard, vote.term, vote.voted_for, vote.commit];
+    for (place, number) in out[8..COPY_BYTES].chunks_exact_mut(8).zip(numbers) {
+        place.copy_from_slice(&number.to_le_bytes());
+    }
+    let crc = crc32c::crc32c(&out[4..COPY_BYTES]);
+    out[..4].copy_from_slice(&crc.to_le_bytes());
+    out.into()
+}
+
+fn decode(bytes: &[u8], shard: u64) -> Option<(u64, Vote)> {
+    let copy: &[u8; COPY_BYTES] = bytes.try_into().ok()?;
+    let mut fields = Fields::new(copy);
+    let whole = fields.u32()? == crc32c::crc32c(&copy[4..]) && fields.u32()? == MAGIC;
+    let (sequence, of_shard) = (fields.u64()?, fields.u64()?);
+    let vote = Vote { term: fields.u64()?, voted_for: fields.u64()?, commit: fields.u64()? };
+    (whole && of_shard == shard).then_some((sequence, vote))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::fake::FakeDisk;
+
+    const OLD: Vote = Vote { term: 4, voted_for: 2, commit: 10 };
+    const NEW: Vote = Vote { term: 5, voted_for: 3, commit: 12 };
+
+    #[test]
+    fn a_tear_at_each_byte_of_either_copy_leaves_the_old_vote_or_the_new() {
+        for block in 0..2 {
+            for torn_at in 0..COPY_BYTES {
+                let disk = FakeDisk::new();
+                let mut votes = VoteFile::create(&*disk, "vote", 7).unwrap();
+                votes.write(OLD).unwrap();
+                let file = disk.open("vote", OpenMode::ReadWrite).unwrap();
+                let fresh = encode(NEW, 3, 7);
+                if block == 1 {
+                    file.write_vectored_at(std::slice::from_ref(&fresh), 0).unwrap();
+                }
+                file.write_vectored_at(&[fresh.slice(..torn_at)], (block * BLOCK_BYTES) as u64).unwrap();
+
+                let (_, vote) = VoteFile::open(&*disk, "vote", 7).unwrap().expect("one copy is whole");
+                assert_eq!(vote, if block == 1 { NEW } else { OLD }, "block {block} torn at {torn_at}");
+            }
+        }
+    }
+
+    #[test]
+    fn two_broken_copies_or_another_shards_are_no_vote() {
+        let disk = FakeDisk::new();
+        VoteFile::create(&*disk, "vote", 7).unwrap().write(OLD).unwrap();
+        assert!(VoteFile::open(&*disk, "vote", 8).unwrap().is_none());
+        disk.flip_bit("vote", 20, 3);
+        assert_eq!(VoteFile::open(&*disk, "vote", 7).unwrap().map(|(_, vote)| vote), Some(OLD));
+        disk.flip_bit("vote", BLOCK_BYTES as u64 + 30, 1);
+        assert!(VoteFile::open(&*disk, "vote", 7).unwrap().is_none());
+    }
+}
