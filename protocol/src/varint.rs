@@ -28,8 +28,21 @@ fn zigzag(value: i64) -> u64 {
     ((value << 1) ^ (value >> 63)) as u64
 }
 
+fn unzigzag(zigzag: u64) -> i64 {
+    ((zigzag >> 1) as i64) ^ -((zigzag & 1) as i64)
+}
+
 /// Takes a 64-bit integer.
-pub(crate) fn varlong(mut input: &[u8]) -> Parsed<'_, i64> {
+#[inline]
+pub(crate) fn varlong(input: &[u8]) -> Parsed<'_, i64> {
+    // Nearly all of a record's integers take one byte, and a batch is walked integer by integer.
+    if let [byte @ 0..0x80, rest @ ..] = input {
+        return Ok((rest, unzigzag(u64::from(*byte))));
+    }
+    long_varlong(input)
+}
+
+fn long_varlong(mut input: &[u8]) -> Parsed<'_, i64> {
     let mut zigzag = 0_u64;
     for index in 0..VARINT_BYTES_MAX {
         let (rest, byte) = be_u8(input)?;
@@ -41,13 +54,14 @@ pub(crate) fn varlong(mut input: &[u8]) -> Parsed<'_, i64> {
         }
         zigzag |= shifted;
         if byte & 0x80 == 0 {
-            return Ok((input, ((zigzag >> 1) as i64) ^ -((zigzag & 1) as i64)));
+            return Ok((input, unzigzag(zigzag)));
         }
     }
     refuse(DecodeError::InvalidTag { what: "variable-length integer", value: zigzag })
 }
 
 /// Takes a 32-bit integer; the same encoding, and a value that fits.
+#[inline]
 pub(crate) fn varint(input: &[u8]) -> Parsed<'_, i32> {
     let (rest, value) = varlong(input)?;
     match i32::try_from(value) {
