@@ -1,1 +1,34 @@
-//! To come.
+//! The admin interface: health checks, cluster and partition state, operator actions and metrics over HTTP/1.1.
+//!
+//! What holds here:
+//! 1. Each route stands once, in [`routes`]; `openapi.json` describes exactly these (a test walks both).
+//! 2. Every error is an `application/problem+json` (RFC 9457) whose `fix` says what to do.
+//! 3. What a request may cost is bounded: head and body sizes, their time, connections, answers of other brokers.
+//! 4. There is no authentication: bind it to an address that only operators reach. Bodies must be declared as JSON,
+//!    so that a web page cannot make a browser send one.
+//!
+//! ```text
+//!                                 │
+//!                                 └── remote: the same interface of the other brokers
+//! ```
+
+mod control;
+mod handlers;
+mod partition;
+mod problem;
+mod remote;
+mod routes;
+mod scrape;
+mod server;
+mod views;
+
+pub use control::{AdminError, Control, Readiness, ShardSample};
+pub use problem::Problem;
+pub use server::serve;
+pub use views::{
+    ClusterView, LogStart, NewTopic, NodeView, PartitionView, ReplicaProgressView, ReplicaState, ReplicaView,
+    TopicPartition, TopicSettings, TopicSummary, TopicView, Transfer,
+};
+
+#[cfg(test)]
+mod tests;
