@@ -111,8 +111,8 @@ mod tests {
     use super::*;
     use crate::io::fake::FakeDisk;
 
-    const OLD: Vote = Vote { term: 4, voted_for: 2, commit: 10 };
-    const NEW: Vote = Vote { term: 5, voted_for: 3, commit: 12 };
+    const OLD: Vote = Vote { term: 4, voted_for: 2, commit: 0x1010_1010_1010_1010 };
+    const NEW: Vote = Vote { term: 5, voted_for: 3, commit: 0x2121_2121_2121_2121 };
 
     #[test]
     fn a_tear_at_each_byte_of_either_copy_leaves_the_old_vote_or_the_new() {

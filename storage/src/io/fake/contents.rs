@@ -1,0 +1,100 @@
+//! One file of the simulated disk: what is read back, what is durable, and what lies between.
+
+use super::Random;
+use bytes::Bytes;
+
+/// What a disk writes whole or not at all.
+const SECTOR_BYTES: usize = 512;
+
+/// A change no sync covers yet.
+#[derive(Debug)]
+enum Change {
+    Write { position: usize, bytes: Vec<u8> },
+    Length(usize),
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Contents {
+    volatile: Vec<u8>,
+    durable: Vec<u8>,
+    unsynced: Vec<Change>,
+}
+
+impl Contents {
+    pub(super) fn len(&self) -> u64 {
+        self.volatile.len() as u64
+    }
+
+    pub(super) fn read(&self, position: u64, length: usize) -> Bytes {
+        let from = (position as usize).min(self.volatile.len());
+        let to = from.saturating_add(length).min(self.volatile.len());
+        Bytes::copy_from_slice(&self.volatile[from..to])
+    }
+
+    pub(super) fn write(&mut self, position: u64, bytes: &[u8]) {
+        let position = position as usize;
+        put(&mut self.volatile, position, bytes);
+        self.unsynced.push(Change::Write { position, bytes: bytes.to_vec() });
+    }
+
+    pub(super) fn set_len(&mut self, length: u64) {
+        self.volatile.resize(length as usize, 0);
+        self.unsynced.push(Change::Length(length as usize));
+    }
+
+    pub(super) fn sync(&mut self) {
+        for change in self.unsynced.drain(..) {
+            match change {
+                Change::Write { position, bytes } => put(&mut self.durable, position, &bytes),
+                Change::Length(length) => self.durable.resize(length, 0),
+            }
+        }
+    }
+
+    /// A failed sync: the changes count as clean and are not durable.
+    pub(super) fn forget(&mut self) {
+        self.unsynced.clear();
+    }
+
+    pub(super) fn flip(&mut self, position: u64, bit: u8) {
+        for image in [&mut self.volatile, &mut self.durable] {
+            if let Some(byte) = image.get_mut(position as usize) {
+                *byte ^= 1 << (bit % 8);
+            }
+        }
+    }
+
+    /// Any sectors of the unsynced writes survive; lengths survive up to some point in their order.
+    pub(super) fn crash(&mut self, random: &mut Random) {
+        let mut lengths_survive = true;
+        for change in self.unsynced.drain(..) {
+            match change {
+                Change::Write { position, bytes } => {
+                    let mut from = 0;
+                    while from < bytes.len() {
+                        let to = bytes.len().min(from + SECTOR_BYTES - (position + from) % SECTOR_BYTES);
+                        if random.coin() {
+                            put(&mut self.durable, position + from, &bytes[from..to]);
+                        }
+                        from = to;
+                    }
+                }
+                Change::Length(length) => {
+                    lengths_survive &= random.coin();
+                    if lengths_survive {
+                        self.durable.resize(length, 0);
+                    }
+                }
+            }
+        }
+        self.volatile = self.durable.clone();
+    }
+}
+
+fn put(image: &mut Vec<u8>, position: usize, bytes: &[u8]) {
+    let end = position + bytes.len();
+    if image.len() < end {
+        image.resize(end, 0);
+    }
+    image[position..end].copy_from_slice(bytes);
+}

@@ -1,0 +1,98 @@
+//! Random operations, crashes and restarts, against the model.
+
+mod common;
+
+use common::{Random, Rig, small_options};
+use lockstep_storage::io::fake::Fault;
+use lockstep_storage::{EntryKind, LogOptions, SegmentPool};
+use std::sync::Arc;
+
+fn one_run(seed: u64) {
+    println!("seed {seed}");
+    let mut random = Random(seed);
+    let mut rig = Rig::new(small_options());
+    if seed.is_multiple_of(2) {
+        let pool = Arc::new(SegmentPool::open(rig.disk.clone(), 3).unwrap());
+        rig.options = LogOptions { pool: Some(pool), ..small_options() };
+        rig.recover();
+    }
+    for _ in 0..150 {
+        step(&mut rig, &mut random);
+        if rig.log.failed().is_some() || rig.disk.is_down() {
+            restart(&mut rig, &mut random);
+        }
+    }
+    rig.flush();
+    if rig.log.failed().is_none() {
+        rig.check_reads();
+    }
+}
+
+fn step(rig: &mut Rig, random: &mut Random) {
+    let (commit, last) = (rig.log.commit(), rig.log.last_index());
+    match random.below(40) {
+        0..16 => {
+            let term = rig.log.last_term() + u64::from(random.below(8) == 0);
+            rig.append(term, random.below(4) as u32, random.below(1500) as usize);
+        }
+        16 => rig.append_system(EntryKind::Normal, b""),
+        17 => rig.append_system(EntryKind::MembershipV2, b"joint"),
+        18..24 => rig.take(),
+        24..28 => rig.done(),
+        28 => rig.log.set_commit(commit + random.below(last - commit + 1)),
+        29 if commit < last => {
+            let from = commit + 1 + random.below(last - commit);
+            rig.truncate(from);
+        }
+        30 => rig.trim(random.below(rig.committed_lsn() + 2)),
+        31 => rig.vote(random.below(1000)),
+        32..34 => {
+            rig.flush();
+            rig.log.seal();
+            rig.flush();
+        }
+        34 if random.below(4) == 0 => rig.install(random.below(20)),
+        35 => {
+            let operation = rig.disk.counters().operations + 1 + random.below(12);
+            rig.disk.plant(operation, Fault::PowerCut);
+        }
+        36 => {
+            let operation = rig.disk.counters().operations + 1 + random.below(12);
+            rig.disk.plant(operation, Fault::LostSync(std::io::ErrorKind::StorageFull));
+        }
+        37 => rig.disk.power_cut(),
+        38 => {
+            rig.disk.kill_process();
+            reopen(rig);
+        }
+        _ => rig.flush(),
+    }
+}
+
+/// The machine, or only the process, comes back.
+fn restart(rig: &mut Rig, random: &mut Random) {
+    if rig.disk.is_down() || random.below(2) == 0 {
+        rig.disk.restart(random.next());
+    } else {
+        rig.disk.kill_process();
+    }
+    reopen(rig);
+    // What this recovery showed must hold against a power cut right after it.
+    rig.disk.restart(random.next());
+    reopen(rig);
+}
+
+fn reopen(rig: &mut Rig) {
+    if rig.options.pool.is_some() {
+        let pool = Arc::new(SegmentPool::open(rig.disk.clone(), 3).unwrap());
+        rig.options.pool = Some(pool);
+    }
+    rig.recover();
+}
+
+#[test]
+fn random_histories_with_crashes_always_recover_to_a_legal_log() {
+    let first: u64 = std::env::var("LOCKSTEP_SEED").map_or(0, |seed| seed.parse().expect("a number"));
+    let runs: u64 = std::env::var("LOCKSTEP_RUNS").map_or(300, |runs| runs.parse().expect("a number"));
+    (first..first + runs).for_each(one_run);
+}
