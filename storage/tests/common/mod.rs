@@ -280,7 +280,8 @@ impl Rig {
                 && begins <= state.log_start
         });
         let Some(mut state) = legal.cloned() else {
-            panic!("entries {first}..={last} are no prefix of any state")
+            let states: Vec<_> = self.states.iter().map(|s| (s.base, s.last, s.log_start)).collect();
+            panic!("entries {first}..={last} from LSN {begins} are a prefix of none of {states:?}; {report:?}")
         };
         state.entries.split_off(&(last + 1));
         state.last = last;

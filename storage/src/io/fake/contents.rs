@@ -51,9 +51,10 @@ impl Contents {
         }
     }
 
-    /// A failed sync: the changes count as clean and are not durable.
+    /// A failed sync: written pages count as clean and are not durable. Lengths stay to be synced: they are
+    /// metadata, and a journal that fails does not go on as if nothing were.
     pub(super) fn forget(&mut self) {
-        self.unsynced.clear();
+        self.unsynced.retain(|change| matches!(change, Change::Length(_)));
     }
 
     pub(super) fn flip(&mut self, position: u64, bit: u8) {
