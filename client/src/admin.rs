@@ -2,8 +2,8 @@
 
 use lockstep_protocol::native::{
     CreateTopicRequest, DeleteTopicRequest, DescribeTopicRequest, DescribeTopicResponse, FenceRequest,
-    FetchItem, FetchRequest, ListTopicsRequest, LsnForTimeRequest, LsnForTimeResponse, MetadataResponse,
-    TailRequest, TailResponse, TopicConfig, TopicMetadata, TopicSummary, TrimRequest,
+    FetchItem, FetchRequest, ListTopicsRequest, LsnForTimeRequest, LsnForTimeResponse, MetadataRequest,
+    MetadataResponse, TailRequest, TailResponse, TopicConfig, TopicMetadata, TopicSummary, TrimRequest,
 };
 
 use crate::client::{Client, Target};
@@ -138,6 +138,15 @@ impl Client {
     /// [`RequestError`] if no broker answers.
     pub async fn metadata(&self, topics: Option<Vec<String>>) -> Result<MetadataResponse, RequestError> {
         self.core.metadata(topics).await
+    }
+
+    /// Asks one broker whether it is there.
+    ///
+    /// # Errors
+    /// [`RequestError`] if it does not answer.
+    pub async fn node_answers(&self, node: u64) -> Result<(), RequestError> {
+        let request = MetadataRequest { topics: Some(Vec::new()), create_missing: false };
+        self.core.call(Target::Node(node), &request, Repeat::Harmless).await.map(|_| ())
     }
 
     /// The ends of a partition's log. If `linearizable`, its leader confirms with a majority that nothing

@@ -125,17 +125,16 @@ impl Lane {
         }
     }
 
-    /// Appends a record of `bytes` to the open batch, holding `permits` of the buffer. The second value says
+    /// Appends a record to the open batch, holding `permits` of the buffer. The second value says
     /// whether the sender should look now.
     pub(crate) fn push(
         &mut self,
         record: &Record,
-        bytes: usize,
         permits: usize,
         now: Duration,
     ) -> Result<(Delivery, bool), ProduceError> {
         self.check_poison()?;
-        let full = |open: &Open| open.builder.size_bytes() + bytes > self.settings.batch_bytes;
+        let full = |open: &Open| open.builder.size_bytes_with(record) > self.settings.batch_bytes;
         let mut wake = self.open.as_ref().is_some_and(full);
         if wake {
             self.seal();

@@ -55,14 +55,9 @@ impl LaneHandle {
         handle
     }
 
-    pub(crate) fn push(
-        &self,
-        record: &Record,
-        bytes: usize,
-        permits: usize,
-    ) -> Result<Delivery, ProduceError> {
+    pub(crate) fn push(&self, record: &Record, permits: usize) -> Result<Delivery, ProduceError> {
         let now = self.client.core.now();
-        let (delivery, wake) = self.lock().lane.push(record, bytes, permits, now)?;
+        let (delivery, wake) = self.lock().lane.push(record, permits, now)?;
         if wake {
             self.wake.notify_one();
         }

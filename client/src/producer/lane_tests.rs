@@ -24,7 +24,7 @@ fn lane(change: impl FnOnce(&mut LaneSettings)) -> (Lane, Arc<Semaphore>) {
 fn push(lane: &mut Lane, text: &'static str) -> Delivery {
     let record = Record::new(0, text);
     let bytes = BatchBuilder::new().size_bytes_with(&record);
-    lane.push(&record, bytes, bytes, NOW).unwrap().0
+    lane.push(&record, bytes, NOW).unwrap().0
 }
 
 fn push_batch(lane: &mut Lane, records: usize, expected_next_lsn: Option<u64>) -> BatchDelivery {
@@ -182,5 +182,5 @@ fn an_abandoned_lane_tells_everyone_and_takes_nothing_more() {
     lane.abandon();
     assert!(matches!(outcome(&waiting), Err(ProduceError::Closed)));
     assert!(lane.is_idle());
-    assert!(matches!(lane.push(&Record::new(0, "x"), 10, 10, NOW), Err(ProduceError::Closed)));
+    assert!(matches!(lane.push(&Record::new(0, "x"), 10, NOW), Err(ProduceError::Closed)));
 }

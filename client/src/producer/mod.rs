@@ -65,6 +65,8 @@ pub struct Producer {
 struct Inner {
     settings: ProducerSettings,
     limits: Limits,
+    /// An empty batch, to measure records with.
+    sizer: BatchBuilder,
     budget: Arc<Semaphore>,
     topics: Topics,
 }
@@ -140,7 +142,7 @@ impl Producer {
         let identity = if settings.idempotent { Identity::ask(&client).await? } else { Identity::NONE };
         let budget = Arc::new(Semaphore::new(settings.buffer_bytes_max));
         let topics = Topics::new(client, &settings, limits.batch_bytes_max, identity, Arc::clone(&budget));
-        Ok(Self { inner: Arc::new(Inner { settings, limits, budget, topics }) })
+        Ok(Self { inner: Arc::new(Inner { settings, limits, sizer: BatchBuilder::new(), budget, topics }) })
     }
 
     /// Stores a record and waits for its acknowledgement. Nothing happens until the future is polled; to have
@@ -158,11 +160,11 @@ impl Producer {
     /// # Errors
     /// [`ProduceError`] if the record can never be sent.
     pub async fn enqueue(&self, record: ProducerRecord) -> Result<Delivery, ProduceError> {
-        let bytes = BatchBuilder::new().size_bytes_with(&record.record);
+        let bytes = self.inner.sizer.size_bytes_with(&record.record);
         self.check_record(&record.record, bytes)?;
         let permits = self.acquire(bytes).await?;
         let lane = self.inner.topics.lane_for(&record, bytes).await?;
-        let delivery = lane.push(&record.record, bytes, permits.len)?;
+        let delivery = lane.push(&record.record, permits.len)?;
         permits.handed_over();
         Ok(delivery)
     }
