@@ -19,6 +19,7 @@ mod envelope;
 pub mod frame;
 mod group;
 mod index;
+pub mod inspect;
 pub mod io;
 pub mod lock;
 pub mod log;
@@ -35,6 +36,7 @@ pub use entry::{Entry, EntryError, EntryKind, MAX_BODY_BYTES, MAX_SYSTEM_BODY_BY
 pub use envelope::{BODY_PREFIX_BYTES, ENVELOPE_BYTES, Envelope, EnvelopeError, EnvelopeKind};
 pub use frame::Nonce;
 pub use group::{GroupOutcome, GroupStats, LogFailed, WriteGroup};
+pub use inspect::{Finding, Summary, inspect};
 pub use log::{
     AppendError, CheckpointTooLong, CreateError, Damage, EntriesError, Log, LogOptions, RecoveryError,
     RollError, RollState, Synced, TruncateError,

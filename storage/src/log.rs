@@ -172,7 +172,7 @@ impl Log {
         }
         let mut taken = Vec::new();
         let mut bytes = 0;
-        for slot in self.view().tail.from_index(low).take_while(|slot| slot.index < high) {
+        for slot in self.view().tail.starting_at(low).take_while(|slot| slot.index < high) {
             bytes += slot.payload_bytes();
             if bytes > max_bytes && !taken.is_empty() {
                 break;

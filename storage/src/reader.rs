@@ -155,7 +155,7 @@ impl LogReader {
         if from_lsn > view.last_lsn.min(up_to_lsn) {
             return CachedRead::AtEnd;
         }
-        let Some(slots) = view.tail.from_lsn(from_lsn) else { return CachedRead::Miss };
+        let Some(slots) = view.tail.holding(from_lsn) else { return CachedRead::Miss };
         let mut taken = Collected::new(max_bytes, up_to_lsn);
         for slot in slots {
             if let (Some(envelope), Some(entry)) = (slot.envelope, slot.entry())

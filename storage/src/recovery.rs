@@ -1,9 +1,9 @@
 //! From files to a log: what survives, what is cut, and what is refused.
 //!
 //! In order:
-//! 1. Make the names durable that were found, then drop leftovers and what lies before a RESTART ([`headers`]).
+//! 1. Make the names durable that were found, then drop leftovers and what lies before a RESTART (`headers`).
 //! 2. Check that the headers continue each other; read the vote.
-//! 3. Replay from the newest checkpoint that is certainly committed, verifying every frame ([`replay`]).
+//! 3. Replay from the newest checkpoint that is certainly committed, verifying every frame (`replay`).
 //! 4. Judge the first bad frame of the last segment by the highest `synced_index` that any frame of this log
 //!    proves: at or below it is damage, above it a tear.
 //! 5. Cut the tear, write again what no sync is known to cover, sync it.

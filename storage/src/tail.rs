@@ -126,7 +126,7 @@ impl Tail {
     }
 
     /// Slots from `index` on that have their bytes; empty if that one has not.
-    pub(crate) fn from_index(&self, index: u64) -> impl Iterator<Item = &Slot> {
+    pub(crate) fn starting_at(&self, index: u64) -> impl Iterator<Item = &Slot> {
         let first = self.slots.front().map_or(0, |slot| slot.index);
         let at = index.checked_sub(first).and_then(|at| usize::try_from(at).ok());
         let at = at.filter(|at| *at >= self.bare).unwrap_or(self.slots.len());
@@ -134,7 +134,7 @@ impl Tail {
     }
 
     /// Slots from the one that holds `lsn` on; `None` if its bytes are not here.
-    pub(crate) fn from_lsn(&self, lsn: u64) -> Option<impl Iterator<Item = &Slot>> {
+    pub(crate) fn holding(&self, lsn: u64) -> Option<impl Iterator<Item = &Slot>> {
         let at = self.slots.partition_point(|slot| slot.last_lsn() < lsn);
         let slot = self.slots.get(at)?;
         let here = at >= self.bare && slot.last_lsn_before < lsn;
@@ -164,7 +164,7 @@ mod tests {
         (1..=10).for_each(|index| tail.push(slot(index, 100)));
         tail.evict(0, 4, 10);
         assert!(tail.get(4).is_none());
-        assert_eq!(tail.from_index(5).count(), 6);
+        assert_eq!(tail.starting_at(5).count(), 6);
     }
 
     #[test]
@@ -174,7 +174,7 @@ mod tests {
         tail.evict(300, 10, 2);
         assert!(tail.get(2).is_none());
         assert!(tail.get(3).is_some_and(|slot| slot.entry().is_none()));
-        assert_eq!(tail.from_index(3).count(), 0);
-        assert_eq!(tail.from_index(8).count(), 3);
+        assert_eq!(tail.starting_at(3).count(), 0);
+        assert_eq!(tail.starting_at(8).count(), 3);
     }
 }

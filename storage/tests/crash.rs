@@ -1,5 +1,7 @@
 //! A power cut at every single disk operation of each thing a log does.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 mod common;
 
 use common::{Rig, small_options};

@@ -1,5 +1,7 @@
 //! Damage is told from tearing, is never cut off, and never served.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 mod common;
 
 use bytes::Bytes;

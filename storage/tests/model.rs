@@ -1,5 +1,7 @@
 //! Random operations, crashes and restarts, against the model.
 
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
 mod common;
 
 use common::{Random, Rig, small_options};

@@ -65,6 +65,7 @@ struct State {
     life: u64,
     down: bool,
     capacity_bytes: u64,
+    syncs_lie: bool,
 }
 
 impl FakeDisk {
@@ -79,6 +80,7 @@ impl FakeDisk {
             life: 0,
             down: false,
             capacity_bytes: u64::MAX,
+            syncs_lie: false,
         };
         Arc::new_cyclic(|me| Self { me: me.clone(), state: Mutex::new(state) })
     }
@@ -123,6 +125,11 @@ impl FakeDisk {
         self.state().capacity_bytes = bytes;
     }
 
+    /// Syncs from now on report success and do nothing: to prove that a checker would notice.
+    pub fn lie_about_syncs(&self, lie: bool) {
+        self.state().syncs_lie = lie;
+    }
+
     /// Flips one bit of a stored file, durably: rot. Does nothing if there is no such byte.
     pub fn flip_bit(&self, path: &str, position: u64, bit: u8) {
         let mut state = self.state();
@@ -161,6 +168,7 @@ impl FakeDisk {
     fn sync(&self, sync: impl FnOnce(&mut State), forget: impl FnOnce(&mut State)) -> io::Result<()> {
         let mut state = self.state();
         match state.begin()? {
+            None if state.syncs_lie => {}
             None => sync(&mut state),
             Some(Fault::PowerCut) => {
                 state.down = true;

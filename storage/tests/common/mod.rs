@@ -281,7 +281,9 @@ impl Rig {
         });
         let Some(mut state) = legal.cloned() else {
             let states: Vec<_> = self.states.iter().map(|s| (s.base, s.last, s.log_start)).collect();
-            panic!("entries {first}..={last} from LSN {begins} are a prefix of none of {states:?}; {report:?}")
+            panic!(
+                "entries {first}..={last} from LSN {begins} are a prefix of none of {states:?}; {report:?}"
+            )
         };
         state.entries.split_off(&(last + 1));
         state.last = last;
