@@ -56,8 +56,7 @@ fn latency_buckets_double_from_256_microseconds() {
 
 #[test]
 fn write_amplification_is_frame_bytes_per_record_byte() {
-    let group =
-        GroupWritten { entries: 4, frame_bytes: 1200, record_bytes: 1000, syncs: 1 };
+    let group = GroupWritten { entries: 4, frame_bytes: 1200, record_bytes: 1000, syncs: 1 };
     group_written(group, Duration::from_millis(1));
     let text = render();
     let ratio: f64 = text
