@@ -217,3 +217,63 @@ pub(crate) fn entry_frame_bytes(entry: &Entry) -> u64 {
 pub(crate) fn assemble(header: FrameHeader, place: Place, body: &[u8]) -> Bytes {
     [&header.encode(place, &[], body), body].concat().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::envelope::{Envelope, EnvelopeKind};
+
+    fn sample() -> Entry {
+        let body = Bytes::from((0..100).collect::<Vec<u8>>());
+        let envelope = Envelope {
+            kind: EnvelopeKind::Batch,
+            record_count: 3,
+            first_lsn: 8,
+            leader_time_ms: 1,
+            max_timestamp_ms: 2,
+            body_crc: Envelope::checksum(&body),
+            state_length: 0,
+            fence: 0,
+        };
+        let envelope = Bytes::copy_from_slice(&envelope.encode());
+        Entry { index: 5, term: 2, kind: EntryKind::Normal, envelope, body }
+    }
+
+    fn passes(bytes: &[u8], place: Place) -> bool {
+        let header: &[u8; FRAME_HEADER_BYTES] = bytes[..FRAME_HEADER_BYTES].try_into().unwrap();
+        FrameHeader::decode(header).is_some_and(|decoded| {
+            let end = FRAME_HEADER_BYTES + decoded.covered_bytes();
+            bytes
+                .get(FRAME_HEADER_BYTES..end)
+                .is_some_and(|covered| FrameHeader::passes(header, place, covered))
+        })
+    }
+
+    #[test]
+    fn every_flipped_bit_another_place_and_another_life_are_seen() {
+        let (entry, place) = (sample(), Place { nonce: [4; 16], position: 4096 });
+        let header = entry_header(&entry, place, 4, chain_after(7, &entry));
+        let mut frame = [&header[..], &entry.envelope, &entry.body].concat();
+        assert!(passes(&frame, place));
+        assert!(!passes(&frame, Place { position: 4097, ..place }));
+        assert!(!passes(&frame, Place { nonce: [5; 16], ..place }));
+        for bit in 0..(FRAME_HEADER_BYTES + COVERED_BYTES) * 8 {
+            frame[bit / 8] ^= 1 << (bit % 8);
+            assert!(!passes(&frame, place), "bit {bit}");
+            frame[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    #[test]
+    fn the_chain_differs_with_all_that_came_before_and_all_that_is_in_the_entry() {
+        let chain = chain_after(7, &sample());
+        let mut others = vec![chain_after(8, &sample())];
+        others.push(chain_after(7, &Entry { index: 6, ..sample() }));
+        others.push(chain_after(7, &Entry { term: 3, ..sample() }));
+        others.push(chain_after(7, &Entry { kind: EntryKind::Membership, ..sample() }));
+        others.push(chain_after(7, &Entry { envelope: Bytes::new(), ..sample() }));
+        others.push(chain_after(7, &Entry { body: sample().body.slice(1..), ..sample() }));
+        assert!(others.iter().all(|other| *other != chain));
+        assert_eq!(chain, chain_after(7, &sample()));
+    }
+}

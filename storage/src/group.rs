@@ -10,7 +10,7 @@
 use crate::io::{Disk, DiskFile, OpenMode};
 use crate::pool::{POOL_DIRECTORY, SegmentPool};
 use crate::segment;
-use crate::vote::{Vote, VoteFile};
+use crate::vote::{VOTE_FILE_BYTES, Vote, VoteFile};
 use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
@@ -141,6 +141,7 @@ impl Run {
             }
             Step::Vote(vote) => {
                 self.stats.syncs += 2;
+                self.stats.header_bytes += VOTE_FILE_BYTES;
                 named("writing the vote", self.writer.votes.write(vote))
             }
             Step::Trim { remove } => named("dropping old segments", self.remove(&remove)),

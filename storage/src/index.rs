@@ -317,3 +317,56 @@ impl Segment {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn noted(index: u64, position: u64, timestamp_ms: i64) -> Noted {
+        let point = Point { first_lsn: index * 2, index, position, max_before_ms: i64::MIN };
+        Noted { point, term: index / 10, max_timestamp_ms: Some(timestamp_ms) }
+    }
+
+    fn filled() -> SegmentIndex {
+        let mut index = SegmentIndex::default();
+        (1..=100).for_each(|n| index.note(&noted(n, n * 10, 1000 - (n as i64 - 50).abs()), 100));
+        index
+    }
+
+    #[test]
+    fn a_lookup_never_starts_behind_what_it_looks_for() {
+        let index = filled();
+        for n in 1..=100 {
+            let point = index.for_index(n).unwrap();
+            assert!(point.index <= n && n - point.index < 10);
+            assert!(index.for_lsn(n * 2).unwrap().index <= n);
+        }
+        // Timestamps rise to 1000 at entry 50 and fall again: the first that reaches one is on the rise.
+        for time in 951..=1000 {
+            assert!(index.for_time(time).unwrap().index <= (time - 950) as u64);
+        }
+    }
+
+    #[test]
+    fn a_footer_reads_back_and_one_whose_counts_lie_is_refused() {
+        let bytes = filled().encode(77);
+        assert_eq!(SegmentIndex::decode(&bytes), Some(filled()));
+        for at in [0, 4] {
+            for count in [0_u32, 1, u32::MAX] {
+                let mut lying = bytes.to_vec();
+                lying[at..at + 4].copy_from_slice(&count.to_le_bytes());
+                assert_eq!(SegmentIndex::decode(&lying), None);
+            }
+        }
+        assert_eq!(SegmentIndex::decode(&bytes[..bytes.len() - 1]), None);
+    }
+
+    #[test]
+    fn a_truncated_index_is_the_one_that_never_saw_the_rest() {
+        let mut index = filled();
+        index.truncate(41);
+        let mut short = SegmentIndex::default();
+        (1..=40).for_each(|n| short.note(&noted(n, n * 10, 1000 - (n as i64 - 50).abs()), 100));
+        assert_eq!((index.points, index.terms), (short.points, short.terms));
+    }
+}

@@ -20,6 +20,9 @@ use std::sync::Arc;
 /// Name of the file in a shard's directory.
 pub const VOTE_FILE_NAME: &str = "vote";
 
+/// What an update writes, in bytes: both copies in their blocks.
+pub(crate) const VOTE_FILE_BYTES: u64 = 2 * BLOCK_BYTES as u64;
+
 const MAGIC: u32 = u32::from_le_bytes(*b"LKVT");
 const COPY_BYTES: usize = 48;
 /// Each copy has a block of its own, so that one torn write cannot reach both.

@@ -5,7 +5,7 @@
 mod common;
 
 use bytes::Bytes;
-use common::{DIRECTORY, Rig, recover, small_options};
+use common::{DIRECTORY, Random, Rig, recover, small_options};
 use lockstep_storage::io::fake::{FakeDisk, Fault};
 use lockstep_storage::io::{Disk, OpenMode};
 use lockstep_storage::segment::file_name;
@@ -239,4 +239,33 @@ fn committed_entries_are_never_truncated() {
     assert_eq!(rig.log.truncate(9), Err(TruncateError::BelowCommit { from: 9, commit: 9 }));
     assert!(matches!(rig.log.truncate(15), Err(TruncateError::BeyondEnd { .. })));
     assert_eq!(rig.log.truncate(10), Ok(()));
+}
+
+#[test]
+fn arbitrary_damage_never_panics_and_never_yields_other_bytes() {
+    for seed in 0..400 {
+        println!("seed {seed}");
+        let mut random = Random(seed);
+        let rig = sealed_log();
+        let original = rig.reader.read_entries(1, 15, usize::MAX).unwrap();
+        for _ in 0..=random.below(3) {
+            let names = rig.disk.list(DIRECTORY).unwrap();
+            let name = format!("{DIRECTORY}/{}", names[random.below(names.len() as u64) as usize]);
+            let file = rig.disk.open(&name, OpenMode::ReadWrite).unwrap();
+            let position = random.below(file.len().unwrap());
+            let garbage: Bytes = (0..random.below(300)).map(|_| random.next() as u8).collect();
+            match random.below(3) {
+                0 => file.set_len(position).unwrap(),
+                1 => rig.disk.flip_bit(&name, position, random.below(8) as u8),
+                _ => file.write_vectored_at(&[garbage], position).unwrap(),
+            }
+        }
+        lockstep_storage::inspect(&*rig.disk, DIRECTORY, &mut |_| ()).unwrap();
+        if let Ok(entries) = rig.reader.read_entries(1, 15, usize::MAX) {
+            assert!(original.starts_with(&entries));
+        }
+        if let Ok((_, replayed)) = recover(&rig.disk, &rig.options) {
+            assert!(original.starts_with(&replayed));
+        }
+    }
 }
