@@ -13,6 +13,7 @@
 //! DATA/lock            locked while a broker runs on the directory
 //! DATA/peers.json      node id -> directory id, as first seen
 //! DATA/shards.json     the shards whose files were created here and not removed since
+//! DATA/shards/         their logs
 //! ```
 
 mod directory;

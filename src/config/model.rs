@@ -111,6 +111,8 @@ pub struct Storage {
     pub segment_bytes: u64,
     /// Memory per partition for its newest entries, shared by replication and consumers.
     pub cache_bytes: u64,
+    /// Segment files kept ready for busy partitions, written ahead or left by retention; 0 for none.
+    pub spare_segments: usize,
     /// With less than this free on the disk, appends are refused.
     pub free_space_reserve_bytes: u64,
 }
@@ -217,7 +219,12 @@ impl Default for Limits {
 
 impl Default for Storage {
     fn default() -> Self {
-        Storage { segment_bytes: 64 << 20, cache_bytes: 16 << 20, free_space_reserve_bytes: 256 << 20 }
+        Storage {
+            segment_bytes: 64 << 20,
+            cache_bytes: 16 << 20,
+            spare_segments: 4,
+            free_space_reserve_bytes: 256 << 20,
+        }
     }
 }
 

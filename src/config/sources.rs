@@ -35,6 +35,7 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("limits.max_partitions", Kind::Number),
     ("storage.segment_bytes", Kind::Number),
     ("storage.cache_bytes", Kind::Number),
+    ("storage.spare_segments", Kind::Number),
     ("storage.free_space_reserve_bytes", Kind::Number),
     ("raft.tick_ms", Kind::Number),
     ("raft.election_ticks", Kind::Number),

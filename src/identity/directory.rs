@@ -1,10 +1,10 @@
 //! Making, opening and locking a data directory.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use lockstep_storage::lock::{DirectoryLock, LockError};
 use serde::{Deserialize, Serialize};
 
 use super::{ClusterId, DirectoryId, IdentityError, file};
@@ -13,6 +13,7 @@ const IDENTITY: &str = "identity.json";
 const LOCK: &str = "lock";
 const PEERS: &str = "peers.json";
 const SHARDS: &str = "shards.json";
+const LOGS: &str = "shards";
 
 /// The format of a data directory, as this broker makes it.
 const VERSION: u32 = 1;
@@ -66,7 +67,7 @@ pub struct DataDirectory {
     identity: Identity,
     peers: Mutex<BTreeMap<u64, DirectoryId>>,
     shards: Mutex<BTreeSet<u64>>,
-    _lock: File,
+    _lock: DirectoryLock,
 }
 
 impl DataDirectory {
@@ -92,6 +93,7 @@ impl DataDirectory {
         let lock = lock(path)?;
         let peers = file::read(path, PEERS)?.unwrap_or_default();
         let shards = file::read(path, SHARDS)?.ok_or_else(|| missing(SHARDS))?;
+        make_room(path)?;
         Ok(DataDirectory {
             path: path.to_owned(),
             identity,
@@ -172,19 +174,21 @@ fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn lock(path: &Path) -> Result<File, IdentityError> {
-    let name = path.join(LOCK);
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&name)
-        .map_err(|source| IdentityError::from_io(path, source))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(std::fs::TryLockError::WouldBlock) => Err(IdentityError::Locked { path: path.to_owned() }),
-        Err(std::fs::TryLockError::Error(source)) => Err(IdentityError::from_io(&name, source)),
+fn lock(path: &Path) -> Result<DirectoryLock, IdentityError> {
+    DirectoryLock::acquire(path).map_err(|error| match error {
+        LockError::Held { directory } => IdentityError::Locked { path: directory },
+        LockError::Io { directory, error } => IdentityError::from_io(&directory, error),
+    })
+}
+
+/// The place for the shards' logs. That it is missing says nothing: which shards were here stands elsewhere.
+fn make_room(path: &Path) -> Result<(), IdentityError> {
+    let shards = path.join(LOGS);
+    if shards.is_dir() {
+        return Ok(());
     }
+    let make = std::fs::create_dir(&shards).and_then(|()| file::sync_directory(path));
+    make.map_err(|source| IdentityError::from_io(&shards, source))
 }
 
 #[cfg(test)]
