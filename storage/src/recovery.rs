@@ -147,7 +147,10 @@ impl<'a> Recovery<'a> {
         mut headers: Vec<SegmentHeader>,
         vote: Vote,
     ) -> Result<Self, RecoveryError> {
-        let commit = headers.iter().map(|header| header.checkpoint.commit).fold(vote.commit, u64::max);
+        // Nothing uncommitted is ever dropped at the front, so the oldest checkpoint is committed.
+        let oldest = headers.first().map_or(0, |header| header.checkpoint.index);
+        let told = headers.iter().map(|header| header.checkpoint.commit);
+        let commit = told.fold(vote.commit.max(oldest), u64::max);
         let committed = headers.iter().rposition(|header| header.checkpoint.index <= commit).unwrap_or(0);
         let segments = headers.len();
         let later = headers.split_off(committed);

@@ -83,6 +83,8 @@ fn a_torn_tail_is_cut_and_the_log_goes_on_in_a_new_segment() {
     let (recovered, replayed) = recover(&rig.disk, &rig.options).unwrap();
     assert_eq!(replayed.len(), 1);
     assert!(!recovered.report.clean && recovered.report.cut_bytes == 596);
+    let file = rig.disk.open(&segment(1), OpenMode::Read).unwrap();
+    assert_eq!(file.len().unwrap(), 4096 + 596);
     let mut log = recovered.log;
     assert!(log.needs_roll(0));
     let next = common::entry(2, 2, 2, 1, 10);

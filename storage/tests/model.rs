@@ -4,7 +4,7 @@
 
 mod common;
 
-use common::{Random, Rig, small_options};
+use common::{Random, Rig, recover, small_options};
 use lockstep_storage::io::fake::Fault;
 use lockstep_storage::{EntryKind, LogOptions, SegmentPool};
 use std::sync::Arc;
@@ -65,7 +65,7 @@ fn step(rig: &mut Rig, random: &mut Random) {
         37 => rig.disk.power_cut(),
         38 => {
             rig.disk.kill_process();
-            reopen(rig);
+            reopen(rig, random);
         }
         _ => rig.flush(),
     }
@@ -78,13 +78,21 @@ fn restart(rig: &mut Rig, random: &mut Random) {
     } else {
         rig.disk.kill_process();
     }
-    reopen(rig);
+    reopen(rig, random);
     // What this recovery showed must hold against a power cut right after it.
     rig.disk.restart(random.next());
-    reopen(rig);
+    reopen(rig, random);
 }
 
-fn reopen(rig: &mut Rig) {
+/// Recovers, at times with a power cut in the middle of a first attempt.
+fn reopen(rig: &mut Rig, random: &mut Random) {
+    if random.below(3) == 0 {
+        let operation = rig.disk.counters().operations + 1 + random.below(12);
+        rig.disk.plant(operation, Fault::PowerCut);
+        let attempt = recover(&rig.disk, &rig.options);
+        assert!(attempt.is_ok() || rig.disk.is_down(), "only the power cut may stop it");
+        if rig.disk.is_down() { rig.disk.restart(random.next()) } else { rig.disk.kill_process() }
+    }
     if rig.options.pool.is_some() {
         let pool = Arc::new(SegmentPool::open(rig.disk.clone(), 3).unwrap());
         rig.options.pool = Some(pool);
