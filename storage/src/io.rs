@@ -20,6 +20,9 @@ pub mod real;
 #[cfg(test)]
 mod conformance;
 
+pub use fake::FakeDisk;
+pub use real::RealDisk;
+
 use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
