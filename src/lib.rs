@@ -24,5 +24,6 @@ pub mod identity;
 pub mod metrics;
 pub mod net;
 pub mod raft;
+pub mod random;
 pub mod server;
 pub mod shard;

@@ -1,1 +1,333 @@
-//! To come.
+//! The shell around shards: it gives the synchronous core its ticks, messages, disk workers and waiting requests.
+//!
+//! What holds here:
+//! - Every shard lives on one worker loop; a loop hosts many. What came in for a shard while the loop was busy is one
+//!   turn, so load makes groups larger, not queues longer.
+//! - Write groups run on disk workers, one in flight per shard, each reported alone; none is cancelled or reordered.
+//! - A panic inside a shard stops that shard and no other.
+//! - The engine decides nothing: whatever can be decided without IO is in [`crate::shard`].
+
+mod disk_workers;
+mod handle;
+mod hosted;
+mod segments;
+mod worker;
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use dashmap::DashMap;
+use lockstep_protocol::peer::RaftMessage;
+use lockstep_storage::{LogOptions, io::Disk};
+use tokio::sync::{mpsc, oneshot, watch};
+
+pub use crate::shard::{
+    Append, AppendError, Appended, Command, Health, OpenError, ShardDescription, ShardId, ShardSettings,
+    ShardView,
+};
+use crate::{
+    metrics,
+    raft::GroupOptions,
+    random::Random,
+    shard::{self, Input, Shard, ShardOptions},
+};
+use disk_workers::DiskWorkers;
+pub use handle::PartitionHandle;
+use segments::Segments;
+use worker::{Mail, Worker};
+
+/// The shard that holds topics and placement.
+pub const METADATA_SHARD: ShardId = 0;
+
+/// Bytes of one append message, at least one batch.
+const MESSAGE_BYTES_MAX: u64 = 1 << 20;
+/// Append messages on their way to one follower.
+const INFLIGHT_MESSAGES_MAX: usize = 256;
+/// How long a leaving leader waits for its successors.
+const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// What an engine needs to know of its place.
+#[derive(Clone, Debug)]
+pub struct EngineOptions {
+    /// This node's id, never 0.
+    pub node: u64,
+    /// Worker loops.
+    pub workers: usize,
+    /// Threads that write and sync; eight to sixteen let the kernel merge flushes.
+    pub disk_workers: usize,
+    /// How long one tick takes.
+    pub tick: Duration,
+    /// A follower that hears nothing for this many ticks, up to twice as many, asks for votes.
+    pub election_ticks: usize,
+    /// A leader speaks at least this often.
+    pub heartbeat_ticks: usize,
+    /// Bytes of a segment before the next is begun.
+    pub segment_bytes: u64,
+    /// Bytes of the newest entries that each shard keeps in memory.
+    pub cache_bytes_per_shard: usize,
+    /// What all randomness of this node comes from.
+    pub seed: u64,
+    /// Segment files written ahead or kept for reuse, at the most.
+    pub spare_segments_max: usize,
+    /// Below this much free space the node takes no writes.
+    pub free_space_reserve_bytes: u64,
+}
+
+/// The way to the other nodes. Sending never blocks; what does not fit is lost, and Raft repeats it.
+pub trait PeerSender: Send + Sync + 'static {
+    /// Sends messages of one shard to a node.
+    fn send(&self, to: u64, shard: ShardId, messages: Vec<RaftMessage>);
+}
+
+/// Hosts the shards of one node. Cheap to clone.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    options: EngineOptions,
+    disk: Arc<dyn Disk>,
+    workers: Vec<mpsc::UnboundedSender<Mail>>,
+    shards: DashMap<ShardId, PartitionHandle>,
+    segments: Option<Arc<Segments>>,
+    random: Mutex<Random>,
+}
+
+impl Engine {
+    /// Starts the worker loops; needs a tokio runtime. They end when the engine is dropped or shut down.
+    pub fn start(options: EngineOptions, disk: Arc<dyn Disk>, peers: Arc<dyn PeerSender>) -> Self {
+        let segments = Segments::open(&disk, options.spare_segments_max);
+        if let Some(segments) = &segments {
+            Segments::keep_ready(segments, options.segment_bytes);
+        }
+        let disk_workers = Arc::new(DiskWorkers::start(options.disk_workers, segments.clone()));
+        let workers = (0..options.workers.max(1))
+            .map(|_| Worker::spawn(options.tick, Arc::clone(&peers), Arc::clone(&disk_workers)))
+            .collect();
+        let random = Mutex::new(Random::new(options.seed));
+        let inner = Inner { options, disk, workers, shards: DashMap::new(), segments, random };
+        let engine = Self { inner: Arc::new(inner) };
+        engine.watch_free_space();
+        engine
+    }
+
+    /// Formats a shard's directory and opens it.
+    pub async fn create_shard(
+        &self,
+        shard: ShardId,
+        voters: Vec<u64>,
+        settings: ShardSettings,
+    ) -> Result<PartitionHandle, OpenError> {
+        let (engine, options) = (self.clone(), self.shard_options(shard, settings.clone()));
+        let mut random = self.draw();
+        blocking(move || {
+            make_parent(&*engine.inner.disk)
+                .map_err(|error| OpenError::Content { shard, why: error.to_string() })?;
+            shard::create(&engine.inner.disk, &options, &voters, &mut random)
+        })
+        .await?;
+        self.open_shard(shard, settings).await
+    }
+
+    /// Recovers a shard and hosts it. One that is hosted already is returned as it is.
+    pub async fn open_shard(
+        &self,
+        shard: ShardId,
+        settings: ShardSettings,
+    ) -> Result<PartitionHandle, OpenError> {
+        if let Some(handle) = self.shard(shard) {
+            return Ok(handle);
+        }
+        let started = std::time::Instant::now();
+        let (disk, options, random) =
+            (Arc::clone(&self.inner.disk), self.shard_options(shard, settings), self.draw());
+        let (hosted, outputs, report) = blocking(move || {
+            let mut outputs = Vec::new();
+            Shard::open(disk, options, random, &mut outputs).map(|(shard, report)| (shard, outputs, report))
+        })
+        .await?;
+        metrics::recovered(started.elapsed());
+        tracing::info!(shard, elapsed_ms = started.elapsed().as_millis() as u64, ?report, "shard recovered");
+        let (view, watch) = watch::channel(hosted.view().clone());
+        let worker = self.worker_of(shard);
+        let handle = PartitionHandle::new(shard, hosted.reader(), watch, worker.clone());
+        let _ = worker.send(Mail::Host { shard: Box::new(hosted), outputs, view });
+        self.inner.shards.insert(shard, handle.clone());
+        Ok(handle)
+    }
+
+    /// Whether a shard's directory is there.
+    pub fn exists(&self, shard: ShardId) -> bool {
+        self.inner.disk.exists(&directory(shard)).unwrap_or(false)
+    }
+
+    /// Stops a shard and deletes its files.
+    pub async fn remove_shard(&self, shard: ShardId) -> std::io::Result<()> {
+        if self.inner.shards.remove(&shard).is_some() {
+            let (reply, done) = oneshot::channel();
+            let _ = self.worker_of(shard).send(Mail::Evict { shard, reply });
+            let _ = done.await;
+        }
+        let disk = Arc::clone(&self.inner.disk);
+        blocking(move || remove_files(&*disk, &directory(shard))).await
+    }
+
+    /// A shard that this node hosts.
+    pub fn shard(&self, shard: ShardId) -> Option<PartitionHandle> {
+        self.inner.shards.get(&shard).map(|handle| handle.clone())
+    }
+
+    /// Every shard that this node hosts, by id.
+    pub fn shards(&self) -> Vec<PartitionHandle> {
+        let mut shards: Vec<_> = self.inner.shards.iter().map(|entry| entry.value().clone()).collect();
+        shards.sort_unstable_by_key(PartitionHandle::shard);
+        shards
+    }
+
+    /// Hands a peer's messages to a shard; those for a shard that is not hosted here are dropped.
+    pub fn deliver(&self, shard: ShardId, messages: Vec<RaftMessage>) {
+        metrics::messages_received(messages.len() as u64);
+        let _ = self.worker_of(shard).send(Mail::Messages { shard, messages });
+    }
+
+    /// The connection from a node closed. Messages may be lost, and if it led, it may be dead: do not wait for the
+    /// election timeout.
+    pub fn peer_disconnected(&self, node: u64) {
+        for worker in &self.inner.workers {
+            let _ = worker.send(Mail::PeerLost(node));
+        }
+    }
+
+    /// Changes what may be changed while a shard runs.
+    pub fn update_settings(&self, shard: ShardId, settings: ShardSettings) {
+        let _ = self.worker_of(shard).send(Mail::Input { shard, input: Input::Settings(settings) });
+    }
+
+    /// Hands leadership over, seals and syncs every log, and stops. Nothing is hosted afterwards.
+    pub async fn shutdown(&self) {
+        self.hand_over().await;
+        self.inner.shards.clear();
+        for worker in &self.inner.workers {
+            let (reply, done) = oneshot::channel();
+            let _ = worker.send(Mail::Stop { reply });
+            let _ = done.await;
+        }
+    }
+
+    /// Asks each shard's best follower to lead, and waits a little for it to.
+    async fn hand_over(&self) {
+        let leads = |handle: &PartitionHandle| handle.view().is_leader;
+        let led: Vec<_> = self.shards().into_iter().filter(leads).collect();
+        for handle in &led {
+            let Some(description) = handle.describe().await else { continue };
+            let others =
+                description.replicas.iter().filter(|r| r.node != self.inner.options.node && r.recent_active);
+            if let Some(best) = others.max_by_key(|replica| (replica.matched_index, replica.node)) {
+                let _ = handle.transfer_leadership(best.node).await;
+            }
+        }
+        let wait = async {
+            for handle in led {
+                let mut watch = handle.watch();
+                let alone = handle.describe().await.is_none_or(|d| d.voters.len() < 2);
+                while !alone && watch.borrow_and_update().is_leader && watch.changed().await.is_ok() {}
+            }
+        };
+        let _ = tokio::time::timeout(HAND_OVER_TIMEOUT, wait).await;
+    }
+
+    /// Tells the shards when the disk falls below its reserve, and when it has room again.
+    fn watch_free_space(&self) {
+        let weak = Arc::downgrade(&self.inner);
+        tokio::spawn(async move {
+            let mut interval = tokio::time::interval(Duration::from_secs(1));
+            let mut was_full = false;
+            loop {
+                interval.tick().await;
+                let Some(inner) = weak.upgrade() else { return };
+                let reserve = inner.options.free_space_reserve_bytes;
+                let disk = Arc::clone(&inner.disk);
+                let full = blocking(move || disk.free_bytes().is_ok_and(|free| free < reserve)).await;
+                if full != was_full {
+                    was_full = full;
+                    tracing::warn!(full, reserve, "free space crossed the reserve");
+                    for worker in &inner.workers {
+                        let _ = worker.send(Mail::DiskFull(full));
+                    }
+                }
+            }
+        });
+    }
+
+    fn shard_options(&self, shard: ShardId, settings: ShardSettings) -> ShardOptions {
+        let options = &self.inner.options;
+        ShardOptions {
+            shard,
+            directory: directory(shard),
+            log: LogOptions {
+                shard,
+                segment_bytes: options.segment_bytes,
+                cache_bytes: options.cache_bytes_per_shard,
+                pool: self.inner.segments.as_ref().map(|segments| Arc::clone(&segments.pool)),
+                ..LogOptions::default()
+            },
+            group: GroupOptions {
+                node: options.node,
+                election_ticks: options.election_ticks,
+                heartbeat_ticks: options.heartbeat_ticks,
+                message_bytes_max: MESSAGE_BYTES_MAX,
+                inflight_messages_max: INFLIGHT_MESSAGES_MAX,
+            },
+            settings,
+        }
+    }
+
+    fn worker_of(&self, shard: ShardId) -> &mpsc::UnboundedSender<Mail> {
+        &self.inner.workers[shard as usize % self.inner.workers.len()]
+    }
+
+    fn draw(&self) -> Random {
+        self.inner.random.lock().unwrap_or_else(PoisonError::into_inner).split()
+    }
+}
+
+/// Where the shards live, relative to the data directory.
+const SHARDS: &str = "shards";
+
+/// Where a shard lives, relative to the data directory.
+pub fn directory(shard: ShardId) -> String {
+    format!("{SHARDS}/{shard}")
+}
+
+/// Removes a shard's directory. What a crash leaves of it is removed by the next attempt.
+fn remove_files(disk: &dyn Disk, directory: &str) -> std::io::Result<()> {
+    if !disk.exists(directory)? {
+        return Ok(());
+    }
+    for name in disk.list(directory)? {
+        disk.remove_file(&format!("{directory}/{name}"))?;
+    }
+    disk.remove_dir(directory)?;
+    disk.sync_dir(SHARDS)
+}
+
+fn make_parent(disk: &dyn Disk) -> std::io::Result<()> {
+    if disk.exists(SHARDS)? {
+        return Ok(());
+    }
+    disk.create_dir(SHARDS)?;
+    disk.sync_dir("")
+}
+
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(done) => done,
+        Err(error) => match error.try_into_panic() {
+            Ok(panic) => std::panic::resume_unwind(panic),
+            Err(_) => std::future::pending().await,
+        },
+    }
+}

@@ -1,1 +1,206 @@
-//! To come.
+//! One replica of one log: the synchronous, deterministic core that production and the simulator both wrap.
+//!
+//! What holds here:
+//! - A shard reads no clock, no random source, no network and no disk: time, chance and messages are handed in, and
+//!   what it wants done comes out as [`Output`]s.
+//! - LSNs are 1, 2, 3 … without a gap: a batch's first LSN is stamped by the leader as the log's next one, and checked
+//!   by every replica as it is appended.
+//! - A request is answered once, after everything its answer stands on is committed; see [`waiters`].
+//! - At most one write group is on its way to the disk. What comes in meanwhile becomes the next one: group commit.
+//!
+//! The way of a produce request: [`Shard::step`] queues it; [`propose`] judges and stamps it; [`turn`] drains the Raft
+//! group, which sends it to the followers and appends it to the log, and hands the log's queue to the disk; the
+//! followers' acknowledgements and the own sync commit it; [`waiters`] release its answer.
+
+pub mod command;
+mod open;
+pub mod producers;
+mod propose;
+pub mod state;
+mod turn;
+mod types;
+pub mod waiters;
+
+use std::collections::VecDeque;
+
+use lockstep_protocol::peer::RaftMessage;
+use lockstep_storage::{Checkpoint, LogReader};
+
+use crate::{
+    raft::{Group, Membership, Role},
+    random::Random,
+};
+pub use open::{OpenError, ShardOptions, create, genesis};
+pub use propose::PROPOSAL_BYTES_MAX;
+use propose::Request;
+use state::ShardState;
+pub use types::{
+    Answer, Append, AppendError, Appended, Command, Event, Health, Input, Output, ShardDescription, ShardId,
+    ShardView, Token,
+};
+use waiters::Waiters;
+
+/// The token of a request that nobody waits for.
+pub const NOBODY: Token = 0;
+/// How often a leader looks whether something is old enough to go, in ticks.
+const RETENTION_TICKS: u64 = 100;
+
+/// What may be changed while a shard runs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ShardSettings {
+    /// Keep at most about this many bytes; `None` keeps all.
+    pub retention_bytes: Option<u64>,
+    /// Keep records for at least this long; `None` keeps all.
+    pub retention_ms: Option<u64>,
+}
+
+/// One replica of one log.
+pub struct Shard {
+    id: ShardId,
+    node: u64,
+    segment_bytes: u64,
+    settings: ShardSettings,
+    random: Random,
+
+    group: Group,
+    state: ShardState,
+    membership: Membership,
+    membership_index: u64,
+    /// Membership entries in the log that are not applied yet.
+    unapplied_membership: Vec<u64>,
+
+    requests: VecDeque<(Token, Request)>,
+    waiters: Waiters,
+    /// Messages that speak of a sync, under the number of the ready they came with.
+    held: VecDeque<(u64, RaftMessage)>,
+    /// The newest ready, the newest covered by the group in flight, and the newest that is durable.
+    last_ready: u64,
+    in_flight_ready: u64,
+    persisted_ready: u64,
+
+    led_term: Option<u64>,
+    ticks: u64,
+    idle_ticks: u64,
+    now_ms: i64,
+    disk_full: bool,
+    broken: Option<Health>,
+    view: ShardView,
+}
+
+impl Shard {
+    /// Its id.
+    pub fn id(&self) -> ShardId {
+        self.id
+    }
+
+    /// Reads of its log, from any thread.
+    pub fn reader(&self) -> LogReader {
+        self.group.log().reader()
+    }
+
+    /// What everyone may know of it, as of the last turn.
+    pub fn view(&self) -> &ShardView {
+        &self.view
+    }
+
+    /// It in detail.
+    pub fn describe(&self) -> ShardDescription {
+        let log = self.group.log();
+        let membership = self.group.membership();
+        ShardDescription {
+            shard: self.id,
+            role: self.group.role(),
+            view: self.view.clone(),
+            voters: membership.voters,
+            learners: membership.learners,
+            first_index: log.first_index(),
+            last_index: log.last_index(),
+            commit_index: self.group.commit(),
+            synced_index: log.synced_index(),
+            last_lsn: log.last_lsn(),
+            log_bytes: log.log_bytes(),
+            producers: self.state.producer_count(),
+            replicas: self.group.progress(),
+        }
+    }
+
+    fn health_stops_raft(&self) -> bool {
+        self.broken.is_some()
+    }
+
+    /// Takes no further part: says so to everyone who waits, and from now on.
+    fn stop(&mut self, health: Health, outputs: &mut Vec<Output>) {
+        let error = refusal_of(&health);
+        self.broken = Some(health);
+        self.held.clear();
+        self.waiters.fail_all(&AppendError::OutcomeUnknown, outputs);
+        let requests = std::mem::take(&mut self.requests);
+        outputs.extend(requests.into_iter().map(|(token, _)| Output::Answer(token, Err(error.clone()))));
+        self.publish(outputs);
+    }
+
+    /// Answers what comes to a stopped shard.
+    fn refuse(&mut self, input: Input, outputs: &mut Vec<Output>) {
+        let token = match input {
+            Input::Append { token, .. }
+            | Input::Command { token, .. }
+            | Input::Membership { token, .. }
+            | Input::Tail { token }
+            | Input::Transfer { token, .. } => token,
+            Input::Synced(outcome) => {
+                // The latch is set; this only lets the log say so too.
+                let _ = self.group.log_mut().group_done(outcome);
+                return;
+            }
+            _ => return,
+        };
+        let error = self.broken.as_ref().map_or(AppendError::Stopped, refusal_of);
+        outputs.push(Output::Answer(token, Err(error)));
+    }
+
+    /// A snapshot replaces the log and everything derived from it.
+    fn install(&mut self, checkpoint: Checkpoint, outputs: &mut Vec<Output>) -> Result<(), Health> {
+        let unreadable =
+            || Health::Failed(format!("the snapshot at index {} does not read", checkpoint.index));
+        self.state = ShardState::from_checkpoint(&checkpoint).ok_or_else(unreadable)?;
+        self.membership = Membership::decode(&checkpoint.membership).map_err(|_| unreadable())?;
+        self.membership_index = checkpoint.membership_index;
+        self.unapplied_membership.clear();
+        outputs.push(Output::Event(Event::SnapshotInstalled { index: checkpoint.index }));
+        let nonce = self.random.nonce();
+        self.group.log_mut().install(checkpoint, nonce).map_err(|error| Health::Failed(error.to_string()))
+    }
+
+    fn publish(&mut self, outputs: &mut Vec<Output>) {
+        let committed = self.state.committed();
+        let broken = self.broken.clone();
+        let full = if self.disk_full { Health::Full } else { Health::Ok };
+        let leads = broken.is_none() && self.group.role() == Role::Leader;
+        // What was dropped had been committed, even where this run has not yet heard so.
+        let log_start = self.group.log().log_start().max(committed.log_start);
+        let view = ShardView {
+            high_watermark: committed.last_lsn.max(log_start.saturating_sub(1)),
+            log_start,
+            term: self.group.term(),
+            leader: self.group.leader().filter(|leader| leads || *leader != self.node),
+            is_leader: leads,
+            fence: self.state.fence(),
+            leader_time_ms: self.state.leader_time_ms(),
+            health: broken.unwrap_or(full),
+        };
+        assert!(view.high_watermark >= self.view.high_watermark, "the high watermark never goes back");
+        if view != self.view {
+            self.view = view.clone();
+            outputs.push(Output::View(view));
+        }
+    }
+}
+
+fn refusal_of(health: &Health) -> AppendError {
+    match health {
+        Health::Faulty(why) => AppendError::Faulty(why.clone()),
+        Health::Failed(why) => AppendError::Failed(why.clone()),
+        Health::Full => AppendError::StorageFull,
+        Health::Ok => AppendError::Stopped,
+    }
+}

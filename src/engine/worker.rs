@@ -1,0 +1,198 @@
+//! One worker loop: takes all mail that waits, lets every shard it touched take one turn, carries out what they ask.
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use lockstep_protocol::peer::RaftMessage;
+use tokio::{
+    sync::{mpsc, oneshot, watch},
+    time::MissedTickBehavior,
+};
+
+use super::{PeerSender, disk_workers::DiskWorkers, hosted::Hosted};
+use crate::{
+    raft::MembershipChange,
+    shard::{
+        Answer, Append, AppendError, Command, Input, Output, Shard, ShardDescription, ShardId, ShardView,
+    },
+};
+
+/// Letters taken from the queue at a time.
+const MAIL_AT_ONCE: usize = 1024;
+
+/// How a request is answered.
+pub type Reply = oneshot::Sender<Result<Answer, AppendError>>;
+
+/// A request to a shard.
+pub enum Ask {
+    /// Append a batch.
+    Append(Append),
+    /// Change the shard's state.
+    Command(Command),
+    /// Confirm the tail.
+    Tail,
+    /// Hand leadership over.
+    Transfer(u64),
+    /// Change the membership.
+    Membership(Vec<MembershipChange>),
+}
+
+/// What a worker loop is told.
+pub enum Mail {
+    /// Host a shard.
+    Host { shard: Box<Shard>, outputs: Vec<Output>, view: watch::Sender<ShardView> },
+    /// Stop hosting a shard, once its write in flight is done.
+    Evict { shard: ShardId, reply: oneshot::Sender<()> },
+    /// Ask a shard for something.
+    Request { shard: ShardId, ask: Ask, reply: Reply },
+    /// Messages of a peer.
+    Messages { shard: ShardId, messages: Vec<RaftMessage> },
+    /// Anything else for one shard.
+    Input { shard: ShardId, input: Input },
+    /// A shard in detail.
+    Describe { shard: ShardId, reply: oneshot::Sender<ShardDescription> },
+    /// A node's connection closed.
+    PeerLost(u64),
+    /// The disk fell below its reserve, or has room again.
+    DiskFull(bool),
+    /// Seal and sync everything, and end.
+    Stop { reply: oneshot::Sender<()> },
+}
+
+/// One loop and the shards it hosts.
+pub struct Worker {
+    shards: BTreeMap<ShardId, Hosted>,
+    mail: mpsc::UnboundedReceiver<Mail>,
+    stopping: Option<oneshot::Sender<()>>,
+    evictions: Vec<(ShardId, oneshot::Sender<()>)>,
+    disk_full: bool,
+    sender: mpsc::WeakUnboundedSender<Mail>,
+    peers: Arc<dyn PeerSender>,
+    disk_workers: Arc<DiskWorkers>,
+}
+
+impl Worker {
+    /// Starts a loop; it ends with [`Mail::Stop`], or when nobody can send it anything any more.
+    pub fn spawn(
+        tick: Duration,
+        peers: Arc<dyn PeerSender>,
+        disk_workers: Arc<DiskWorkers>,
+    ) -> mpsc::UnboundedSender<Mail> {
+        let (sender, mail) = mpsc::unbounded_channel();
+        let worker = Self {
+            shards: BTreeMap::new(),
+            mail,
+            stopping: None,
+            evictions: Vec::new(),
+            disk_full: false,
+            sender: sender.downgrade(),
+            peers,
+            disk_workers,
+        };
+        tokio::spawn(worker.run(tick));
+        sender
+    }
+
+    async fn run(mut self, tick: Duration) {
+        let mut ticks = tokio::time::interval(tick);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut letters = Vec::with_capacity(MAIL_AT_ONCE);
+        loop {
+            tokio::select! {
+                count = self.mail.recv_many(&mut letters, MAIL_AT_ONCE) => {
+                    if count == 0 {
+                        return;
+                    }
+                    for letter in letters.drain(..) {
+                        self.take(letter);
+                    }
+                }
+                _ = ticks.tick() => {
+                    for hosted in self.shards.values_mut() {
+                        hosted.step(Input::Tick);
+                    }
+                }
+            }
+            self.turn();
+            if self.finish() {
+                return;
+            }
+        }
+    }
+
+    fn take(&mut self, letter: Mail) {
+        match letter {
+            Mail::Host { shard, outputs, view } => {
+                let mut hosted = Hosted::new(shard, outputs, view);
+                hosted.step(Input::DiskFull(self.disk_full));
+                self.shards.insert(hosted.id(), hosted);
+            }
+            Mail::Evict { shard, reply } => self.evictions.push((shard, reply)),
+            Mail::Request { shard, ask, reply } => match self.shards.get_mut(&shard) {
+                Some(hosted) => hosted.ask(ask, reply),
+                None => drop(reply.send(Err(AppendError::Stopped))),
+            },
+            Mail::Messages { shard, messages } => {
+                if let Some(hosted) = self.shards.get_mut(&shard) {
+                    for message in messages {
+                        hosted.step(Input::Peer(message));
+                    }
+                }
+            }
+            Mail::Input { shard, input } => {
+                if let Some(hosted) = self.shards.get_mut(&shard) {
+                    hosted.step(input);
+                }
+            }
+            Mail::Describe { shard, reply } => {
+                if let Some(description) = self.shards.get(&shard).and_then(Hosted::describe) {
+                    let _ = reply.send(description);
+                }
+            }
+            Mail::PeerLost(node) => self.step_all(|| Input::PeerLost { node }),
+            Mail::DiskFull(full) => {
+                self.disk_full = full;
+                self.step_all(|| Input::DiskFull(full));
+            }
+            Mail::Stop { reply } => {
+                self.stopping = Some(reply);
+                self.step_all(|| Input::Seal);
+            }
+        }
+    }
+
+    fn step_all(&mut self, input: impl Fn() -> Input) {
+        for hosted in self.shards.values_mut() {
+            hosted.step(input());
+        }
+    }
+
+    fn turn(&mut self) {
+        let Some(sender) = self.sender.upgrade() else { return };
+        let now_ms = now_ms();
+        for hosted in self.shards.values_mut().filter(|hosted| hosted.is_touched()) {
+            hosted.turn(now_ms, &*self.peers, &self.disk_workers, &sender);
+        }
+    }
+
+    /// Completes evictions and the stop, where no write is in flight any more; returns whether the loop ends.
+    fn finish(&mut self) -> bool {
+        for (shard, reply) in std::mem::take(&mut self.evictions) {
+            if self.shards.get(&shard).is_some_and(Hosted::is_writing) {
+                self.evictions.push((shard, reply));
+            } else {
+                self.shards.remove(&shard);
+                let _ = reply.send(());
+            }
+        }
+        if self.stopping.is_none() || self.shards.values().any(Hosted::is_writing) {
+            return false;
+        }
+        self.shards.clear();
+        self.stopping.take().map(|reply| reply.send(())).is_some()
+    }
+}
+
+fn now_ms() -> i64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    now.map_or(0, |since| since.as_millis() as i64)
+}

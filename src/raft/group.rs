@@ -1,0 +1,480 @@
+//! One Raft group of one node.
+
+use bytes::Bytes;
+use lockstep_protocol::peer::RaftMessage;
+use lockstep_storage::{Checkpoint, Entry, EntryKind, Log, Vote};
+use protobuf::Message as _;
+use raft::{
+    Config, Error, RawNode, ReadOnlyOption, StateRole,
+    eraftpb::{
+        self, ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, HardState, MessageType,
+    },
+};
+
+use super::{
+    Membership, message,
+    store::{ColdRead, ColdReadId, LogStore},
+};
+use crate::random::Random;
+
+/// A membership entry is a handful of node ids; anything longer was not written by us.
+const MEMBERSHIP_BODY_BYTES_MAX: usize = 1024;
+/// Committed entries are handed back as stubs; this bounds how many at a time.
+const COMMITTED_STUB_BYTES_MAX: u64 = 1 << 20;
+
+/// How a group behaves. Times are counted in ticks.
+#[derive(Clone, Debug)]
+pub struct GroupOptions {
+    /// This node's id in the group, never 0.
+    pub node: u64,
+    /// A follower that hears nothing for this long, up to twice as long, asks for votes.
+    pub election_ticks: usize,
+    /// A leader speaks at least this often.
+    pub heartbeat_ticks: usize,
+    /// Body and envelope bytes in one append message, at least one entry.
+    pub message_bytes_max: u64,
+    /// Append messages on their way to one follower.
+    pub inflight_messages_max: usize,
+}
+
+/// What a node is in its group at the moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Stamps LSNs and replicates.
+    Leader,
+    /// Follows.
+    Follower,
+    /// Asks for votes, or whether asking would succeed.
+    Candidate,
+}
+
+/// Why a peer's message was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum StepError {
+    /// A type no peer may send.
+    #[error("message type {kind} is not one that brokers exchange; do all brokers run the same version?")]
+    UnknownMessage {
+        /// The type on the wire.
+        kind: u8,
+    },
+    /// An entry type we do not know.
+    #[error("entry type {kind} is unknown; do all brokers run the same version?")]
+    UnknownEntry {
+        /// The type on the wire.
+        kind: u8,
+    },
+    /// A leader believes we hold entries that we do not: synced entries of this replica were lost.
+    #[error(
+        "the leader committed index {commit}, which this replica once acknowledged, but its log ends at {last_index}: \
+         acknowledged entries are missing here; restore them from a peer before this replica takes part again"
+    )]
+    CommitBeyondLog {
+        /// What the leader says is committed here.
+        commit: u64,
+        /// Where this log ends.
+        last_index: u64,
+    },
+    /// Not for this group, or out of date; dropping it is right.
+    #[error("ignored: {0}")]
+    Ignored(String),
+}
+
+/// Why a proposal was not taken. Nothing was appended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ProposeError {
+    /// This node does not lead, or is handing leadership over.
+    #[error("this node does not lead the group")]
+    NotLeader,
+}
+
+/// One change of the membership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MembershipChange {
+    /// Make the node a voter.
+    AddVoter(u64),
+    /// Let the node follow without a vote.
+    AddLearner(u64),
+    /// Take the node out.
+    Remove(u64),
+}
+
+/// How far one replica is, as the leader knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ReplicaProgress {
+    /// The replica's node.
+    pub node: u64,
+    /// Through this index it is known to have synced.
+    pub matched_index: u64,
+    /// The next index it will be sent.
+    pub next_index: u64,
+    /// Entries it is behind.
+    pub lag_entries: u64,
+    /// `probe`, `replicate` or `snapshot`.
+    pub state: &'static str,
+    /// Whether it answered within the last election timeout.
+    pub recent_active: bool,
+}
+
+/// What a group wants done; see the duties in the module's documentation.
+pub struct Ready {
+    /// Grows by one with each.
+    pub number: u64,
+    /// Need no sync of ours: out at once.
+    pub messages: Vec<RaftMessage>,
+    /// Replace the log by this.
+    pub snapshot: Option<Checkpoint>,
+    /// To be appended, after what they replace has been rolled back.
+    pub entries: Vec<Entry>,
+    /// To be synced before the held messages leave.
+    pub vote: Option<(u64, u64)>,
+    /// Membership entries that are committed and synced here, in order.
+    pub membership: Vec<Entry>,
+    /// Speak of what this ready asked to be synced.
+    pub held_messages: Vec<RaftMessage>,
+    /// Contexts of reads whose leadership a quorum confirmed.
+    pub reads: Vec<u64>,
+    snapshots_to: Vec<u64>,
+    committed_index: u64,
+    raw: raft::Ready,
+}
+
+/// One Raft group of one node, over the log that it shares with the data.
+pub struct Group {
+    node: RawNode<LogStore>,
+    random: Random,
+    /// The election timeout drawn for this (term, role).
+    timeout: ((u64, StateRole), usize),
+    /// Through this index committed entries were handed out, or a snapshot stands for them.
+    apply_to: u64,
+    options: GroupOptions,
+}
+
+/// Why a group could not start.
+#[derive(Debug, thiserror::Error)]
+#[error("the Raft group cannot start: {0}")]
+pub struct StartError(String);
+
+impl Group {
+    /// A group over a log that is recovered and synced. `commit` is what is known to be committed, `applied` the index
+    /// that `membership` is of; committed membership entries after it come again in a [`Ready`].
+    pub fn start(
+        options: GroupOptions,
+        log: Log,
+        membership: Membership,
+        vote: Vote,
+        applied: u64,
+        commit: u64,
+        random: Random,
+    ) -> Result<Self, StartError> {
+        let config = Config {
+            id: options.node,
+            election_tick: options.election_ticks,
+            heartbeat_tick: options.heartbeat_ticks,
+            max_size_per_msg: options.message_bytes_max,
+            max_inflight_msgs: options.inflight_messages_max,
+            max_committed_size_per_ready: COMMITTED_STUB_BYTES_MAX,
+            check_quorum: true,
+            pre_vote: true,
+            read_only_option: ReadOnlyOption::Safe,
+            applied,
+            ..Config::default()
+        };
+        let commit = commit.clamp(log.first_index() - 1, log.last_index());
+        let start = HardState { term: vote.term, vote: vote.voted_for, commit, ..HardState::default() };
+        let logger = slog::Logger::root(slog::Discard, slog::o!());
+        let node = RawNode::new(&config, LogStore::new(log, start, membership), &logger)
+            .map_err(|error| StartError(error.to_string()))?;
+        let mut group =
+            Self { node, random, timeout: ((u64::MAX, StateRole::Follower), 0), apply_to: applied, options };
+        group.pin_timeout();
+        Ok(group)
+    }
+
+    /// The log. Mutations are the host's, in the order of its duties.
+    pub fn log(&self) -> &Log {
+        &self.node.store().log
+    }
+
+    /// The log, to be changed.
+    pub fn log_mut(&mut self) -> &mut Log {
+        &mut self.node.mut_store().log
+    }
+
+    /// What this node is.
+    pub fn role(&self) -> Role {
+        match self.node.raft.state {
+            StateRole::Leader => Role::Leader,
+            StateRole::Follower => Role::Follower,
+            StateRole::Candidate | StateRole::PreCandidate => Role::Candidate,
+        }
+    }
+
+    /// The current term.
+    pub fn term(&self) -> u64 {
+        self.node.raft.term
+    }
+
+    /// The leader of the current term, if known.
+    pub fn leader(&self) -> Option<u64> {
+        Some(self.node.raft.leader_id).filter(|leader| *leader != 0)
+    }
+
+    /// The committed index.
+    pub fn commit(&self) -> u64 {
+        self.node.raft.raft_log.committed
+    }
+
+    /// Whether this leader has committed an entry of its own term; before that it cannot confirm reads.
+    pub fn has_committed_in_term(&self) -> bool {
+        self.node.raft.commit_to_current_term()
+    }
+
+    /// The node that leadership is being handed to.
+    pub fn transferee(&self) -> Option<u64> {
+        self.node.raft.lead_transferee
+    }
+
+    /// Time passes.
+    pub fn tick(&mut self) {
+        self.node.tick();
+        self.pin_timeout();
+    }
+
+    /// A message of a peer.
+    pub fn step(&mut self, message: RaftMessage) -> Result<(), StepError> {
+        let message = message::from_wire(message)?;
+        let last_index = self.log().last_index();
+        let is_heartbeat = message.msg_type == MessageType::MsgHeartbeat;
+        if is_heartbeat && message.term >= self.term() && message.commit > last_index {
+            return Err(StepError::CommitBeyondLog { commit: message.commit, last_index });
+        }
+        let result = self.node.step(message);
+        self.pin_timeout();
+        result.map_err(|error| StepError::Ignored(error.to_string()))
+    }
+
+    /// Appends entries of this leader, all or none; they come back in the next [`Ready`] under the indexes that follow
+    /// the log's last.
+    pub fn propose(&mut self, entries: Vec<(Bytes, Bytes)>) -> Result<(), ProposeError> {
+        if self.role() != Role::Leader {
+            return Err(ProposeError::NotLeader);
+        }
+        let entries: Vec<_> = entries
+            .into_iter()
+            .map(|(envelope, body)| eraftpb::Entry { context: envelope, data: body, ..Default::default() })
+            .collect();
+        let proposal = eraftpb::Message {
+            msg_type: MessageType::MsgPropose,
+            from: self.options.node,
+            entries: entries.into(),
+            ..Default::default()
+        };
+        let result = self.node.step(proposal);
+        self.pin_timeout();
+        result.map_err(|_: Error| ProposeError::NotLeader)
+    }
+
+    /// Proposes a change of the membership; several at once go through a joint configuration.
+    pub fn propose_membership(&mut self, changes: &[MembershipChange]) -> Result<(), ProposeError> {
+        if self.role() != Role::Leader {
+            return Err(ProposeError::NotLeader);
+        }
+        let singles: Vec<_> = changes
+            .iter()
+            .map(|change| {
+                let (change_type, node_id) = match *change {
+                    MembershipChange::AddVoter(node) => (ConfChangeType::AddNode, node),
+                    MembershipChange::AddLearner(node) => (ConfChangeType::AddLearnerNode, node),
+                    MembershipChange::Remove(node) => (ConfChangeType::RemoveNode, node),
+                };
+                ConfChangeSingle { change_type, node_id, ..Default::default() }
+            })
+            .collect();
+        let change = ConfChangeV2 {
+            transition: ConfChangeTransition::Auto,
+            changes: singles.into(),
+            ..Default::default()
+        };
+        let result = self.node.propose_conf_change(Vec::new(), change);
+        self.pin_timeout();
+        result.map_err(|_| ProposeError::NotLeader)
+    }
+
+    /// Makes a committed membership entry effective.
+    pub fn apply_membership(&mut self, entry: &Entry) -> Result<Membership, StepError> {
+        let refused = |error: String| StepError::Ignored(error);
+        if entry.body.len() > MEMBERSHIP_BODY_BYTES_MAX {
+            return Err(refused(format!("a membership entry of {} bytes", entry.body.len())));
+        }
+        if entry.kind != EntryKind::MembershipV2 {
+            return Err(refused("an entry that changes no membership".into()));
+        }
+        let change =
+            ConfChangeV2::parse_from_bytes(&entry.body).map_err(|error| refused(error.to_string()))?;
+        let state = self.node.apply_conf_change(&change).map_err(|error| refused(error.to_string()))?;
+        self.pin_timeout();
+        Ok(Membership::from_raft(&state))
+    }
+
+    /// Hands leadership to `node` once it has caught up.
+    pub fn transfer(&mut self, node: u64) {
+        self.node.transfer_leader(node);
+        self.pin_timeout();
+    }
+
+    /// Asks a quorum whether this node still leads; `context` comes back in [`Ready::reads`]. Contexts are unique.
+    pub fn confirm_leadership(&mut self, context: u64) {
+        self.node.read_index(context.to_le_bytes().to_vec());
+        self.pin_timeout();
+    }
+
+    /// The connection to a peer broke: messages on their way may be lost.
+    pub fn peer_unreachable(&mut self, node: u64) {
+        self.node.report_unreachable(node);
+        self.pin_timeout();
+    }
+
+    /// The leader's process is believed dead: do not wait for the election timeout. Draws a short wait, so that the
+    /// survivors do not all ask at once; the pre-vote makes a false alarm harmless.
+    pub fn hurry_election(&mut self) {
+        if self.role() == Role::Leader {
+            return;
+        }
+        let stagger = self.random.below(self.options.heartbeat_ticks as u64 + 2) as usize;
+        let election_ticks = self.options.election_ticks;
+        self.node.raft.election_elapsed = election_ticks;
+        self.timeout = ((self.term(), self.node.raft.state), election_ticks + 1 + stagger);
+        self.pin_timeout();
+    }
+
+    /// What the group wants done, if anything.
+    pub fn ready(&mut self) -> Option<Ready> {
+        if !self.node.has_ready() {
+            return None;
+        }
+        let mut raw = self.node.ready();
+        let messages = to_peers(raw.take_messages());
+        let held_messages = to_peers(raw.take_persisted_messages());
+        let snapshot = Some(raw.snapshot()).filter(|snapshot| snapshot.get_metadata().index != 0);
+        let ready = Ready {
+            number: raw.number(),
+            committed_index: raw.committed_entries().last().map_or(0, |entry| entry.index),
+            snapshots_to: messages.iter().filter(|m| m.snapshot.is_some()).map(|m| m.to).collect(),
+            messages,
+            snapshot: snapshot.and_then(|snapshot| Checkpoint::decode(&snapshot.data)),
+            entries: raw.take_entries().into_iter().map(message::entry_from_raft).collect(),
+            vote: raw.hs().filter(|_| raw.must_sync()).map(|state| (state.term, state.vote)),
+            membership: raw
+                .take_committed_entries()
+                .into_iter()
+                .map(message::entry_from_raft)
+                .filter(|entry| entry.kind != EntryKind::Normal)
+                .collect(),
+            held_messages,
+            reads: raw.take_read_states().iter().filter_map(|read| context_of(&read.request_ctx)).collect(),
+            raw,
+        };
+        Some(ready)
+    }
+
+    /// The ready's work is done or queued. A snapshot is one small message: as soon as it is sent the follower is
+    /// probed behind it, and a lost one shows as a rejection.
+    pub fn advance(&mut self, ready: Ready) {
+        let snapshot_index = ready.raw.snapshot().get_metadata().index;
+        self.apply_to = self.apply_to.max(snapshot_index).max(ready.committed_index);
+        self.node.advance_append_async(ready.raw);
+        self.advance_apply();
+        for node in ready.snapshots_to {
+            self.node.report_snapshot(node, raft::SnapshotStatus::Finish);
+        }
+        self.pin_timeout();
+    }
+
+    /// Everything asked for by readies up to `number` is synced.
+    pub fn persisted(&mut self, number: u64) {
+        self.node.on_persist_ready(number);
+        self.advance_apply();
+        self.pin_timeout();
+    }
+
+    /// Nothing is applied before it is persisted: a snapshot that was just installed has to wait for its sync.
+    fn advance_apply(&mut self) {
+        let log = &self.node.raft.raft_log;
+        let target = self.apply_to.min(log.persisted).min(log.committed);
+        if target > log.applied {
+            self.node.advance_apply_to(target);
+        }
+    }
+
+    /// Cold reads that came up since the last call.
+    pub fn take_cold_reads(&mut self) -> Vec<ColdRead> {
+        self.node.mut_store().take_cold_reads()
+    }
+
+    /// Entries of a cold read, or nothing if it failed and is to be asked again.
+    pub fn cold_read_done(&mut self, id: ColdReadId, entries: Option<Vec<Entry>>) {
+        match entries {
+            None => self.node.mut_store().cold_read_failed(id),
+            Some(entries) => {
+                if let Some(context) = self.node.mut_store().cold_read_done(id, entries) {
+                    self.node.on_entries_fetched(context);
+                }
+                self.node.mut_store().drop_fetched();
+            }
+        }
+        self.pin_timeout();
+    }
+
+    /// The membership in force.
+    pub fn membership(&self) -> Membership {
+        Membership::from_raft(&self.node.raft.prs().conf().to_conf_state())
+    }
+
+    /// How far each other replica is; empty unless this node leads.
+    pub fn progress(&self) -> Vec<ReplicaProgress> {
+        if self.role() != Role::Leader {
+            return Vec::new();
+        }
+        let last_index = self.log().last_index();
+        let mut replicas: Vec<_> = self
+            .node
+            .raft
+            .prs()
+            .iter()
+            .map(|(node, progress)| ReplicaProgress {
+                node: *node,
+                matched_index: progress.matched,
+                next_index: progress.next_idx,
+                lag_entries: last_index.saturating_sub(progress.matched),
+                state: match progress.state {
+                    raft::ProgressState::Probe => "probe",
+                    raft::ProgressState::Replicate => "replicate",
+                    raft::ProgressState::Snapshot => "snapshot",
+                },
+                recent_active: progress.recent_active || *node == self.options.node,
+            })
+            .collect();
+        replicas.sort_unstable_by_key(|replica| replica.node);
+        replicas
+    }
+
+    /// The library draws election timeouts from a source of its own. Ours replaces it, unconditionally, after every
+    /// call: replacing it only on change was seen not to be deterministic.
+    fn pin_timeout(&mut self) {
+        let key = (self.node.raft.term, self.node.raft.state);
+        if self.timeout.0 != key {
+            let ticks = self.options.election_ticks;
+            self.timeout = (key, ticks + self.random.below(ticks as u64) as usize);
+        }
+        self.node.raft.set_randomized_election_timeout(self.timeout.1);
+    }
+}
+
+fn to_peers(messages: Vec<eraftpb::Message>) -> Vec<RaftMessage> {
+    let keep = |message: &eraftpb::Message| message.msg_type != MessageType::MsgPropose;
+    messages.into_iter().filter(keep).map(message::to_wire).collect()
+}
+
+fn context_of(bytes: &[u8]) -> Option<u64> {
+    Some(u64::from_le_bytes(bytes.try_into().ok()?))
+}

@@ -1,0 +1,158 @@
+//! Raft's messages and entries: the library's form to ours and back, bodies by reference.
+
+use bytes::Bytes;
+use lockstep_protocol::peer::{RaftMessage, WireEntry, WireSnapshot};
+use lockstep_storage::{Entry, EntryKind};
+use raft::eraftpb::{self, EntryType, MessageType, Snapshot, SnapshotMetadata};
+
+use super::{Membership, StepError};
+
+pub(super) fn entry_to_raft(entry: Entry) -> eraftpb::Entry {
+    eraftpb::Entry {
+        entry_type: match entry.kind {
+            EntryKind::Normal => EntryType::EntryNormal,
+            EntryKind::Membership => EntryType::EntryConfChange,
+            EntryKind::MembershipV2 => EntryType::EntryConfChangeV2,
+        },
+        term: entry.term,
+        index: entry.index,
+        context: entry.envelope,
+        data: entry.body,
+        ..eraftpb::Entry::default()
+    }
+}
+
+pub(super) fn entry_from_raft(entry: eraftpb::Entry) -> Entry {
+    Entry {
+        index: entry.index,
+        term: entry.term,
+        kind: match entry.entry_type {
+            EntryType::EntryNormal => EntryKind::Normal,
+            EntryType::EntryConfChange => EntryKind::Membership,
+            EntryType::EntryConfChangeV2 => EntryKind::MembershipV2,
+        },
+        envelope: entry.context,
+        body: entry.data,
+    }
+}
+
+pub(super) fn snapshot_to_raft(index: u64, term: u64, membership: &Membership, data: Bytes) -> Snapshot {
+    let metadata =
+        SnapshotMetadata { index, term, conf_state: Some(membership.to_raft()).into(), ..Default::default() };
+    Snapshot { data, metadata: Some(metadata).into(), ..Default::default() }
+}
+
+pub(super) fn to_wire(message: eraftpb::Message) -> RaftMessage {
+    RaftMessage {
+        kind: message.msg_type as u8,
+        from: message.from,
+        to: message.to,
+        term: message.term,
+        log_term: message.log_term,
+        index: message.index,
+        commit: message.commit,
+        commit_term: message.commit_term,
+        reject: message.reject,
+        reject_hint: message.reject_hint,
+        request_snapshot: message.request_snapshot,
+        priority: message.priority,
+        deprecated_priority: message.deprecated_priority,
+        context: message.context,
+        entries: message.entries.into_iter().map(entry_to_wire).collect(),
+        snapshot: message.snapshot.into_option().filter(|s| s.get_metadata().index != 0).map(|snapshot| {
+            let metadata = snapshot.get_metadata();
+            let membership = Membership::from_raft(metadata.get_conf_state());
+            WireSnapshot {
+                index: metadata.index,
+                term: metadata.term,
+                voters: membership.voters,
+                learners: membership.learners,
+                voters_outgoing: membership.voters_outgoing,
+                learners_next: membership.learners_next,
+                auto_leave: membership.auto_leave,
+                data: snapshot.data.clone(),
+            }
+        }),
+    }
+}
+
+pub(super) fn from_wire(message: RaftMessage) -> Result<eraftpb::Message, StepError> {
+    let msg_type = message_type(message.kind).ok_or(StepError::UnknownMessage { kind: message.kind })?;
+    let entries = message.entries.into_iter().map(entry_from_wire).collect::<Result<Vec<_>, _>>()?;
+    let snapshot = message.snapshot.map(|snapshot| {
+        let membership = Membership {
+            voters: snapshot.voters,
+            learners: snapshot.learners,
+            voters_outgoing: snapshot.voters_outgoing,
+            learners_next: snapshot.learners_next,
+            auto_leave: snapshot.auto_leave,
+        };
+        snapshot_to_raft(snapshot.index, snapshot.term, &membership, snapshot.data)
+    });
+    Ok(eraftpb::Message {
+        msg_type,
+        from: message.from,
+        to: message.to,
+        term: message.term,
+        log_term: message.log_term,
+        index: message.index,
+        commit: message.commit,
+        commit_term: message.commit_term,
+        reject: message.reject,
+        reject_hint: message.reject_hint,
+        request_snapshot: message.request_snapshot,
+        priority: message.priority,
+        deprecated_priority: message.deprecated_priority,
+        context: message.context,
+        entries: entries.into(),
+        snapshot: snapshot.into(),
+        ..eraftpb::Message::default()
+    })
+}
+
+fn entry_to_wire(entry: eraftpb::Entry) -> WireEntry {
+    WireEntry {
+        index: entry.index,
+        term: entry.term,
+        kind: entry.entry_type as u8,
+        envelope: entry.context,
+        body: entry.data,
+    }
+}
+
+fn entry_from_wire(entry: WireEntry) -> Result<eraftpb::Entry, StepError> {
+    let entry_type = match entry.kind {
+        0 => EntryType::EntryNormal,
+        1 => EntryType::EntryConfChange,
+        2 => EntryType::EntryConfChangeV2,
+        kind => return Err(StepError::UnknownEntry { kind }),
+    };
+    Ok(eraftpb::Entry {
+        entry_type,
+        term: entry.term,
+        index: entry.index,
+        context: entry.envelope,
+        data: entry.body,
+        ..eraftpb::Entry::default()
+    })
+}
+
+/// The message types one node may send another; the library's local ones, and proposals, are not among them.
+fn message_type(kind: u8) -> Option<MessageType> {
+    use MessageType as T;
+    [
+        T::MsgAppend,
+        T::MsgAppendResponse,
+        T::MsgRequestVote,
+        T::MsgRequestVoteResponse,
+        T::MsgSnapshot,
+        T::MsgHeartbeat,
+        T::MsgHeartbeatResponse,
+        T::MsgTransferLeader,
+        T::MsgTimeoutNow,
+        T::MsgRequestPreVote,
+        T::MsgRequestPreVoteResponse,
+    ]
+    .into_iter()
+    .find(|known| *known as u8 == kind)
+}

@@ -1,0 +1,183 @@
+//! The shared log, as the consensus library sees it: an index over the segments, and nothing stored twice.
+//!
+//! The library asks for entries for two reasons. To send them: then they are whole, from memory, or fetched by a
+//! [`ColdRead`] off the turn. To hand committed ones back: then normal entries come as stubs without bodies (the
+//! bodies are in the log already, and the library panics on an error), and membership entries come whole.
+
+use std::{cell::RefCell, collections::BTreeMap};
+
+use lockstep_storage::{EntriesError, Entry, EntryKind, Log};
+use raft::{
+    Error, GetEntriesContext, RaftState, Result, Storage, StorageError,
+    eraftpb::{self, EntryType, HardState, Snapshot},
+};
+
+use super::{Membership, message};
+
+/// Names one outstanding cold read of a group.
+pub type ColdReadId = u64;
+
+/// Entries a slow follower needs that are no longer in memory: to be read off the turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ColdRead {
+    /// To be repeated when the entries are handed back.
+    pub id: ColdReadId,
+    /// First index wanted.
+    pub low: u64,
+    /// One past the last index wanted.
+    pub high: u64,
+    /// Bytes wanted at most; at least one entry comes all the same.
+    pub max_bytes: usize,
+}
+
+/// What the library is built on: our log, and the state it starts from.
+pub(super) struct LogStore {
+    pub(super) log: Log,
+    pub(super) start: HardState,
+    pub(super) start_membership: Membership,
+    cold: RefCell<ColdReads>,
+}
+
+#[derive(Default)]
+struct ColdReads {
+    next_id: ColdReadId,
+    asked: Vec<ColdRead>,
+    waiting: BTreeMap<ColdReadId, (u64, GetEntriesContext)>,
+    fetched: Option<(u64, Vec<Entry>)>,
+}
+
+impl LogStore {
+    pub(super) fn new(log: Log, start: HardState, start_membership: Membership) -> Self {
+        Self { log, start, start_membership, cold: RefCell::default() }
+    }
+
+    /// Reads that came up since the last call.
+    pub(super) fn take_cold_reads(&mut self) -> Vec<ColdRead> {
+        std::mem::take(&mut self.cold.get_mut().asked)
+    }
+
+    /// Makes fetched entries readable for the one call that follows; `None` if nobody waits for them any more.
+    pub(super) fn cold_read_done(
+        &mut self,
+        id: ColdReadId,
+        entries: Vec<Entry>,
+    ) -> Option<GetEntriesContext> {
+        let cold = self.cold.get_mut();
+        let (low, context) = cold.waiting.remove(&id)?;
+        cold.fetched = Some((low, entries));
+        Some(context)
+    }
+
+    /// Forgets a read that failed, so that it can be asked again.
+    pub(super) fn cold_read_failed(&mut self, id: ColdReadId) {
+        self.cold.get_mut().waiting.remove(&id);
+    }
+
+    pub(super) fn drop_fetched(&mut self) {
+        self.cold.get_mut().fetched = None;
+    }
+
+    /// Entries without bodies, but for membership entries: all the library looks at once they are committed.
+    fn stubs(&self, low: u64, high: u64, max_bytes: u64) -> Vec<eraftpb::Entry> {
+        let mut stubs = Vec::new();
+        let mut bytes = 0;
+        for index in low..high {
+            let Some((term, kind)) = self.log.stub(index) else { break };
+            let entry = match kind {
+                EntryKind::Normal => {
+                    eraftpb::Entry { entry_type: EntryType::EntryNormal, term, index, ..Default::default() }
+                }
+                _ => match self.log.membership_entry(index) {
+                    Some(entry) => message::entry_to_raft(entry.clone()),
+                    None => break,
+                },
+            };
+            bytes += 24 + entry.data.len() as u64;
+            if bytes > max_bytes && !stubs.is_empty() {
+                break;
+            }
+            stubs.push(entry);
+        }
+        stubs
+    }
+
+    /// Serves a fetched range once, or notes that somebody has to fetch it. One read per range at a time: whoever else
+    /// wants it asks again at its next heartbeat.
+    fn cold_entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_bytes: usize,
+        context: GetEntriesContext,
+    ) -> Result<Vec<eraftpb::Entry>> {
+        let mut cold = self.cold.borrow_mut();
+        if let Some((first, entries)) = cold.fetched.take() {
+            if first == low && !entries.is_empty() {
+                let wanted = entries.into_iter().take_while(|entry| entry.index < high);
+                return Ok(wanted.map(message::entry_to_raft).collect());
+            }
+        }
+        if cold.waiting.values().all(|(waiting_low, _)| *waiting_low != low) {
+            let id = cold.next_id;
+            cold.next_id += 1;
+            cold.asked.push(ColdRead { id, low, high, max_bytes });
+            cold.waiting.insert(id, (low, context));
+        }
+        Err(Error::Store(StorageError::LogTemporarilyUnavailable))
+    }
+}
+
+impl Storage for LogStore {
+    fn initial_state(&self) -> Result<RaftState> {
+        Ok(RaftState::new(self.start.clone(), self.start_membership.to_raft()))
+    }
+
+    fn entries(
+        &self,
+        low: u64,
+        high: u64,
+        max_size: impl Into<Option<u64>>,
+        context: GetEntriesContext,
+    ) -> Result<Vec<eraftpb::Entry>> {
+        if low < self.log.first_index() {
+            return Err(Error::Store(StorageError::Compacted));
+        }
+        let max_bytes = max_size.into().unwrap_or(u64::MAX);
+        if !context.can_async() {
+            return Ok(self.stubs(low, high, max_bytes));
+        }
+        let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+        match self.log.entries(low, high, max_bytes) {
+            Ok(entries) => Ok(entries.into_iter().map(message::entry_to_raft).collect()),
+            Err(EntriesError::Compacted { .. }) => Err(Error::Store(StorageError::Compacted)),
+            Err(EntriesError::OutOfRange { .. }) => Err(Error::Store(StorageError::Unavailable)),
+            Err(EntriesError::NotCached { .. }) => self.cold_entries(low, high, max_bytes, context),
+        }
+    }
+
+    fn term(&self, index: u64) -> Result<u64> {
+        if index + 1 < self.log.first_index() {
+            return Err(Error::Store(StorageError::Compacted));
+        }
+        self.log.term(index).ok_or(Error::Store(StorageError::Unavailable))
+    }
+
+    fn first_index(&self) -> Result<u64> {
+        Ok(self.log.first_index())
+    }
+
+    fn last_index(&self) -> Result<u64> {
+        Ok(self.log.last_index())
+    }
+
+    /// The oldest retained checkpoint: a few KiB, because the log is the data.
+    fn snapshot(&self, request_index: u64, _to: u64) -> Result<Snapshot> {
+        let checkpoint = self.log.oldest_checkpoint();
+        let unavailable = || Error::Store(StorageError::SnapshotTemporarilyUnavailable);
+        if request_index > checkpoint.index {
+            return Err(unavailable());
+        }
+        let membership = Membership::decode(&checkpoint.membership).map_err(|_| unavailable())?;
+        Ok(message::snapshot_to_raft(checkpoint.index, checkpoint.term, &membership, checkpoint.encode()))
+    }
+}

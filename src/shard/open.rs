@@ -1,0 +1,140 @@
+//! How a shard comes to life: created once, and recovered at every start after that.
+
+use std::sync::Arc;
+
+use lockstep_storage::{
+    Checkpoint, CreateError, EntryKind, Log, LogOptions, RecoveryError, RecoveryReport, Replay, io::Disk,
+};
+
+use super::{Output, Shard, ShardId, ShardSettings, ShardView, state::ShardState, types::Health};
+use crate::{
+    raft::{Group, GroupOptions, Membership},
+    random::Random,
+};
+
+/// What a shard needs to know of its place.
+#[derive(Clone)]
+pub struct ShardOptions {
+    /// Its id.
+    pub shard: ShardId,
+    /// Its directory, relative to the disk's root.
+    pub directory: String,
+    /// How its log is laid out.
+    pub log: LogOptions,
+    /// How its Raft group behaves.
+    pub group: GroupOptions,
+    /// What may be changed later.
+    pub settings: ShardSettings,
+}
+
+/// Why a shard cannot be opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Its directory is taken, or cannot be written.
+    #[error(transparent)]
+    Create(#[from] CreateError),
+    /// Its log cannot be used as it is.
+    #[error(transparent)]
+    Recovery(#[from] RecoveryError),
+    /// The log is sound, but what it says makes no sense.
+    #[error("shard {shard}: {why}")]
+    Content {
+        /// Which shard.
+        shard: ShardId,
+        /// What makes no sense.
+        why: String,
+    },
+}
+
+/// The checkpoint a new log begins with: nothing but its first voters.
+pub fn genesis(voters: &[u64]) -> Checkpoint {
+    Checkpoint { log_start: 1, membership: Membership::of_voters(voters).encode(), ..Checkpoint::default() }
+}
+
+/// Formats a shard's directory, durably. Refuses one that exists.
+pub fn create(
+    disk: &Arc<dyn Disk>,
+    options: &ShardOptions,
+    voters: &[u64],
+    random: &mut Random,
+) -> Result<(), OpenError> {
+    Ok(Log::create(Arc::clone(disk), &options.directory, &options.log, genesis(voters), random.nonce())?)
+}
+
+impl Shard {
+    /// Recovers the log and starts its Raft group. Everything the log holds is synced when this returns.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: ShardOptions,
+        mut random: Random,
+        outputs: &mut Vec<Output>,
+    ) -> Result<(Self, RecoveryReport), OpenError> {
+        let shard = options.shard;
+        let content = |why: String| OpenError::Content { shard, why };
+        let segment_bytes = options.log.segment_bytes;
+        let mut state: Option<ShardState> = None;
+        let mut broken: Option<String> = None;
+        let mut unapplied_membership = Vec::new();
+        let recovered = Log::recover(disk, &options.directory, options.log, &mut |replay| match replay {
+            Replay::Base(base) => state = ShardState::from_checkpoint(base),
+            Replay::Entry(entry) => {
+                if entry.kind != EntryKind::Normal {
+                    unapplied_membership.push(entry.index);
+                }
+                if let Some(state) = state.as_mut().filter(|_| broken.is_none()) {
+                    broken = state.apply(entry).err().map(|error| error.to_string());
+                }
+            }
+        })?;
+        if let Some(why) = broken {
+            return Err(content(why));
+        }
+        let mut state = state.ok_or_else(|| content("its checkpoint does not read".into()))?;
+        let base = recovered.base;
+        let membership = Membership::decode(&base.membership).map_err(|error| content(error.to_string()))?;
+        let commit = recovered.vote.commit.clamp(base.index, recovered.log.last_index());
+        state.commit(commit);
+        let node = options.group.node;
+        let mut group = Group::start(
+            options.group,
+            recovered.log,
+            membership.clone(),
+            recovered.vote,
+            base.index,
+            commit,
+            random.split(),
+        )
+        .map_err(|error| content(error.to_string()))?;
+        group.log_mut().set_commit(commit);
+        let mut opened = Self {
+            id: shard,
+            node,
+            segment_bytes,
+            settings: options.settings,
+            random,
+            group,
+            state,
+            membership,
+            membership_index: base.membership_index,
+            unapplied_membership,
+            requests: Default::default(),
+            waiters: Default::default(),
+            held: Default::default(),
+            last_ready: 0,
+            in_flight_ready: 0,
+            persisted_ready: 0,
+            led_term: None,
+            ticks: 0,
+            idle_ticks: 0,
+            now_ms: 0,
+            disk_full: false,
+            broken: None::<Health>,
+            view: ShardView::default(),
+        };
+        if let Err(health) = opened.roll_if_needed(0) {
+            opened.stop(health, outputs);
+        }
+        opened.publish(outputs);
+        Ok((opened, recovered.report))
+    }
+}

@@ -1,0 +1,223 @@
+//! What a leader does with the requests that wait: judge each once, stamp the LSNs, hand all to Raft as one proposal.
+//!
+//! What holds here:
+//! - Conditions are judged against the leader's whole log, its uncommitted tail included, and never again at apply: a
+//!   leader does not truncate its own log, so what held on the prefix holds at commit.
+//! - LSNs are stamped on a drained group only: the next entry's index and first LSN are known.
+//! - A proposal that is refused is taken back whole.
+
+use bytes::{Bytes, BytesMut};
+use lockstep_protocol::batch;
+use lockstep_storage::{Entry, EntryKind, Envelope, EnvelopeKind};
+
+use super::{
+    Shard, command,
+    producers::Standing,
+    state::sequence_of,
+    types::{Answer, Append, AppendError, Appended, Command, Event, Output, Token},
+    waiters::{Confirm, Verdict},
+};
+use crate::raft::Role;
+
+/// Bytes of one proposal, at least one batch: what one replication message and one write may grow to.
+pub const PROPOSAL_BYTES_MAX: usize = 4 << 20;
+/// Bytes of a frame around a body: header and envelope.
+const FRAME_OVERHEAD_BYTES: usize = 96;
+
+/// A request that waits for its turn.
+pub enum Request {
+    /// Append a batch.
+    Append(Append),
+    /// Change the shard's state.
+    Command(Command),
+}
+
+impl Request {
+    fn bytes(&self) -> usize {
+        FRAME_OVERHEAD_BYTES
+            + match self {
+                Self::Append(append) => append.batch.len(),
+                Self::Command(_) => 0,
+            }
+    }
+}
+
+impl Shard {
+    /// Turns waiting requests into one proposal; returns whether the group has something to drain.
+    pub(super) fn propose(&mut self, now_ms: i64, outputs: &mut Vec<Output>) -> bool {
+        if self.requests.is_empty() {
+            return false;
+        }
+        if let Some(error) = self.refusal() {
+            outputs
+                .extend(self.requests.drain(..).map(|(token, _)| Output::Answer(token, Err(error.clone()))));
+            return false;
+        }
+        let (chunk, bytes) = self.take_chunk();
+        if let Err(health) = self.roll_if_needed(bytes) {
+            let error = AppendError::Failed("the log cannot begin a new segment".into());
+            outputs.extend(chunk.into_iter().map(|(token, _)| Output::Answer(token, Err(error.clone()))));
+            self.stop(health, outputs);
+            return false;
+        }
+        let first_index = self.state.last_index() + 1;
+        let time_ms = self.state.leader_time_ms().max(now_ms);
+        let (mut entries, mut verdicts) = (Vec::new(), Vec::new());
+        for (token, request) in chunk {
+            let verdict = match self.judge(&request) {
+                Ok(Some(duplicate)) => Ok(Answer::Appended(duplicate)),
+                Err(error) => Err(error),
+                Ok(None) => self.stamp(request, time_ms, &mut entries),
+            };
+            verdicts.push((token, self.state.last_index(), verdict));
+        }
+        if !entries.is_empty() {
+            let bytes =
+                entries.iter().map(|(envelope, body): &(Bytes, Bytes)| envelope.len() + body.len()).sum();
+            outputs.push(Output::Event(Event::Proposed { entries: entries.len(), bytes }));
+            if self.group.propose(entries).is_err() {
+                self.state.roll_back(first_index);
+                let error = self.not_leader();
+                outputs.extend(
+                    verdicts.into_iter().map(|(token, ..)| Output::Answer(token, Err(error.clone()))),
+                );
+                return false;
+            }
+        }
+        let committed = self.state.committed().index;
+        for (token, index, verdict) in verdicts {
+            if index > committed {
+                self.waiters.on_commit(token, index, verdict);
+            } else {
+                self.waiters.on_confirmation(Confirm::Verdict(token, verdict));
+            }
+        }
+        true
+    }
+
+    /// Why nothing can be appended here at the moment.
+    pub(super) fn refusal(&self) -> Option<AppendError> {
+        if self.group.role() != Role::Leader || self.group.transferee().is_some() {
+            return Some(self.not_leader());
+        }
+        self.disk_full.then_some(AppendError::StorageFull)
+    }
+
+    pub(super) fn not_leader(&self) -> AppendError {
+        let leader = self.group.transferee().or(self.group.leader()).filter(|leader| *leader != self.node);
+        AppendError::NotLeader { leader, term: self.group.term() }
+    }
+
+    /// As many waiting requests as one proposal takes, and their bytes.
+    fn take_chunk(&mut self) -> (Vec<(Token, Request)>, usize) {
+        let limit = PROPOSAL_BYTES_MAX.min(self.segment_bytes as usize / 4);
+        let (mut chunk, mut bytes) = (Vec::new(), 0);
+        while let Some((_, request)) = self.requests.front() {
+            bytes += request.bytes();
+            if bytes > limit && !chunk.is_empty() {
+                bytes -= request.bytes();
+                break;
+            }
+            chunk.extend(self.requests.pop_front());
+        }
+        (chunk, bytes)
+    }
+
+    /// Whether a request may be appended: `Ok(Some)` if it was before.
+    fn judge(&self, request: &Request) -> Result<Option<Appended>, AppendError> {
+        match request {
+            Request::Command(Command::Fence { epoch }) if *epoch <= self.state.fence() => {
+                Err(AppendError::Fenced { current: self.state.fence() })
+            }
+            Request::Command(Command::Trim { log_start }) => {
+                let (start, limit) = (self.state.log_start(), self.state.committed().last_lsn + 1);
+                let valid = (start..=limit).contains(log_start);
+                if valid { Ok(None) } else { Err(AppendError::InvalidTrim { log_start: start, limit }) }
+            }
+            Request::Command(_) => Ok(None),
+            Request::Append(append) => self.judge_append(append),
+        }
+    }
+
+    /// The order matters: a retry is recognised before its conditions are looked at, for they held the first time.
+    fn judge_append(&self, append: &Append) -> Result<Option<Appended>, AppendError> {
+        let next_lsn = self.state.next_lsn();
+        let sequence = sequence_of(&append.header);
+        match sequence.map_or(Standing::Next, |sequence| self.state.judge(sequence)) {
+            Standing::Next => {}
+            Standing::Duplicate { first_lsn } => {
+                let last_lsn = first_lsn + append.header.records_count as u64 - 1;
+                return Ok(Some(Appended { first_lsn, last_lsn, duplicate: true }));
+            }
+            Standing::DuplicateTooOld => return Err(AppendError::DuplicateTooOld),
+            Standing::OutOfOrder { expected } => {
+                return Err(AppendError::OutOfOrderSequence { expected, got: append.header.base_sequence });
+            }
+            Standing::Unknown => return Err(AppendError::UnknownProducer),
+            Standing::Fenced { current } => return Err(AppendError::ProducerFenced { current }),
+        }
+        if append.fence.is_some_and(|fence| fence != self.state.fence()) {
+            return Err(AppendError::Fenced { current: self.state.fence() });
+        }
+        if append.expected_next_lsn.is_some_and(|expected| expected != next_lsn) {
+            return Err(AppendError::ConditionFailed { next_lsn });
+        }
+        Ok(None)
+    }
+
+    /// Gives a request its place: the envelope, and for a batch the two fields its checksum does not cover.
+    fn stamp(&mut self, request: Request, time_ms: i64, entries: &mut Vec<(Bytes, Bytes)>) -> Verdict {
+        let first_lsn = self.state.next_lsn();
+        let term = self.group.term();
+        let (envelope, body, answer) = match request {
+            Request::Command(command) => {
+                let body = command::encode(command);
+                let envelope = Envelope {
+                    kind: EnvelopeKind::State,
+                    record_count: 0,
+                    first_lsn,
+                    leader_time_ms: time_ms,
+                    max_timestamp_ms: time_ms,
+                    body_crc: Envelope::checksum(&body),
+                    state_length: body.len() as u32,
+                    fence: self.state.fence(),
+                };
+                (envelope, body, Answer::Done)
+            }
+            Request::Append(append) => {
+                let Ok(stamp_term) = i32::try_from(term) else {
+                    return Err(AppendError::Failed(
+                        "the term has outgrown the batch header's 31 bits".into(),
+                    ));
+                };
+                let record_count = append.header.records_count as u32;
+                let mut body = BytesMut::from(&append.batch[..]);
+                let stamped = batch::stamp(&mut body, first_lsn, stamp_term);
+                stamped.map_err(|error| AppendError::Failed(error.to_string()))?;
+                let envelope = Envelope {
+                    kind: EnvelopeKind::Batch,
+                    record_count,
+                    first_lsn,
+                    leader_time_ms: time_ms,
+                    max_timestamp_ms: append.header.max_timestamp,
+                    body_crc: append.header.crc,
+                    state_length: 0,
+                    fence: self.state.fence(),
+                };
+                let last_lsn = first_lsn + u64::from(record_count) - 1;
+                (
+                    envelope,
+                    body.freeze(),
+                    Answer::Appended(Appended { first_lsn, last_lsn, duplicate: false }),
+                )
+            }
+        };
+        let envelope = Bytes::copy_from_slice(&envelope.encode());
+        let index = self.state.last_index() + 1;
+        let entry =
+            Entry { index, term, kind: EntryKind::Normal, envelope: envelope.clone(), body: body.clone() };
+        self.state.apply(&entry).map_err(|error| AppendError::Failed(error.to_string()))?;
+        entries.push((envelope, body));
+        Ok(answer)
+    }
+}

@@ -1,0 +1,242 @@
+//! Everything a shard derives from its log: producers, fence, log start, the last LSN of each uncommitted entry.
+//!
+//! What holds here:
+//! - The state is a function of the log's prefix: [`ShardState::apply`] is called once for each entry, in order.
+//! - It rolls back with the log. What the uncommitted tail changed can be taken back, newest first, down to the
+//!   committed index; a rolled-back suffix leaves no trace (design: invariant 8).
+//! - The high watermark is the last LSN of the committed prefix, and never goes back.
+//!
+//! In a checkpoint, little endian (the log start and leader time stand in the checkpoint itself):
+//! ```text
+//!  0  u8   version 1
+//!  1  u64  fence
+//!  9  …    producers
+//! ```
+
+use std::collections::VecDeque;
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use lockstep_protocol::batch::BatchHeader;
+use lockstep_storage::{Checkpoint, Entry, Envelope, EnvelopeKind};
+
+use super::{
+    command,
+    producers::{self, Producers, Sequence, Standing},
+    types::Command,
+};
+
+const VERSION: u8 = 1;
+
+/// The state after the last entry, and the way back to the committed one.
+#[derive(Clone, Debug, Default)]
+pub struct ShardState {
+    fence: u64,
+    log_start: u64,
+    leader_time_ms: i64,
+    producers: Producers,
+    last_index: u64,
+    last_lsn: u64,
+    committed: Committed,
+    tail: VecDeque<Change>,
+}
+
+/// What is known of the committed prefix.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Committed {
+    /// Its last index.
+    pub index: u64,
+    /// Its last LSN: the high watermark.
+    pub last_lsn: u64,
+    /// Its log start.
+    pub log_start: u64,
+}
+
+/// One uncommitted entry, and how to take it back.
+#[derive(Clone, Debug)]
+struct Change {
+    index: u64,
+    last_lsn: u64,
+    log_start: u64,
+    before_lsn: u64,
+    before_leader_time_ms: i64,
+    undo: Undo,
+}
+
+#[derive(Clone, Debug)]
+enum Undo {
+    Nothing,
+    Producer(producers::Undo),
+    Fence(u64),
+    LogStart(u64),
+}
+
+/// An entry that cannot be what a leader of ours wrote.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("entry {index} does not read as one of ours: {why}")]
+pub struct StateError {
+    index: u64,
+    why: String,
+}
+
+impl ShardState {
+    /// The state as of a checkpoint whose index is committed; `None` if its state section does not read.
+    pub fn from_checkpoint(checkpoint: &Checkpoint) -> Option<Self> {
+        let mut bytes = &checkpoint.state[..];
+        let (fence, producers) = if bytes.is_empty() {
+            (0, Producers::default())
+        } else {
+            if bytes.try_get_u8().ok()? != VERSION {
+                return None;
+            }
+            (bytes.try_get_u64_le().ok()?, Producers::decode(&mut bytes)?)
+        };
+        let committed = Committed {
+            index: checkpoint.index,
+            last_lsn: checkpoint.last_lsn,
+            log_start: checkpoint.log_start,
+        };
+        bytes.is_empty().then_some(Self {
+            fence,
+            log_start: checkpoint.log_start,
+            leader_time_ms: checkpoint.leader_time_ms,
+            producers,
+            last_index: checkpoint.index,
+            last_lsn: checkpoint.last_lsn,
+            committed,
+            tail: VecDeque::new(),
+        })
+    }
+
+    /// The state section of a checkpoint as of the last applied entry.
+    pub fn encode(&self) -> Bytes {
+        let mut bytes = BytesMut::new();
+        bytes.put_u8(VERSION);
+        bytes.put_u64_le(self.fence);
+        self.producers.encode(&mut bytes);
+        bytes.freeze()
+    }
+
+    /// Takes the next entry of the log into account.
+    pub fn apply(&mut self, entry: &Entry) -> Result<(), StateError> {
+        let error = |why: String| StateError { index: entry.index, why };
+        if entry.index != self.last_index + 1 {
+            return Err(error(format!("{} was applied last", self.last_index)));
+        }
+        let mut change = Change {
+            index: entry.index,
+            last_lsn: self.last_lsn,
+            log_start: self.log_start,
+            before_lsn: self.last_lsn,
+            before_leader_time_ms: self.leader_time_ms,
+            undo: Undo::Nothing,
+        };
+        if !entry.envelope.is_empty() {
+            let envelope = Envelope::decode(&entry.envelope).map_err(|refused| error(refused.to_string()))?;
+            change.last_lsn += u64::from(envelope.record_count);
+            change.undo = self.apply_body(entry, &envelope).map_err(error)?;
+            change.log_start = self.log_start;
+            self.leader_time_ms = self.leader_time_ms.max(envelope.leader_time_ms);
+        }
+        self.last_index = change.index;
+        self.last_lsn = change.last_lsn;
+        self.tail.push_back(change);
+        Ok(())
+    }
+
+    fn apply_body(&mut self, entry: &Entry, envelope: &Envelope) -> Result<Undo, String> {
+        if envelope.kind == EnvelopeKind::State {
+            return match command::decode(&entry.body).ok_or("an unknown command")? {
+                Command::Fence { epoch } => Ok(Undo::Fence(std::mem::replace(&mut self.fence, epoch))),
+                Command::Trim { log_start } => {
+                    Ok(Undo::LogStart(std::mem::replace(&mut self.log_start, log_start)))
+                }
+            };
+        }
+        let batch =
+            entry.body.get(envelope.state_length as usize..).ok_or("a state section beyond the body")?;
+        let header = BatchHeader::parse(batch).map_err(|refused| refused.to_string())?;
+        Ok(match sequence_of(&header) {
+            Some(sequence) => {
+                Undo::Producer(self.producers.record(sequence, entry.index, envelope.first_lsn))
+            }
+            None => Undo::Nothing,
+        })
+    }
+
+    /// The entries up to `index` are committed; returns whether that is news.
+    pub fn commit(&mut self, index: u64) -> bool {
+        let before = self.committed;
+        while self.tail.front().is_some_and(|change| change.index <= index) {
+            let Some(change) = self.tail.pop_front() else { break };
+            self.committed =
+                Committed { index: change.index, last_lsn: change.last_lsn, log_start: change.log_start };
+        }
+        self.committed != before
+    }
+
+    /// Takes back every entry from `index` on. Committed ones stay: the log refuses to truncate them first.
+    pub fn roll_back(&mut self, index: u64) {
+        while self.tail.back().is_some_and(|change| change.index >= index) {
+            let Some(change) = self.tail.pop_back() else { break };
+            self.last_index = change.index - 1;
+            self.last_lsn = change.before_lsn;
+            self.leader_time_ms = change.before_leader_time_ms;
+            match change.undo {
+                Undo::Nothing => {}
+                Undo::Producer(undo) => self.producers.undo(undo),
+                Undo::Fence(epoch) => self.fence = epoch,
+                Undo::LogStart(log_start) => self.log_start = log_start,
+            }
+        }
+    }
+
+    /// Judges a producer's sequence against everything in the log, committed or not.
+    pub fn judge(&self, sequence: Sequence) -> Standing {
+        self.producers.judge(sequence)
+    }
+
+    /// The committed prefix.
+    pub fn committed(&self) -> Committed {
+        self.committed
+    }
+
+    /// Index of the last applied entry.
+    pub fn last_index(&self) -> u64 {
+        self.last_index
+    }
+
+    /// The LSN the next record gets.
+    pub fn next_lsn(&self) -> u64 {
+        self.last_lsn + 1
+    }
+
+    /// The fencing epoch, 0 if nobody ever set one.
+    pub fn fence(&self) -> u64 {
+        self.fence
+    }
+
+    /// The first LSN kept, once everything in the log is committed.
+    pub fn log_start(&self) -> u64 {
+        self.log_start
+    }
+
+    /// The greatest leader time so far, in milliseconds since 1970.
+    pub fn leader_time_ms(&self) -> i64 {
+        self.leader_time_ms
+    }
+
+    /// Producers remembered.
+    pub fn producer_count(&self) -> usize {
+        self.producers.len()
+    }
+}
+
+/// Who wrote the batch, if it says.
+pub fn sequence_of(header: &BatchHeader) -> Option<Sequence> {
+    (header.producer_id >= 0).then_some(Sequence {
+        producer: header.producer_id,
+        epoch: header.producer_epoch,
+        first: header.base_sequence,
+        count: header.records_count.max(1) as u32,
+    })
+}

@@ -1,0 +1,307 @@
+//! The turn: what a shard does with what came in, as one synchronous, deterministic step.
+//!
+//! ```text
+//! steps       tick | peer message | request | group synced | cold read done
+//! then, until nothing moves any more:
+//!   drain     messages that need no sync      -> out: the leader replicates before its own sync
+//!             snapshot, entries, vote         -> the log's queue; readable at once
+//!             committed membership entries    -> applied
+//!             messages that speak of a sync   -> held under the ready's number
+//!             committed index                 -> high watermark, answers
+//!   propose   requests that wait              -> judged, stamped, one proposal
+//!   submit    the log's queue, if no group is in flight -> one write, one sync, off the turn
+//! ```
+
+use lockstep_storage::{Entry, GroupOutcome, RollState, Vote};
+
+use super::{
+    Shard,
+    propose::Request,
+    types::{Answer, AppendError, Event, Health, Input, Output},
+    waiters::Confirm,
+};
+use crate::raft::{Ready, Role, StepError};
+
+impl Shard {
+    /// Takes one input in. Its consequences come with the next [`Shard::turn`].
+    pub fn step(&mut self, input: Input, outputs: &mut Vec<Output>) {
+        if self.health_stops_raft() {
+            return self.refuse(input, outputs);
+        }
+        match input {
+            Input::Tick => self.tick(),
+            Input::Peer(message) => {
+                if self.disk_full && !message.entries.is_empty() {
+                    return;
+                }
+                if let Err(error @ StepError::CommitBeyondLog { .. }) = self.group.step(message) {
+                    self.stop(Health::Faulty(error.to_string()), outputs);
+                }
+            }
+            Input::Append { token, append } => self.requests.push_back((token, Request::Append(append))),
+            Input::Command { token, command } => self.requests.push_back((token, Request::Command(command))),
+            Input::Membership { token, changes } => {
+                let proposed = self.group.propose_membership(&changes).map(|()| Answer::Done);
+                outputs.push(Output::Answer(token, proposed.map_err(|_| self.not_leader())));
+            }
+            Input::Tail { token } if self.group.role() == Role::Leader => {
+                self.waiters.on_confirmation(Confirm::Tail(token));
+            }
+            Input::Tail { token } => outputs.push(Output::Answer(token, Err(self.not_leader()))),
+            Input::Transfer { token, to } => {
+                let answer = match self.group.role() {
+                    Role::Leader => {
+                        self.group.transfer(to);
+                        Ok(Answer::Done)
+                    }
+                    _ => Err(self.not_leader()),
+                };
+                outputs.push(Output::Answer(token, answer));
+            }
+            Input::Synced(outcome) => self.synced(outcome, outputs),
+            Input::ColdRead { id, entries } => self.group.cold_read_done(id, entries),
+            Input::PeerLost { node } => {
+                self.group.peer_unreachable(node);
+                if self.group.leader() == Some(node) {
+                    self.group.hurry_election();
+                }
+            }
+            Input::DiskFull(full) => self.disk_full = full,
+            Input::Settings(settings) => self.settings = settings,
+            Input::Seal => self.group.log_mut().seal(),
+        }
+    }
+
+    /// Does all there is to do, up to handing one group to the disk.
+    pub fn turn(&mut self, now_ms: i64, outputs: &mut Vec<Output>) {
+        self.now_ms = now_ms;
+        while !self.health_stops_raft() {
+            let mut moved = self.drain(outputs);
+            moved |= self.propose(now_ms, outputs);
+            moved |= self.confirm();
+            moved |= self.submit(outputs);
+            if !moved {
+                break;
+            }
+        }
+        self.publish(outputs);
+    }
+
+    fn tick(&mut self) {
+        self.group.tick();
+        self.ticks += 1;
+        if self.ticks % super::RETENTION_TICKS == 0 {
+            self.apply_retention();
+        }
+        let log = self.group.log_mut();
+        if log.in_flight() || log.has_pending() {
+            self.idle_ticks = 0;
+        } else {
+            self.idle_ticks += 1;
+            if self.idle_ticks == 1 {
+                log.seal();
+            }
+        }
+        if self.disk_full && self.group.role() == Role::Leader && self.group.transferee().is_none() {
+            self.step_down();
+        }
+    }
+
+    /// Hands leadership to whoever has come furthest.
+    fn step_down(&mut self) {
+        let others = self.group.progress().into_iter().filter(|r| r.node != self.node && r.recent_active);
+        if let Some(best) = others.max_by_key(|replica| (replica.matched_index, replica.node)) {
+            self.group.transfer(best.node);
+        }
+    }
+
+    /// Retention is the leader's decision, and reaches the replicas as a system entry.
+    fn apply_retention(&mut self) {
+        if self.group.role() != Role::Leader {
+            return;
+        }
+        let oldest_ms =
+            self.settings.retention_ms.map(|kept| self.now_ms - i64::try_from(kept).unwrap_or(i64::MAX));
+        let point = self.group.log().retention_point(self.settings.retention_bytes, oldest_ms);
+        if let Some(log_start) = point.filter(|point| *point > self.state.log_start()) {
+            let command = super::types::Command::Trim { log_start };
+            self.requests.push_back((super::NOBODY, Request::Command(command)));
+        }
+    }
+
+    fn drain(&mut self, outputs: &mut Vec<Output>) -> bool {
+        let mut moved = false;
+        while let Some(ready) = self.group.ready() {
+            moved = true;
+            if let Err(health) = self.handle(ready, outputs) {
+                self.stop(health, outputs);
+                return false;
+            }
+        }
+        for read in self.group.take_cold_reads() {
+            outputs.push(Output::ColdRead(read, self.group.log().reader()));
+        }
+        self.role_changed(outputs);
+        moved
+    }
+
+    /// The host's duties for one ready, in the order that the seam's documentation numbers them.
+    fn handle(&mut self, mut ready: Ready, outputs: &mut Vec<Output>) -> Result<(), Health> {
+        outputs.extend(std::mem::take(&mut ready.messages).into_iter().map(Output::Send));
+        if let Some(checkpoint) = ready.snapshot.take() {
+            self.install(checkpoint, outputs)?;
+        }
+        for entry in std::mem::take(&mut ready.entries) {
+            self.append(entry, outputs)?;
+        }
+        if let Some((term, voted_for)) = ready.vote {
+            let commit = self.group.commit();
+            self.group.log_mut().set_vote(Vote { term, voted_for, commit });
+        }
+        for entry in std::mem::take(&mut ready.membership) {
+            self.apply_membership(&entry)?;
+        }
+        let number = ready.number;
+        let held = std::mem::take(&mut ready.held_messages);
+        self.held.extend(held.into_iter().map(|message| (number, message)));
+        self.last_ready = number;
+        let reads = std::mem::take(&mut ready.reads);
+        self.group.advance(ready);
+        self.commit(outputs);
+        for context in reads {
+            self.waiters.confirmed(context, self.state.committed().last_lsn, outputs);
+        }
+        Ok(())
+    }
+
+    fn append(&mut self, entry: Entry, outputs: &mut Vec<Output>) -> Result<(), Health> {
+        let broken =
+            |error: &dyn std::fmt::Display| Health::Failed(format!("an entry does not fit the log: {error}"));
+        if entry.index <= self.group.log().last_index() {
+            self.roll_back(entry.index, outputs)?;
+        }
+        // A leader's own entries were applied as they were stamped, and it rolled before stamping.
+        if self.state.last_index() < entry.index {
+            self.roll_if_needed(entry.envelope.len() + entry.body.len())?;
+            self.state.apply(&entry).map_err(|error| broken(&error))?;
+        }
+        if entry.kind != lockstep_storage::EntryKind::Normal {
+            self.unapplied_membership.push(entry.index);
+        }
+        self.group.log_mut().append(entry).map_err(|error| broken(&error))
+    }
+
+    /// A suffix that lost an election goes, and with it all that was derived from it.
+    fn roll_back(&mut self, from_index: u64, outputs: &mut Vec<Output>) -> Result<(), Health> {
+        let entries = self.group.log().last_index() + 1 - from_index;
+        self.group.log_mut().truncate(from_index).map_err(|error| Health::Failed(error.to_string()))?;
+        self.state.roll_back(from_index);
+        self.unapplied_membership.retain(|index| *index < from_index);
+        outputs.push(Output::Event(Event::RolledBack { from_index, entries }));
+        Ok(())
+    }
+
+    /// Opens a new segment where the log asks for one. Not between a membership entry's append and its apply, unless
+    /// a truncation leaves no choice: the checkpoint's membership is of its own index.
+    pub(super) fn roll_if_needed(&mut self, next_entry_bytes: usize) -> Result<(), Health> {
+        let log = self.group.log();
+        let forced = log.needs_roll(0);
+        if !forced && (!self.unapplied_membership.is_empty() || !log.needs_roll(next_entry_bytes)) {
+            return Ok(());
+        }
+        let state = RollState {
+            membership: self.membership.encode(),
+            membership_index: self.membership_index,
+            state: self.state.encode(),
+            log_start: self.state.log_start(),
+            leader_time_ms: self.state.leader_time_ms(),
+        };
+        let nonce = self.random.nonce();
+        self.group.log_mut().roll(state, nonce).map_err(|error| Health::Failed(error.to_string()))
+    }
+
+    fn apply_membership(&mut self, entry: &Entry) -> Result<(), Health> {
+        self.unapplied_membership.retain(|index| *index > entry.index);
+        match self.group.apply_membership(entry) {
+            Ok(membership) => {
+                self.membership = membership;
+                self.membership_index = entry.index;
+                Ok(())
+            }
+            Err(error) => Err(Health::Failed(error.to_string())),
+        }
+    }
+
+    /// Follows Raft's committed index: the high watermark, the answers, the retention.
+    fn commit(&mut self, outputs: &mut Vec<Output>) {
+        let log_start = self.state.committed().log_start;
+        let commit = self.group.commit();
+        self.group.log_mut().set_commit(commit);
+        self.state.commit(commit);
+        self.waiters.committed(commit, outputs);
+        let committed = self.state.committed();
+        if committed.log_start > log_start {
+            self.group.log_mut().trim(committed.log_start);
+        }
+    }
+
+    fn confirm(&mut self) -> bool {
+        if !self.group.has_committed_in_term() || self.group.role() != Role::Leader {
+            return false;
+        }
+        match self.waiters.begin_confirmation() {
+            Some(context) => {
+                self.group.confirm_leadership(context);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Hands everything queued to the disk as one group; with nothing queued, everything asked for is durable.
+    fn submit(&mut self, outputs: &mut Vec<Output>) -> bool {
+        if self.group.log().in_flight() {
+            return false;
+        }
+        if let Some(group) = self.group.log_mut().take_group() {
+            self.in_flight_ready = self.last_ready;
+            outputs.push(Output::Write(group));
+            return false;
+        }
+        if self.persisted_ready < self.last_ready {
+            self.persisted(self.last_ready, outputs);
+            return true;
+        }
+        false
+    }
+
+    fn synced(&mut self, outcome: GroupOutcome, outputs: &mut Vec<Output>) {
+        match self.group.log_mut().group_done(outcome) {
+            Ok(_) => self.persisted(self.in_flight_ready, outputs),
+            Err(failed) => self.stop(Health::Failed(failed.to_string()), outputs),
+        }
+    }
+
+    /// Follower replies speak of synced entries: only now may they leave.
+    fn persisted(&mut self, number: u64, outputs: &mut Vec<Output>) {
+        self.persisted_ready = number;
+        while self.held.front().is_some_and(|(ready, _)| *ready <= number) {
+            outputs.extend(self.held.pop_front().map(|(_, message)| Output::Send(message)));
+        }
+        self.group.persisted(number);
+    }
+
+    fn role_changed(&mut self, outputs: &mut Vec<Output>) {
+        let leads = self.group.role() == Role::Leader;
+        let term = self.group.term();
+        if self.led_term.is_some() && (!leads || self.led_term != Some(term)) {
+            self.led_term = None;
+            outputs.push(Output::Event(Event::LostLeadership { term }));
+            self.waiters.fail_all(&AppendError::OutcomeUnknown, outputs);
+        }
+        if leads && self.led_term.is_none() {
+            self.led_term = Some(term);
+            outputs.push(Output::Event(Event::BecameLeader { term }));
+        }
+    }
+}

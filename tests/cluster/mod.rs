@@ -1,0 +1,510 @@
+//! Three replicas of one shard in one thread: production's shards over simulated disks and a network that is a list.
+//!
+//! Nothing happens by itself. A test ticks, delivers, crashes and restarts, and can therefore be read like the slide
+//! it comes from.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of the harness")]
+
+mod lying_disk;
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use lockstep::{
+    raft::{GroupOptions, MembershipChange, Role},
+    random::Random,
+    shard::{
+        self, Answer, Append, AppendError, Appended, Command, Event, Health, Input, Output, Shard,
+        ShardOptions, ShardSettings, Token,
+    },
+};
+use lockstep_protocol::{
+    batch::BatchHeader,
+    batch_builder::{BatchBuilder, ProducerSequence},
+    peer::RaftMessage,
+    record::{Record, RecordIter},
+};
+use lockstep_storage::{
+    CachedRead, LogOptions, WriteGroup,
+    io::{
+        Disk,
+        fake::{FakeDisk, Fault},
+    },
+};
+use lying_disk::LyingDisk;
+
+pub type Verdict = Result<Answer, AppendError>;
+
+const ELECTION_TICKS: usize = 10;
+const DIRECTORY: &str = "shard";
+
+/// One replica and its disk. The disk outlives the process.
+pub struct Node {
+    pub disk: Arc<FakeDisk>,
+    pub shard: Option<Shard>,
+    writes: VecDeque<WriteGroup>,
+    /// Every record a reader of this replica was ever shown, by LSN.
+    shown: BTreeMap<u64, String>,
+    pub events: Vec<Event>,
+}
+
+/// Some replicas of one shard, and the network between them.
+pub struct Cluster {
+    nodes: BTreeMap<u64, Node>,
+    network: VecDeque<RaftMessage>,
+    cut: BTreeSet<(u64, u64)>,
+    disk_stopped: BTreeSet<u64>,
+    answers: BTreeMap<Token, Verdict>,
+    next_token: Token,
+    now_ms: i64,
+    random: Random,
+    segment_bytes: u64,
+    cache_bytes: usize,
+    cold_reads: usize,
+    disks_lie: bool,
+}
+
+impl Cluster {
+    /// Replicas 1 to `size`, formatted and running; nobody leads yet.
+    pub fn new(size: u64) -> Self {
+        Self::with_segments(size, 1 << 20)
+    }
+
+    /// The same with segments of a size of the test's choosing, in bytes.
+    pub fn with_segments(size: u64, segment_bytes: u64) -> Self {
+        let mut cluster = Self {
+            nodes: BTreeMap::new(),
+            network: VecDeque::new(),
+            cut: BTreeSet::new(),
+            disk_stopped: BTreeSet::new(),
+            answers: BTreeMap::new(),
+            next_token: 1,
+            now_ms: 1_000,
+            random: Random::new(7),
+            segment_bytes,
+            cache_bytes: 1 << 20,
+            cold_reads: 0,
+            disks_lie: false,
+        };
+        let voters: Vec<u64> = (1..=size).collect();
+        for node in 1..=size {
+            cluster.add_node(node, &voters);
+        }
+        cluster
+    }
+
+    /// A node with a fresh disk and a log that begins with `voters`.
+    pub fn add_node(&mut self, node: u64, voters: &[u64]) {
+        let disk = FakeDisk::new();
+        let options = self.options(node);
+        let as_disk: Arc<dyn Disk> = Arc::<FakeDisk>::clone(&disk);
+        shard::create(&as_disk, &options, voters, &mut self.random).expect("a fresh disk takes a log");
+        let new =
+            Node { disk, shard: None, writes: VecDeque::new(), shown: BTreeMap::new(), events: Vec::new() };
+        self.nodes.insert(node, new);
+        self.start(node);
+    }
+
+    fn options(&self, node: u64) -> ShardOptions {
+        ShardOptions {
+            shard: 1,
+            directory: DIRECTORY.into(),
+            log: LogOptions {
+                shard: 1,
+                segment_bytes: self.segment_bytes,
+                cache_bytes: self.cache_bytes,
+                ..LogOptions::default()
+            },
+            group: GroupOptions {
+                node,
+                election_ticks: ELECTION_TICKS,
+                heartbeat_ticks: 1,
+                message_bytes_max: 1 << 20,
+                inflight_messages_max: 64,
+            },
+            settings: ShardSettings::default(),
+        }
+    }
+
+    // ---- What happens to nodes ----
+
+    /// Restarts everyone with so little memory for the newest entries that old ones have to be read from segments.
+    pub fn limit_cache(&mut self, bytes: usize) {
+        self.cache_bytes = bytes;
+        for node in self.running() {
+            self.crash(node, 0);
+            self.start(node);
+        }
+    }
+
+    /// Restarts everyone on disks whose syncs do nothing and succeed.
+    pub fn let_disks_lie(&mut self) {
+        self.disks_lie = true;
+        for node in self.running() {
+            self.crash(node, 0);
+            self.start(node);
+        }
+    }
+
+    /// The `after`th operation from now on that changes a node's disk is the last before its power fails.
+    pub fn cut_power_after(&mut self, node: u64, after: u64) {
+        let disk = self.disk(node);
+        disk.plant(disk.counters().operations + 1 + after, Fault::PowerCut);
+    }
+
+    /// The next write of a node succeeds and its sync does not: the kernel takes the data for clean and loses it.
+    pub fn fail_next_sync(&mut self, node: u64) {
+        let disk = self.disk(node);
+        disk.plant(disk.counters().operations + 2, Fault::LostSync(std::io::ErrorKind::StorageFull));
+    }
+
+    /// Reads for slow followers that went to segments.
+    pub fn cold_reads(&self) -> usize {
+        self.cold_reads
+    }
+
+    /// Starts a node's process on its disk.
+    pub fn start(&mut self, node: u64) {
+        self.try_start(node).unwrap_or_else(|error| panic!("node {node} does not start: {error}"));
+    }
+
+    /// Starts a node's process, or says why it refuses.
+    pub fn try_start(&mut self, node: u64) -> Result<(), shard::OpenError> {
+        let (options, random) = (self.options(node), self.random.split());
+        let disk = Arc::clone(&self.nodes[&node].disk);
+        let disk: Arc<dyn Disk> = if self.disks_lie { Arc::new(LyingDisk(disk)) } else { disk };
+        let mut outputs = Vec::new();
+        let (opened, _) = Shard::open(disk, options, random, &mut outputs)?;
+        self.node(node).shard = Some(opened);
+        self.carry_out(node, outputs);
+        Ok(())
+    }
+
+    /// Cuts a node's power: what it had not synced is gone, as far as the disk's `seed` says.
+    pub fn crash(&mut self, node: u64, seed: u64) {
+        let crashed = self.node(node);
+        crashed.shard = None;
+        crashed.writes.clear();
+        crashed.disk.power_cut();
+        crashed.disk.restart(seed);
+        self.network.retain(|message| message.from != node && message.to != node);
+    }
+
+    /// Loses every message between `node` and the others, until [`Cluster::heal`].
+    pub fn isolate(&mut self, node: u64) {
+        for other in self.nodes.keys().copied().filter(|other| *other != node) {
+            self.cut.extend([(node, other), (other, node)]);
+        }
+        let cut = self.cut.clone();
+        self.network.retain(|message| !cut.contains(&(message.from, message.to)));
+    }
+
+    /// Lets everyone speak with everyone again.
+    pub fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    /// Lets a node's writes wait, until [`Cluster::release_disk`].
+    pub fn hold_disk(&mut self, node: u64) {
+        self.disk_stopped.insert(node);
+    }
+
+    /// Lets a node's writes happen again.
+    pub fn release_disk(&mut self, node: u64) {
+        self.disk_stopped.remove(&node);
+    }
+
+    /// Ticks a node until it leads, as if every other node had just found the present leader dead.
+    pub fn elect(&mut self, node: u64) {
+        for other in self.running() {
+            if let Some(leader) =
+                self.describe(other).view.leader.filter(|leader| *leader != node || other != node)
+            {
+                self.step(other, Input::PeerLost { node: leader });
+            }
+        }
+        for _ in 0..20 * ELECTION_TICKS {
+            if self.leads(node) {
+                return;
+            }
+            self.step(node, Input::Tick);
+            self.settle();
+        }
+        panic!("node {node} was not elected");
+    }
+
+    /// Ticks every running node once and lets everything happen that follows.
+    pub fn tick_all(&mut self) {
+        for node in self.running() {
+            self.step(node, Input::Tick);
+        }
+        self.settle();
+    }
+
+    /// Ticks everyone until somebody leads who is connected to a majority; returns who.
+    pub fn wait_for_leader(&mut self) -> u64 {
+        for _ in 0..100 * ELECTION_TICKS {
+            self.tick_all();
+            let leader = self.running().into_iter().find(|node| self.leads(*node));
+            if let Some(leader) = leader.filter(|leader| self.describe(*leader).commit_index > 0) {
+                return leader;
+            }
+        }
+        panic!("nobody was elected");
+    }
+
+    // ---- What clients do ----
+
+    /// Sends a batch of text records to a node; its answer comes later.
+    pub fn send(&mut self, node: u64, values: &[&str]) -> Token {
+        self.send_as(node, values, ProducerSequence::NONE)
+    }
+
+    /// The same from a producer that can retry.
+    pub fn send_as(&mut self, node: u64, values: &[&str], producer: ProducerSequence) -> Token {
+        self.append(node, append_of(values, producer))
+    }
+
+    /// The same with conditions.
+    pub fn append(&mut self, node: u64, append: Append) -> Token {
+        let token = self.token();
+        self.step(node, Input::Append { token, append });
+        token
+    }
+
+    /// Sends a batch and lets everything happen; it must have been acknowledged.
+    pub fn produce(&mut self, node: u64, values: &[&str]) -> Appended {
+        let token = self.send(node, values);
+        self.settle();
+        match self.answer(token) {
+            Some(Ok(Answer::Appended(appended))) => *appended,
+            other => panic!("{values:?} was not acknowledged by node {node}: {other:?}"),
+        }
+    }
+
+    /// Sends a command.
+    pub fn command(&mut self, node: u64, command: Command) -> Token {
+        let token = self.token();
+        self.step(node, Input::Command { token, command });
+        token
+    }
+
+    /// Asks for a confirmed tail.
+    pub fn tail(&mut self, node: u64) -> Token {
+        let token = self.token();
+        self.step(node, Input::Tail { token });
+        token
+    }
+
+    /// Proposes a membership change and lets everything happen.
+    pub fn change_membership(&mut self, node: u64, changes: Vec<MembershipChange>) {
+        let token = self.token();
+        self.step(node, Input::Membership { token, changes });
+        self.settle();
+        assert_eq!(self.answer(token), Some(&Ok(Answer::Done)));
+    }
+
+    /// What a request was told so far.
+    pub fn answer(&self, token: Token) -> Option<&Verdict> {
+        self.answers.get(&token)
+    }
+
+    // ---- How everything moves ----
+
+    /// Hands a node one input and lets it take its turn. Nothing is delivered or written yet.
+    pub fn step(&mut self, node: u64, input: Input) {
+        let now_ms = self.now_ms;
+        let Some(stepped) = self.node(node).shard.as_mut() else { return };
+        let mut outputs = Vec::new();
+        stepped.step(input, &mut outputs);
+        stepped.turn(now_ms, &mut outputs);
+        self.carry_out(node, outputs);
+    }
+
+    /// Runs writes and delivers messages until nothing moves. The network keeps order and loses what is cut.
+    pub fn settle(&mut self) {
+        for _ in 0..100_000 {
+            let wrote = self.run_writes();
+            let Some(message) = self.network.pop_front() else {
+                if wrote {
+                    continue;
+                }
+                return self.look();
+            };
+            if !self.cut.contains(&(message.from, message.to)) {
+                self.step(message.to, Input::Peer(message));
+            }
+        }
+        panic!("the cluster does not come to rest");
+    }
+
+    /// Runs one write or delivers one message; returns whether there was any.
+    pub fn deliver_one(&mut self) -> bool {
+        if let Some(message) = self.network.pop_front() {
+            if !self.cut.contains(&(message.from, message.to)) {
+                self.step(message.to, Input::Peer(message));
+            }
+            return true;
+        }
+        for node in self.running() {
+            if let Some(group) = self.node(node).writes.pop_front() {
+                let outcome = group.run();
+                self.step(node, Input::Synced(outcome));
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Runs each node's waiting write, unless its disk is held; returns whether there was one.
+    pub fn run_writes(&mut self) -> bool {
+        let mut wrote = false;
+        for node in self.running() {
+            if self.disk_stopped.contains(&node) {
+                continue;
+            }
+            if let Some(group) = self.node(node).writes.pop_front() {
+                wrote = true;
+                let outcome = group.run();
+                self.step(node, Input::Synced(outcome));
+            }
+        }
+        wrote
+    }
+
+    fn carry_out(&mut self, node: u64, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Send(message) => self.network.push_back(message),
+                Output::Write(group) => self.node(node).writes.push_back(group),
+                Output::ColdRead(read, reader) => {
+                    self.cold_reads += 1;
+                    let entries = reader.read_entries(read.low, read.high, read.max_bytes).ok();
+                    self.step(node, Input::ColdRead { id: read.id, entries });
+                }
+                Output::Answer(token, verdict) => {
+                    assert!(
+                        self.answers.insert(token, verdict).is_none() || token == shard::NOBODY,
+                        "answered twice"
+                    );
+                }
+                Output::View(_) => {}
+                Output::Event(event) => self.node(node).events.push(event),
+            }
+        }
+    }
+
+    // ---- What can be seen ----
+
+    /// Every committed record of a node, as a reader gets them.
+    pub fn records(&self, node: u64) -> Vec<(u64, String)> {
+        let running = self.nodes[&node].shard.as_ref().expect("the node runs");
+        self.read(node, running.view().high_watermark)
+    }
+
+    /// Every record in a node's log, committed or not: no reader may see this.
+    pub fn whole_log(&self, node: u64) -> Vec<(u64, String)> {
+        self.read(node, self.describe(node).last_lsn)
+    }
+
+    fn read(&self, node: u64, up_to: u64) -> Vec<(u64, String)> {
+        let running = self.nodes[&node].shard.as_ref().expect("the node runs");
+        let reader = running.reader();
+        let mut records = Vec::new();
+        let mut next = running.view().log_start.max(1);
+        while next <= up_to {
+            let batches = match reader.cached(next, usize::MAX, up_to) {
+                CachedRead::Hit(batches) => batches,
+                _ => reader.read(next, usize::MAX, up_to).expect("committed records can be read"),
+            };
+            assert!(!batches.is_empty(), "LSN {next} is missing on node {node}");
+            for batch in batches {
+                for record in RecordIter::new(batch.bytes).expect("a stored batch reads") {
+                    let record = record.expect("a stored record reads");
+                    assert_eq!(record.lsn, next, "LSNs are dense on node {node}");
+                    next += 1;
+                    let value = record.record.value.expect("these tests write values");
+                    records.push((record.lsn, String::from_utf8_lossy(&value).into_owned()));
+                }
+            }
+        }
+        records
+    }
+
+    /// Reads every node as a client would, and holds it to what its readers were shown before.
+    fn look(&mut self) {
+        for node in self.running() {
+            let records = self.records(node);
+            let shown = &mut self.node(node).shown;
+            for (lsn, value) in records {
+                let before = shown.insert(lsn, value.clone());
+                assert!(
+                    before.is_none_or(|before| before == value),
+                    "node {node} showed two values under LSN {lsn}"
+                );
+            }
+        }
+    }
+
+    /// Whether a reader of `node` was ever shown `value`.
+    pub fn was_shown(&self, node: u64, value: &str) -> bool {
+        self.nodes[&node].shown.values().any(|shown| shown == value)
+    }
+
+    /// Asserts that every running node holds exactly `values` under LSNs 1, 2, 3 …
+    pub fn assert_everywhere(&self, values: &[&str]) {
+        let expected: Vec<_> = (1..).zip(values.iter().map(|value| (*value).to_owned())).collect();
+        for node in self.running() {
+            assert_eq!(self.records(node), expected, "on node {node}");
+        }
+    }
+
+    pub fn describe(&self, node: u64) -> shard::ShardDescription {
+        self.nodes[&node].shard.as_ref().expect("the node runs").describe()
+    }
+
+    pub fn health(&self, node: u64) -> Health {
+        self.describe(node).view.health
+    }
+
+    pub fn leads(&self, node: u64) -> bool {
+        self.describe(node).role == Role::Leader
+    }
+
+    pub fn running(&self) -> Vec<u64> {
+        self.nodes.iter().filter(|(_, node)| node.shard.is_some()).map(|(id, _)| *id).collect()
+    }
+
+    pub fn events(&self, node: u64) -> &[Event] {
+        &self.nodes[&node].events
+    }
+
+    pub fn disk(&self, node: u64) -> &FakeDisk {
+        &self.nodes[&node].disk
+    }
+
+    fn node(&mut self, node: u64) -> &mut Node {
+        self.nodes.get_mut(&node).expect("the node exists")
+    }
+
+    fn token(&mut self) -> Token {
+        self.next_token += 1;
+        self.next_token - 1
+    }
+}
+
+/// A batch of text records, ready to be appended.
+pub fn append_of(values: &[&str], producer: ProducerSequence) -> Append {
+    let mut builder = BatchBuilder::new();
+    for value in values {
+        builder
+            .push(&Record::new(1_000, Bytes::copy_from_slice(value.as_bytes())))
+            .expect("small records fit");
+    }
+    let batch = builder.build(producer).expect("there are records");
+    let header = BatchHeader::parse(&batch).expect("a built batch has a header");
+    Append { batch, header, expected_next_lsn: None, fence: None }
+}

@@ -1,0 +1,204 @@
+//! What survives: power cuts, failed syncs, full disks, followers that are far behind.
+
+mod cluster;
+
+use cluster::Cluster;
+use lockstep::{
+    random::Random,
+    shard::{Answer, AppendError, Command, Event, Health, Input},
+};
+
+/// Sends batches while disks stall at random, and cuts everyone's power right after an acknowledgement.
+/// Returns the texts that were acknowledged, and those the cluster holds once it runs again.
+fn cut_the_power_of_everyone(cluster: &mut Cluster, seed: u64) -> (Vec<String>, Vec<String>) {
+    let mut random = Random::new(seed);
+    cluster.elect(1);
+    let mut sent = Vec::new();
+    for number in 0..20 {
+        match random.below(4) {
+            0 => cluster.hold_disk(1 + random.below(3)),
+            1 => (1..=3).for_each(|node| cluster.release_disk(node)),
+            _ => {}
+        }
+        let text = format!("value {number}");
+        sent.push((cluster.send(1, &[&text]), text));
+        for _ in 0..random.below(8) {
+            cluster.deliver_one();
+        }
+    }
+    let acknowledged = sent.iter().filter(|(token, _)| matches!(cluster.answer(*token), Some(Ok(_))));
+    let acknowledged: Vec<_> = acknowledged.map(|(_, text)| text.clone()).collect();
+    for node in 1..=3 {
+        cluster.release_disk(node);
+        cluster.crash(node, random.next_u64());
+    }
+    for node in 1..=3 {
+        cluster.start(node);
+    }
+    let leader = cluster.wait_for_leader();
+    (acknowledged, cluster.records(leader).into_iter().map(|(_, text)| text).collect())
+}
+
+#[test]
+fn an_acknowledged_batch_survives_a_power_cut_of_every_node() {
+    let mut acknowledged_in_all = 0;
+    for seed in 0..100 {
+        let (acknowledged, kept) = cut_the_power_of_everyone(&mut Cluster::new(3), seed);
+        assert!(
+            kept.starts_with(&acknowledged),
+            "seed {seed}: {acknowledged:?} was acknowledged, {kept:?} is left"
+        );
+        acknowledged_in_all += acknowledged.len();
+    }
+    assert!(
+        acknowledged_in_all > 100,
+        "only {acknowledged_in_all} batches were acknowledged: nothing was tested"
+    );
+}
+
+#[test]
+fn disks_that_lie_about_their_syncs_would_be_found_out_by_the_test_above() {
+    let lost = (0..20).any(|seed| {
+        let mut cluster = Cluster::new(3);
+        cluster.let_disks_lie();
+        let lied = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let (acknowledged, kept) = cut_the_power_of_everyone(&mut cluster, seed);
+            !kept.starts_with(&acknowledged)
+        }));
+        lied.unwrap_or(true)
+    });
+    assert!(lost, "no acknowledged batch was lost although nothing was ever synced");
+}
+
+#[test]
+fn a_failed_sync_stops_this_replica_for_good_and_no_other() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.produce(1, &["one"]);
+    cluster.fail_next_sync(1);
+    let token = cluster.send(1, &["two"]);
+    cluster.settle();
+    assert!(matches!(cluster.health(1), Health::Failed(_)));
+    let refused = cluster.send(1, &["three"]);
+    assert!(matches!(cluster.answer(refused), Some(Err(AppendError::Failed(_)))));
+    // The followers have synced it; the leader could not count itself, and cannot say so any more.
+    assert!(matches!(cluster.answer(token), Some(Ok(_) | Err(AppendError::OutcomeUnknown))));
+    cluster.elect(2);
+    cluster.produce(2, &["four"]);
+    let texts: Vec<_> = cluster.records(2).into_iter().map(|(_, text)| text).collect();
+    assert!(texts == ["one", "two", "four"] || texts == ["one", "four"], "{texts:?}");
+    cluster.crash(1, 1);
+    cluster.start(1);
+    for _ in 0..5 {
+        cluster.tick_all();
+    }
+    assert_eq!(cluster.records(1), cluster.records(2), "recovery brings the replica back");
+}
+
+#[test]
+fn a_follower_far_behind_gets_a_tiny_snapshot_and_the_retained_log() {
+    let mut cluster = Cluster::with_segments(3, 8192);
+    cluster.elect(1);
+    cluster.produce(1, &["one"]);
+    cluster.isolate(3);
+    for _ in 0..40 {
+        cluster.produce(1, &[&"x".repeat(1000)]);
+    }
+    cluster.command(1, Command::Trim { log_start: 30 });
+    cluster.settle();
+    assert!(cluster.describe(1).first_index > 5, "whole segments went");
+    cluster.heal();
+    for _ in 0..10 {
+        cluster.tick_all();
+    }
+    assert!(cluster.events(3).iter().any(|event| matches!(event, Event::SnapshotInstalled { .. })));
+    assert_eq!(cluster.records(3), cluster.records(1));
+    cluster.crash(3, 5);
+    cluster.start(3);
+    for _ in 0..5 {
+        cluster.tick_all();
+    }
+    assert_eq!(cluster.records(3), cluster.records(1));
+    assert_eq!(cluster.produce(1, &["next"]).first_lsn, 42);
+}
+
+#[test]
+fn a_follower_far_behind_is_fed_from_the_segments_when_memory_no_longer_has_them() {
+    let mut cluster = Cluster::with_segments(3, 64 << 10);
+    cluster.limit_cache(4096);
+    cluster.elect(1);
+    cluster.isolate(3);
+    for number in 0..100 {
+        cluster.produce(1, &[&format!("{number} {}", "x".repeat(1000))]);
+    }
+    cluster.heal();
+    for _ in 0..20 {
+        cluster.tick_all();
+    }
+    assert!(cluster.cold_reads() > 0, "everything came from memory");
+    assert_eq!(cluster.records(3).len(), 100);
+    assert_eq!(cluster.records(3), cluster.records(1));
+}
+
+#[test]
+fn a_leader_whose_disk_is_full_refuses_writes_serves_reads_and_hands_over() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.produce(1, &["one"]);
+    cluster.step(1, Input::DiskFull(true));
+    let refused = cluster.send(1, &["two"]);
+    assert_eq!(cluster.answer(refused), Some(&Err(AppendError::StorageFull)));
+    assert_eq!(cluster.records(1).len(), 1);
+    for _ in 0..5 {
+        cluster.tick_all();
+    }
+    let leader = cluster.wait_for_leader();
+    assert_ne!(leader, 1);
+    cluster.produce(leader, &["two"]);
+    cluster.step(1, Input::DiskFull(false));
+    for _ in 0..5 {
+        cluster.tick_all();
+    }
+    cluster.assert_everywhere(&["one", "two"]);
+}
+
+#[test]
+fn a_node_crashing_at_any_write_of_a_rollback_comes_back_right() {
+    let mut rollbacks_crashed = 0;
+    for crash_at in 0.. {
+        let mut cluster = Cluster::with_segments(3, 8192);
+        cluster.elect(1);
+        cluster.produce(1, &["one"]);
+        cluster.isolate(1);
+        for _ in 0..10 {
+            cluster.send(1, &[&"x".repeat(900)]);
+            cluster.settle();
+        }
+        cluster.elect(2);
+        cluster.produce(2, &["two", "three"]);
+        cluster.cut_power_after(1, crash_at);
+        cluster.heal();
+        for _ in 0..5 {
+            cluster.tick_all();
+        }
+        let crashed = cluster.disk(1).is_down();
+        cluster.crash(1, crash_at);
+        cluster.start(1);
+        for _ in 0..5 {
+            cluster.tick_all();
+        }
+        cluster.assert_everywhere(&["one", "two", "three"]);
+        cluster.elect(1);
+        let token = cluster.send(1, &["four"]);
+        cluster.settle();
+        assert!(
+            matches!(cluster.answer(token), Some(Ok(Answer::Appended(a))) if a.first_lsn == 4),
+            "at {crash_at}"
+        );
+        if !crashed {
+            break;
+        }
+        rollbacks_crashed += 1;
+    }
+    assert!(rollbacks_crashed > 5, "a rollback takes more than {rollbacks_crashed} operations");
+}
