@@ -1,0 +1,47 @@
+//! How commands reach the cluster.
+
+use std::future::Future;
+use std::time::Duration;
+
+use clap::Args;
+use lockstep_client::{Client, ClientOptions};
+
+use super::exit::CliError;
+
+/// Which brokers to talk to.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct BrokerArgs {
+    /// Brokers to connect to, separated by commas; any one is enough.
+    #[arg(
+        long,
+        value_name = "HOST:PORT,…",
+        env = "LOCKSTEP_BROKERS",
+        default_value = "127.0.0.1:7400,127.0.0.1:7410,127.0.0.1:7420"
+    )]
+    pub(crate) brokers: String,
+    /// Seconds to keep trying before giving up.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60.0)]
+    pub(crate) timeout: f64,
+}
+
+impl BrokerArgs {
+    /// Connects to the first broker that answers.
+    pub(crate) async fn connect(&self) -> Result<Client, CliError> {
+        let budget = Duration::try_from_secs_f64(self.timeout)
+            .map_err(|_| CliError::Usage(format!("--timeout {}: give seconds from 0 on", self.timeout)))?;
+        self.connect_with(ClientOptions::new().retry_budget(budget)).await
+    }
+
+    /// Connects with other options.
+    pub(crate) async fn connect_with(&self, options: ClientOptions) -> Result<Client, CliError> {
+        Ok(Client::connect_with(self.brokers.as_str(), options.client_name("lockstep-cli")).await?)
+    }
+}
+
+/// Runs a command's asynchronous part.
+pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, CliError>>) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let result = runtime.block_on(future);
+    runtime.shutdown_background();
+    result
+}

@@ -1,0 +1,117 @@
+//! `lockstep partition`: tail, trim, fence.
+
+use std::process::ExitCode;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use super::brokers::{BrokerArgs, block_on};
+use super::exit::CliError;
+use super::output::Output;
+
+/// What to do with a partition.
+#[derive(Debug, Subcommand)]
+pub(crate) enum PartitionCommand {
+    /// Show where the log starts and ends, confirmed by a majority.
+    #[command(after_help = "Example:\n  lockstep partition tail invoices --partition 2")]
+    Tail(TailArgs),
+    /// Give up the records below an LSN.
+    #[command(after_help = "Example:\n  lockstep partition trim invoices 100000")]
+    Trim(TrimArgs),
+    /// Shut out writers of a smaller epoch.
+    #[command(after_help = "Example:\n  lockstep partition fence invoices 7")]
+    Fence(FenceArgs),
+}
+
+/// Which partition.
+#[derive(Debug, Args)]
+struct PartitionArgs {
+    /// The topic.
+    topic: String,
+    /// The partition.
+    #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+    partition: u32,
+    #[command(flatten)]
+    brokers: BrokerArgs,
+}
+
+/// Arguments of `tail`.
+#[derive(Debug, Args)]
+pub(crate) struct TailArgs {
+    #[command(flatten)]
+    partition: PartitionArgs,
+    /// Ask this broker what it knows, leader or not, without confirmation.
+    #[arg(long, value_name = "ID")]
+    node: Option<u64>,
+}
+
+/// Arguments of `trim`.
+#[derive(Debug, Args)]
+pub(crate) struct TrimArgs {
+    #[command(flatten)]
+    partition: PartitionArgs,
+    /// First LSN to keep.
+    log_start: u64,
+}
+
+/// Arguments of `fence`.
+#[derive(Debug, Args)]
+pub(crate) struct FenceArgs {
+    #[command(flatten)]
+    partition: PartitionArgs,
+    /// The epoch from which on writers are accepted.
+    epoch: u64,
+}
+
+pub(crate) fn run(command: PartitionCommand, output: &mut Output) -> Result<ExitCode, CliError> {
+    block_on(async {
+        match command {
+            PartitionCommand::Tail(args) => tail(&args, output).await,
+            PartitionCommand::Trim(args) => trim(&args, output).await,
+            PartitionCommand::Fence(args) => fence(&args, output).await,
+        }
+    })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn tail(args: &TailArgs, output: &mut Output) -> Result<(), CliError> {
+    let PartitionArgs { topic, partition, brokers } = &args.partition;
+    let client = brokers.connect().await?;
+    let tail = match args.node {
+        Some(node) => client.tail_of_node(node, topic, *partition).await?,
+        None => client.tail(topic, *partition, true).await?,
+    };
+    let json = json!({
+        "topic": topic,
+        "partition": partition,
+        "log_start": tail.log_start,
+        "high_watermark": tail.high_watermark,
+        "next_lsn": tail.next_lsn,
+        "term": tail.term,
+        "leader_time_ms": tail.leader_time_ms,
+    });
+    output.answer(&json, || {
+        format!(
+            "{topic}/{partition}: log start {}, last LSN {}, next LSN {}, term {}",
+            tail.log_start, tail.high_watermark, tail.next_lsn, tail.term
+        )
+    })?;
+    Ok(())
+}
+
+async fn trim(args: &TrimArgs, output: &mut Output) -> Result<(), CliError> {
+    let PartitionArgs { topic, partition, brokers } = &args.partition;
+    let log_start = brokers.connect().await?.trim(topic, *partition, args.log_start).await?;
+    let json = json!({ "topic": topic, "partition": partition, "log_start": log_start });
+    output.answer(&json, || format!("{topic}/{partition}: the log starts at LSN {log_start}"))?;
+    Ok(())
+}
+
+async fn fence(args: &FenceArgs, output: &mut Output) -> Result<(), CliError> {
+    let PartitionArgs { topic, partition, brokers } = &args.partition;
+    let epoch = brokers.connect().await?.fence(topic, *partition, args.epoch).await?;
+    let json = json!({ "topic": topic, "partition": partition, "epoch": epoch });
+    output
+        .answer(&json, || format!("{topic}/{partition}: writers of an epoch below {epoch} are shut out"))?;
+    Ok(())
+}

@@ -1,0 +1,112 @@
+//! `cluster.json`: the cluster as other programs may read it.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::node::LocalNode;
+use crate::identity::ClusterId;
+
+/// The file's name in the cluster's directory.
+pub(crate) const CLUSTER_FILE: &str = "cluster.json";
+
+/// What the file says.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct ClusterFile {
+    /// The cluster's id.
+    pub(crate) cluster: ClusterId,
+    /// Whether every data directory has been formatted; until then formatting goes on where it was cut off.
+    pub(crate) formed: bool,
+    /// The process that runs the cluster, if one does.
+    pub(crate) pid: Option<u32>,
+    /// The brokers, by id.
+    pub(crate) nodes: Vec<NodeEntry>,
+}
+
+/// One broker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct NodeEntry {
+    pub(crate) id: u64,
+    /// Its process, while there is one.
+    pub(crate) pid: Option<u32>,
+    pub(crate) native: String,
+    pub(crate) peer: String,
+    pub(crate) http: String,
+    pub(crate) state: NodeState,
+    /// How often it was started again since `up` began.
+    pub(crate) restarts: u32,
+}
+
+/// What a broker is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum NodeState {
+    /// Its process runs, but it is not ready.
+    Starting,
+    /// It serves.
+    Ready,
+    /// It died, and will be started again.
+    Restarting,
+    /// It stays down: its data is gone.
+    Down,
+    /// It was stopped.
+    Stopped,
+}
+
+impl ClusterFile {
+    /// A cluster whose brokers have not been started.
+    pub(crate) fn new(cluster: ClusterId, nodes: &[LocalNode]) -> Self {
+        let entry = |node: &LocalNode| NodeEntry {
+            id: node.id,
+            pid: None,
+            native: node.native.clone(),
+            peer: node.peer.clone(),
+            http: node.http.clone(),
+            state: NodeState::Stopped,
+            restarts: 0,
+        };
+        Self { cluster, formed: false, pid: None, nodes: nodes.iter().map(entry).collect() }
+    }
+
+    /// Reads the file; `None` if there is none.
+    pub(crate) fn read(directory: &Path) -> io::Result<Option<Self>> {
+        match fs::read(directory.join(CLUSTER_FILE)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
+        }
+    }
+
+    /// Replaces the file whole: written beside it, synced, renamed over it.
+    pub(crate) fn write(&self, directory: &Path) -> io::Result<()> {
+        let path = directory.join(CLUSTER_FILE);
+        let fresh = directory.join(format!("{CLUSTER_FILE}.new"));
+        let mut file = File::create(&fresh)?;
+        serde_json::to_writer_pretty(&mut file, self)?;
+        file.write_all(b"\n")?;
+        file.sync_all()?;
+        fs::rename(&fresh, &path)?;
+        File::open(directory)?.sync_all()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_reads_back_as_written_and_no_scrap_stays() {
+        let directory = tempfile::tempdir().unwrap();
+        assert_eq!(ClusterFile::read(directory.path()).unwrap(), None);
+        let nodes = LocalNode::all(directory.path(), 3, 7400).unwrap();
+        let mut file = ClusterFile::new(ClusterId([9; 16]), &nodes);
+        file.nodes[1].pid = Some(42);
+        file.nodes[1].state = NodeState::Ready;
+        file.write(directory.path()).unwrap();
+        file.write(directory.path()).unwrap();
+        assert_eq!(ClusterFile::read(directory.path()).unwrap(), Some(file));
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    }
+}

@@ -1,0 +1,209 @@
+//! The directory of a local cluster: made and formatted once, opened ever after.
+
+use std::fs::{self, File, OpenOptions, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::cluster_file::{CLUSTER_FILE, ClusterFile};
+use super::node::LocalNode;
+use crate::cli::exit::CliError;
+use crate::identity::{self, ClusterId};
+
+/// Held locked while a process runs the cluster.
+const LOCK_FILE: &str = "up.lock";
+/// Nodes of a new cluster.
+const NODES_DEFAULT: u64 = 3;
+
+/// An opened cluster, locked for this process.
+#[derive(Debug)]
+pub(crate) struct ClusterDirectory {
+    pub(crate) path: PathBuf,
+    pub(crate) file: ClusterFile,
+    pub(crate) nodes: Vec<LocalNode>,
+    /// Whether this call made it.
+    pub(crate) is_new: bool,
+    _lock: File,
+}
+
+impl ClusterDirectory {
+    /// Opens the cluster at `path`, or makes one where there is nothing.
+    pub(crate) fn open(path: &Path, count: Option<u64>, port_base: u16) -> Result<Self, CliError> {
+        fs::create_dir_all(path).map_err(|error| unusable(path, &error))?;
+        let path = path.canonicalize().map_err(|error| unusable(path, &error))?;
+        let lock = lock(&path)?;
+        let found = ClusterFile::read(&path).map_err(|error| {
+            let file = path.join(CLUSTER_FILE);
+            CliError::Failed(format!(
+                "cannot read {}: {error}. Restore it, or choose another --data",
+                file.display()
+            ))
+        })?;
+        let count = node_count(&path, found.as_ref(), count)?;
+        let nodes = LocalNode::all(&path, count, port_base)?;
+        nodes.iter().try_for_each(LocalNode::check_ports)?;
+        let mut file = match &found {
+            Some(found) => ClusterFile { formed: found.formed, ..ClusterFile::new(found.cluster, &nodes) },
+            None => ClusterFile::new(new_cluster_id(&path)?, &nodes),
+        };
+        let is_new = !file.formed;
+        file.pid = Some(std::process::id());
+        // Before the first data directory: whoever goes on after a crash must find the cluster's id.
+        file.write(&path)?;
+        let mut opened = Self { path, file, nodes, is_new, _lock: lock };
+        if is_new {
+            opened.format()?;
+        }
+        opened.write_configs()?;
+        Ok(opened)
+    }
+
+    /// Formats what an earlier, cut off attempt left unformatted.
+    fn format(&mut self) -> Result<(), CliError> {
+        for node in &self.nodes {
+            if identity::DataDirectory::is_blank(&node.data()) {
+                identity::format(&node.data(), self.file.cluster, node.id)?;
+            }
+        }
+        self.file.formed = true;
+        Ok(self.file.write(&self.path)?)
+    }
+
+    fn write_configs(&self) -> Result<(), CliError> {
+        for node in &self.nodes {
+            fs::create_dir_all(node.directory())?;
+            fs::write(node.config_file(), node.config(self.file.cluster, &self.nodes).effective())?;
+        }
+        Ok(())
+    }
+}
+
+/// How many nodes there are, or are to be.
+fn node_count(path: &Path, found: Option<&ClusterFile>, asked: Option<u64>) -> Result<u64, CliError> {
+    let Some(found) = found else { return Ok(asked.unwrap_or(NODES_DEFAULT)) };
+    let count = found.nodes.len() as u64;
+    if asked.is_some_and(|asked| asked != count) {
+        return Err(CliError::Usage(format!(
+            "the cluster in {} has {count} nodes: leave --nodes away, or choose another --data",
+            path.display()
+        )));
+    }
+    Ok(count)
+}
+
+/// An id for a cluster in an empty directory.
+fn new_cluster_id(path: &Path) -> Result<ClusterId, CliError> {
+    for entry in fs::read_dir(path)? {
+        let name = entry?.file_name();
+        let name = name.to_string_lossy();
+        if name != LOCK_FILE && name != format!("{CLUSTER_FILE}.new") {
+            return Err(CliError::Failed(format!(
+                "{} is not empty and no cluster ({CLUSTER_FILE} is missing): choose another --data, or empty it",
+                path.display()
+            )));
+        }
+    }
+    Ok(ClusterId::random()?)
+}
+
+fn lock(path: &Path) -> Result<File, CliError> {
+    let name = path.join(LOCK_FILE);
+    let file = OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&name)
+        .map_err(|error| unusable(path, &error))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(TryLockError::WouldBlock) => Err(CliError::Failed(format!(
+            "another `lockstep up` runs the cluster in {}: use that one, stop it, or choose another --data",
+            path.display()
+        ))),
+        Err(TryLockError::Error(error)) => Err(unusable(&name, &error)),
+    }
+}
+
+fn unusable(path: &Path, error: &io::Error) -> CliError {
+    CliError::Failed(format!("cannot use {}: {error}. Choose another directory with --data", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Ports that nothing else here uses.
+    fn free_port_base() -> u16 {
+        let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        holder.local_addr().unwrap().port().min(65_000)
+    }
+
+    fn open(path: &Path, count: Option<u64>) -> Result<ClusterDirectory, CliError> {
+        ClusterDirectory::open(path, count, free_port_base())
+    }
+
+    fn identity_of(node: &LocalNode) -> Vec<u8> {
+        fs::read(node.data().join("identity.json")).unwrap()
+    }
+
+    #[test]
+    fn a_cluster_is_formatted_once_and_keeps_its_identity() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = open(directory.path(), Some(2)).unwrap();
+        assert!(first.is_new);
+        let (cluster, identities) =
+            (first.file.cluster, first.nodes.iter().map(identity_of).collect::<Vec<_>>());
+        drop(first);
+        let second = open(directory.path(), None).unwrap();
+        assert!(!second.is_new);
+        assert_eq!(second.file.cluster, cluster);
+        assert_eq!(second.nodes.iter().map(identity_of).collect::<Vec<_>>(), identities);
+    }
+
+    #[test]
+    fn data_that_vanished_is_not_made_anew() {
+        let directory = tempfile::tempdir().unwrap();
+        let first = open(directory.path(), Some(2)).unwrap();
+        let vanished = first.nodes[1].data();
+        drop(first);
+        fs::remove_dir_all(&vanished).unwrap();
+        drop(open(directory.path(), None).unwrap());
+        assert!(!vanished.exists());
+    }
+
+    #[test]
+    fn formatting_that_was_cut_off_goes_on_with_the_same_cluster() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut first = open(directory.path(), Some(2)).unwrap();
+        let kept = identity_of(&first.nodes[0]);
+        fs::remove_dir_all(first.nodes[1].data()).unwrap();
+        first.file.formed = false;
+        first.file.write(&first.path).unwrap();
+        let cluster = first.file.cluster;
+        drop(first);
+        let second = open(directory.path(), None).unwrap();
+        assert_eq!(second.file.cluster, cluster);
+        assert_eq!(identity_of(&second.nodes[0]), kept);
+        assert!(second.file.formed && second.nodes[1].data().join("identity.json").exists());
+    }
+
+    #[test]
+    fn a_second_process_on_the_directory_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let _first = open(directory.path(), Some(1)).unwrap();
+        let refused = open(directory.path(), None).unwrap_err().to_string();
+        assert!(refused.contains("another `lockstep up`"), "{refused}");
+    }
+
+    #[test]
+    fn another_number_of_nodes_and_a_foreign_directory_are_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(open(directory.path(), Some(1)).unwrap());
+        let refused = open(directory.path(), Some(3)).unwrap_err().to_string();
+        assert!(refused.contains("has 1 nodes"), "{refused}");
+
+        let foreign = tempfile::tempdir().unwrap();
+        fs::write(foreign.path().join("thesis.tex"), "").unwrap();
+        let refused = open(foreign.path(), None).unwrap_err().to_string();
+        assert!(refused.contains("is not empty"), "{refused}");
+    }
+}
