@@ -1,1 +1,205 @@
-//! To come.
+//! The cluster's metadata: topics and placement, as records of one more of our own logs.
+//!
+//! What holds:
+//! - The metadata log is shard 0, replicated on all members like any partition. Each broker follows its own
+//!   replica and applies committed records in order: see [`MetadataState`].
+//! - Only the leader of shard 0 changes it. A change is decided on a state confirmed to be current, and
+//!   appended on the condition that nothing came between: two brokers never decide on the same state twice.
+//! - Decisions (where a topic's replicas go) are pure functions from state to commands.
+//! - What the metadata says is acted on by each broker for itself: it opens, creates and deletes its shards.
+
+mod command;
+mod error;
+mod follower;
+mod placement;
+mod reading;
+mod replicas;
+mod state;
+mod writer;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, watch};
+use tokio::task::AbortHandle;
+
+use crate::config::{Config, Node};
+use crate::engine::{Engine, METADATA_SHARD, PartitionHandle, ShardId, ShardSettings};
+use crate::identity::DataDirectory;
+pub use command::{COMMAND_VERSION, Command, CommandError};
+pub use error::MetadataError;
+use follower::Followed;
+pub use placement::{NewTopic, TopicRules, create_topic, place};
+pub use reading::{ReadFault, from_storage, read_committed};
+use replicas::Replicas;
+pub use state::{MetadataState, PARTITIONS_MAX, Placement, Refusal, Topic, TopicSettings};
+
+/// This broker's replica of the metadata log cannot be opened.
+#[derive(Debug, thiserror::Error)]
+#[error("the metadata log on this node cannot be used: {0}")]
+pub struct ClusterError(String);
+
+/// The cluster as this broker knows it, and the way to change it. Cheap to clone.
+#[derive(Clone)]
+pub struct Cluster {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    node: u64,
+    members: Vec<Node>,
+    rules: TopicRules,
+    engine: Engine,
+    metadata: PartitionHandle,
+    replicas: Arc<Replicas>,
+    followed: watch::Receiver<Followed>,
+    writing: Mutex<()>,
+    producer_ids: Mutex<Range<i64>>,
+    following: AbortHandle,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.following.abort();
+    }
+}
+
+impl Cluster {
+    /// Opens (on a fresh directory: creates) this node's replica of the metadata log, and follows it.
+    ///
+    /// # Errors
+    /// The replica cannot be opened.
+    pub async fn start(
+        config: &Config,
+        engine: Engine,
+        directory: Arc<DataDirectory>,
+    ) -> Result<Cluster, ClusterError> {
+        let defaults =
+            ShardSettings { retention_bytes: config.retention.bytes, retention_ms: config.retention.ms };
+        let replicas = Arc::new(Replicas::new(engine.clone(), directory, defaults));
+        let voters = config.member_ids();
+        // The metadata log is never trimmed: its state is not in its checkpoints.
+        let metadata = replicas
+            .open_or_create(METADATA_SHARD, voters.clone(), ShardSettings::default())
+            .await
+            .map_err(ClusterError)?;
+        let (sender, followed) = watch::channel(Followed::default());
+        let following = tokio::spawn(follower::follow(metadata.clone(), Arc::clone(&replicas), sender));
+        let rules = TopicRules {
+            members: voters,
+            max_partitions: config.limits.max_partitions,
+            max_batch_bytes: config.limits.max_batch_bytes,
+            default_partitions: config.topics.partitions,
+            default_replication: config.default_replication(),
+        };
+        let inner = Inner {
+            node: config.node,
+            members: config.members(),
+            rules,
+            engine,
+            metadata,
+            replicas,
+            followed,
+            writing: Mutex::default(),
+            producer_ids: Mutex::new(0..0),
+            following: following.abort_handle(),
+        };
+        Ok(Cluster { inner: Arc::new(inner) })
+    }
+
+    /// This node's id.
+    pub fn node(&self) -> u64 {
+        self.inner.node
+    }
+
+    /// All members, in the order of the configuration.
+    pub fn members(&self) -> &[Node] {
+        &self.inner.members
+    }
+
+    /// The member with this id.
+    pub fn member(&self, id: u64) -> Option<&Node> {
+        self.inner.members.iter().find(|node| node.id == id)
+    }
+
+    /// Topics and placement as far as this broker has followed them.
+    pub fn state(&self) -> Arc<MetadataState> {
+        Arc::clone(&self.inner.followed.borrow().state)
+    }
+
+    /// Waits until `found` finds something in the state; `None` once the broker stops following it.
+    pub async fn wait_for<T>(&self, found: impl Fn(&MetadataState) -> Option<T>) -> Option<T> {
+        let mut followed = self.inner.followed.clone();
+        let reached = followed.wait_for(|followed| found(&followed.state).is_some()).await.ok()?;
+        found(&reached.state)
+    }
+
+    /// Waits until `found` finds something; it is asked again whenever the state or this node's shards changed.
+    /// `None` once the broker stops following.
+    pub async fn wait_for_replicas<T>(&self, mut found: impl FnMut() -> Option<T>) -> Option<T> {
+        let mut followed = self.inner.followed.clone();
+        loop {
+            followed.mark_unchanged();
+            if let Some(value) = found() {
+                return Some(value);
+            }
+            followed.changed().await.ok()?;
+        }
+    }
+
+    /// This node's replica of the metadata log.
+    pub fn metadata(&self) -> &PartitionHandle {
+        &self.inner.metadata
+    }
+
+    /// The node that leads the metadata, if known, and the term.
+    pub fn controller(&self) -> (Option<u64>, u64) {
+        let view = self.inner.metadata.view();
+        (view.leader, view.term)
+    }
+
+    /// This node's replica of a shard.
+    pub fn replica(&self, shard: ShardId) -> Option<PartitionHandle> {
+        self.inner.engine.shard(shard)
+    }
+
+    /// Why this node's replica of a shard takes no part.
+    pub fn fault(&self, shard: ShardId) -> Option<String> {
+        self.inner.replicas.fault(shard)
+    }
+
+    /// All of this node's replicas that take no part, and why.
+    pub fn faults(&self) -> BTreeMap<ShardId, String> {
+        self.inner.replicas.faults()
+    }
+
+    /// Whether this broker knows the cluster and serves its part of it.
+    ///
+    /// # Errors
+    /// What is still missing, for people.
+    pub fn readiness(&self) -> Result<(), String> {
+        let followed = self.inner.followed.borrow().clone();
+        if let Some(why) = followed.stuck {
+            return Err(format!("the metadata log cannot be followed: {why}"));
+        }
+        let view = self.inner.metadata.view();
+        if view.leader.is_none() {
+            return Err("the metadata has no leader: is a majority of the nodes up?".into());
+        }
+        if followed.reconciled_lsn < view.high_watermark {
+            return Err(format!(
+                "recovering: metadata applied through LSN {} of {}",
+                followed.reconciled_lsn, view.high_watermark
+            ));
+        }
+        for (topic, placement) in followed.state.placements() {
+            let leaderless =
+                self.replica(placement.shard).is_some_and(|handle| handle.view().leader.is_none());
+            if leaderless {
+                return Err(format!("topic {:?}: shard {} has no leader", topic.name, placement.shard));
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,63 @@
+//! From a topic's name and a partition's number to the local replica.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Broker, LocateError, NEWS_WAIT};
+use crate::cluster::{Placement, Topic};
+use crate::engine::PartitionHandle;
+
+/// How long a replica that is being opened is waited for.
+const OPENING_WAIT: Duration = Duration::from_secs(1);
+
+/// A partition that this broker holds.
+#[derive(Clone)]
+pub(super) struct Located {
+    pub(super) topic: Arc<Topic>,
+    pub(super) handle: PartitionHandle,
+}
+
+impl Broker {
+    /// The local replica of a partition, if there is one now.
+    pub(super) fn locate_now(&self, topic: &str, partition: u32) -> Result<Located, LocateError> {
+        let state = self.cluster().state();
+        let topic = state.topic(topic).ok_or_else(|| LocateError::UnknownTopic(topic.to_owned()))?;
+        let placement = self.placement(topic, partition)?;
+        if let Some(handle) = self.cluster().replica(placement.shard) {
+            return Ok(Located { topic: Arc::clone(topic), handle });
+        }
+        if !placement.replicas.contains(&self.cluster().node()) {
+            let node = placement.replicas.first().copied().unwrap_or_default();
+            return Err(LocateError::NotReplica { node });
+        }
+        match self.cluster().fault(placement.shard) {
+            Some(why) => Err(LocateError::Faulty(why)),
+            None => Err(LocateError::Opening { shard: placement.shard }),
+        }
+    }
+
+    /// The local replica of a partition; waits a little for a topic that may be just on its way here.
+    pub(super) async fn locate(&self, topic: &str, partition: u32) -> Result<Located, LocateError> {
+        let wait = match self.locate_now(topic, partition) {
+            Err(LocateError::UnknownTopic(_)) => NEWS_WAIT,
+            Err(LocateError::Opening { .. }) => OPENING_WAIT,
+            settled => return settled,
+        };
+        let settled = self.cluster().wait_for_replicas(|| match self.locate_now(topic, partition) {
+            Err(LocateError::UnknownTopic(_) | LocateError::Opening { .. }) => None,
+            settled => Some(settled),
+        });
+        match tokio::time::timeout(wait, settled).await {
+            Ok(Some(settled)) => settled,
+            Ok(None) | Err(_) => self.locate_now(topic, partition),
+        }
+    }
+
+    fn placement<'a>(&self, topic: &'a Topic, partition: u32) -> Result<&'a Placement, LocateError> {
+        topic.partitions.get(partition as usize).ok_or_else(|| LocateError::UnknownPartition {
+            topic: topic.name.clone(),
+            partition,
+            partitions: u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX),
+        })
+    }
+}

@@ -1,0 +1,123 @@
+//! Cutting a client's bytes into frames, within the node's byte budget.
+//!
+//! A frame that does not fit the small first buffer is read only once the budget has room for it: a client
+//! that announces much makes nobody hold much.
+
+use std::time::Duration;
+
+use bytes::BytesMut;
+use lockstep_protocol::{Frame, FrameDecoder, FrameError};
+use tokio::io::AsyncReadExt;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio::time::timeout;
+
+use crate::broker::{ByteBudget, ByteLease};
+use crate::metrics;
+
+/// Bytes read without asking the budget.
+const BUFFER_BYTES: usize = 32 << 10;
+/// How long the rest of a frame may take once its first byte is here.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
+/// Bytes of a frame's length field.
+const LENGTH_BYTES: usize = 4;
+
+/// A frame, and the memory it counts against.
+pub(super) struct Received {
+    pub(super) frame: Frame,
+    pub(super) lease: Option<ByteLease>,
+}
+
+/// What came instead of a frame.
+pub(super) enum Refused {
+    /// The frame was at fault.
+    Frame(FrameError),
+    /// The client is gone, or stalled in the middle of a frame.
+    Closed,
+}
+
+/// The reading half of a client's connection.
+pub(super) struct Inbound {
+    stream: OwnedReadHalf,
+    buffer: BytesMut,
+    decoder: FrameDecoder,
+    budget: ByteBudget,
+}
+
+impl Inbound {
+    pub(super) fn new(stream: OwnedReadHalf, frame_bytes_max: usize, budget: ByteBudget) -> Inbound {
+        let buffer = BytesMut::with_capacity(BUFFER_BYTES);
+        Inbound { stream, buffer, decoder: FrameDecoder::new(frame_bytes_max), budget }
+    }
+
+    /// The next frame. After [`Refused::Frame`] with someone to answer, the stream goes on behind it.
+    pub(super) async fn next(&mut self) -> Result<Received, Refused> {
+        let mut lease = None;
+        loop {
+            if let Some(frame) = self.decoder.decode(&mut self.buffer).map_err(Refused::Frame)? {
+                return Ok(Received { frame, lease });
+            }
+            // The decoder has checked the length against the limit, or there is none yet.
+            let missing = self.announced_bytes().saturating_sub(self.buffer.len());
+            if missing > BUFFER_BYTES && lease.is_none() {
+                lease = Some(lend(&self.budget, self.announced_bytes()).await);
+                self.buffer.reserve(missing);
+            } else {
+                self.buffer.reserve(missing.clamp(BUFFER_BYTES / 4, BUFFER_BYTES));
+            }
+            let within = if self.buffer.is_empty() { None } else { Some(FRAME_TIMEOUT) };
+            self.fill(within).await?;
+        }
+    }
+
+    /// The first bytes of what the decoder refused.
+    pub(super) fn peek(&self) -> &[u8] {
+        &self.buffer
+    }
+
+    /// Takes and forgets what still comes, for a moment: closing a socket with unread bytes would reset it,
+    /// and take the answer in flight with it.
+    pub(super) async fn drain(&mut self, moment: Duration) {
+        let _ = timeout(moment, async {
+            loop {
+                self.buffer.clear();
+                if self.fill(None).await.is_err() {
+                    return;
+                }
+            }
+        })
+        .await;
+    }
+
+    /// Bytes of the frame at the front, its length field included; 0 if that is not here yet.
+    fn announced_bytes(&self) -> usize {
+        match self.buffer.first_chunk::<LENGTH_BYTES>() {
+            Some(length) => u32::from_le_bytes(*length) as usize + LENGTH_BYTES,
+            None => 0,
+        }
+    }
+
+    async fn fill(&mut self, within: Option<Duration>) -> Result<(), Refused> {
+        let read = self.stream.read_buf(&mut self.buffer);
+        let count = match within {
+            None => read.await,
+            Some(within) => timeout(within, read).await.map_err(|_| Refused::Closed)?,
+        };
+        match count {
+            Ok(0) | Err(_) => Err(Refused::Closed),
+            Ok(_) => Ok(()),
+        }
+    }
+}
+
+/// Waits for room in the budget, and counts the waiting.
+pub(super) async fn lend(budget: &ByteBudget, bytes: usize) -> ByteLease {
+    let lease = match budget.try_acquire(bytes) {
+        Some(lease) => lease,
+        None => {
+            metrics::inflight_waited();
+            budget.acquire(bytes).await
+        }
+    };
+    metrics::inflight(budget.held_bytes(), budget.total_bytes());
+    lease
+}

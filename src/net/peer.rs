@@ -1,0 +1,100 @@
+//! The other brokers: one connection each way between any two.
+//!
+//! ```text
+//!   engine ── send ──► queue ── link ── socket ──►  listener ── deliver ──► engine
+//!   (this node)        bounded   dials              (the other node)
+//! ```
+//!
+//! What holds:
+//! - Messages of this node go out on the connection it dialed; what comes in, comes on the one it accepted.
+//! - Both sides check cluster, node and data directory before the first message passes.
+//! - Sending never blocks: what does not fit into a peer's queue, or finds no connection, is dropped, and
+//!   Raft repeats it.
+//! - A connection that is silent for five seconds is given up; both sides say something every second.
+//! - When an accepted connection ends, the engine is told at once: its node may be dead.
+
+mod handshake;
+mod link;
+mod listener;
+mod queue;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use lockstep_protocol::peer::RaftMessage;
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::config::Node;
+use crate::engine::{Engine, PeerSender, ShardId};
+use crate::identity::DataDirectory;
+use crate::metrics;
+use crate::random::Random;
+use link::Link;
+
+/// Something is said at least this often.
+const KEEPALIVE: Duration = Duration::from_secs(1);
+/// A connection on which nothing is heard for this long is given up.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+/// The longest frame between brokers: the format's largest body, and room for the messages around it.
+const FRAME_BYTES_MAX: usize = (256 << 20) + (16 << 20);
+
+/// The way to the other brokers. Made before the engine, which sends through it; [`Peers::start`] connects.
+pub struct Peers {
+    links: BTreeMap<u64, Arc<Link>>,
+}
+
+impl Peers {
+    /// Links to all members but `node`, not connected yet.
+    pub fn new(node: u64, members: &[Node]) -> Arc<Peers> {
+        let others = members.iter().filter(|member| member.id != node);
+        let links = others.map(|member| (member.id, Arc::new(Link::new(member.id, member.peer.clone()))));
+        Arc::new(Peers { links: links.collect() })
+    }
+
+    /// Dials the others and accepts them, until the returned tasks are dropped. `seed` spreads the redials.
+    pub fn start(
+        self: &Arc<Peers>,
+        listener: TcpListener,
+        engine: &Engine,
+        directory: &Arc<DataDirectory>,
+        seed: u64,
+    ) -> JoinSet<()> {
+        let mut tasks = JoinSet::new();
+        let mut random = Random::new(seed);
+        for link in self.links.values() {
+            tasks.spawn(link::keep_connected(Arc::clone(link), Arc::clone(directory), random.split()));
+        }
+        tasks.spawn(listener::serve(listener, engine.clone(), Arc::clone(directory), Arc::clone(self)));
+        tasks
+    }
+
+    /// The nodes this node has a connection to.
+    pub fn connected(&self) -> Vec<u64> {
+        self.links.values().filter(|link| link.queue.is_open()).map(|link| link.node).collect()
+    }
+
+    /// A node has just reached this one: it is up, so there is no point in waiting to dial it.
+    fn heard_of(&self, node: u64) {
+        if let Some(link) = self.links.get(&node) {
+            link.dial_now.notify_one();
+        }
+    }
+
+    fn is_member(&self, node: u64) -> bool {
+        self.links.contains_key(&node)
+    }
+}
+
+impl PeerSender for Peers {
+    fn send(&self, to: u64, shard: ShardId, messages: Vec<RaftMessage>) {
+        let count = messages.len() as u64;
+        let taken = self.links.get(&to).is_some_and(|link| link.queue.push(shard, messages));
+        if taken {
+            metrics::messages_sent(count);
+        } else {
+            metrics::peer_messages_dropped(count);
+        }
+    }
+}

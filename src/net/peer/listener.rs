@@ -1,0 +1,121 @@
+//! The connections other nodes dial to this one.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use lockstep_protocol::peer::PeerMessage;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+use super::handshake::{FrameReader, PeerError, receive};
+use super::{KEEPALIVE, Peers, SILENCE_MAX};
+use crate::engine::Engine;
+use crate::identity::DataDirectory;
+use crate::metrics;
+use crate::net::vectored::write_frames;
+
+/// How long to wait after the system refused to accept, as it does when file descriptors run out.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+/// Connections at once: each peer has one, and may be making the next.
+const CONNECTIONS_MAX: usize = 256;
+
+/// What the accepted connections share.
+struct Shared {
+    engine: Engine,
+    directory: Arc<DataDirectory>,
+    peers: Arc<Peers>,
+    /// The newest connection of each node, by number: the end of an older one says nothing.
+    newest: Mutex<BTreeMap<u64, u64>>,
+}
+
+/// Accepts peers until it is dropped.
+pub(super) async fn serve(
+    listener: TcpListener,
+    engine: Engine,
+    directory: Arc<DataDirectory>,
+    peers: Arc<Peers>,
+) {
+    let shared = Arc::new(Shared { engine, directory, peers, newest: Mutex::default() });
+    let mut connections = JoinSet::new();
+    for number in 0.. {
+        while connections.try_join_next().is_some() {}
+        match listener.accept().await {
+            Ok(_) if connections.len() >= CONNECTIONS_MAX => {
+                tracing::warn!("too many peer connections; is the peer address open to others?");
+            }
+            Ok((stream, address)) => {
+                let shared = Arc::clone(&shared);
+                connections.spawn(async move {
+                    if let Err(error) = serve_one(&shared, stream, number).await {
+                        tracing::info!(%address, %error, "a peer's connection ended");
+                    }
+                });
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept a peer");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn serve_one(shared: &Shared, stream: TcpStream, number: u64) -> Result<(), PeerError> {
+    stream.set_nodelay(true)?;
+    let mut stream = FrameReader::new(stream);
+    let from = receive(&mut stream, &shared.directory, |node| shared.peers.is_member(node)).await?;
+    stream.trust();
+    shared.newest().insert(from, number);
+    tracing::info!(node = from, "a peer connected");
+    shared.peers.heard_of(from);
+    let (reader, mut write) = stream.split();
+    let error = tokio::select! {
+        error = listen(shared, from, reader) => error,
+        error = keep_alive(&mut write) => error,
+    };
+    if shared.newest().get(&from) == Some(&number) {
+        shared.engine.peer_disconnected(from);
+    }
+    Err(error)
+}
+
+async fn listen(shared: &Shared, from: u64, mut reader: FrameReader<impl AsyncRead + Unpin>) -> PeerError {
+    loop {
+        let (message, bytes) = match reader.next(SILENCE_MAX).await {
+            Ok(next) => next,
+            Err(error) => return error,
+        };
+        metrics::peer_received(bytes);
+        match message {
+            // Nobody speaks for another node.
+            PeerMessage::Raft { shard, mut messages } => {
+                messages.retain(|message| message.from == from);
+                shared.engine.deliver(shard, messages);
+            }
+            PeerMessage::Heartbeats(heartbeats) => {
+                for heartbeat in heartbeats.into_iter().filter(|heartbeat| heartbeat.from == from) {
+                    shared.engine.deliver(heartbeat.shard, vec![heartbeat.to_message()]);
+                }
+            }
+            PeerMessage::Hello(_) | PeerMessage::HelloReply(_) => return PeerError::OutOfTurn,
+        }
+    }
+}
+
+/// Tells the dialing side that this one is alive; nothing else is said in this direction.
+async fn keep_alive(write: &mut (impl AsyncWrite + Unpin)) -> PeerError {
+    loop {
+        tokio::time::sleep(KEEPALIVE).await;
+        let frame = PeerMessage::Heartbeats(Vec::new()).encode();
+        if let Err(error) = write_frames(write, &[frame], SILENCE_MAX).await {
+            return error.into();
+        }
+    }
+}
+
+impl Shared {
+    fn newest(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, u64>> {
+        self.newest.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

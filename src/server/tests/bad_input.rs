@@ -1,0 +1,246 @@
+//! What a client may not say, and that others do not notice.
+
+use bytes::{Bytes, BytesMut};
+use lockstep_protocol::native::{Api, ListTopicsRequest, ProduceRequest, SubscribeRequest};
+use lockstep_protocol::{EncodedFrame, ErrorCode, ErrorOutcome, Wire};
+use tokio::io::AsyncWriteExt;
+
+use super::client::produce_item;
+use super::*;
+
+fn request_frame(correlation: u32) -> BytesMut {
+    BytesMut::from(&EncodedFrame::request(correlation, &ListTopicsRequest {}, Vec::new()).to_bytes()[..])
+}
+
+/// Computes a frame's checksum anew, after a test has bent its header.
+fn seal(frame: &mut [u8]) {
+    let crc = {
+        // CRC-32C, bit by bit: independent of the code under test.
+        frame[8..].iter().fold(!0u32, |crc, byte| {
+            (0..8).fold(
+                crc ^ u32::from(*byte),
+                |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0x82F6_3B78 } else { crc >> 1 },
+            )
+        })
+    };
+    frame[4..8].copy_from_slice(&(!crc).to_le_bytes());
+}
+
+async fn refusal(client: &mut Client, correlation: u32) -> ErrorOutcome {
+    let frame = client.frame(|frame| frame.correlation == correlation).await.expect("no answer");
+    ErrorOutcome::decode(&frame.meta).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bent_frame_costs_its_request_and_not_the_connection() {
+    let root = tempfile::tempdir().unwrap();
+    let server = single(root.path()).await;
+    let mut client = Client::connect(server.addresses().native).await;
+
+    let mut bad_checksum = request_frame(71);
+    bad_checksum[4] ^= 1;
+    client.send_bytes(&bad_checksum).await;
+    assert_eq!(refusal(&mut client, 71).await.code, ErrorCode::BadChecksum);
+
+    let mut version = request_frame(72);
+    version[10] = 9;
+    seal(&mut version);
+    client.send_bytes(&version).await;
+    assert_eq!(refusal(&mut client, 72).await.code, ErrorCode::UnsupportedVersion);
+
+    let mut kind = request_frame(74);
+    kind[8] = 2;
+    seal(&mut kind);
+    client.send_bytes(&kind).await;
+    assert_eq!(refusal(&mut client, 74).await.code, ErrorCode::MalformedRequest);
+
+    // A produce request whose message is cut off in the middle.
+    let produce =
+        ProduceRequest { timeout_ms: 1, batches: vec![produce_item("t", &Bytes::from_static(b"xyz"))] };
+    let whole = EncodedFrame::request(75, &produce, Vec::new()).to_bytes();
+    let mut cut = BytesMut::from(&whole[..whole.len() - 5]);
+    let length = cut.len() as u32;
+    cut[..4].copy_from_slice(&(length - 4).to_le_bytes());
+    cut[16..20].copy_from_slice(&(length - 20).to_le_bytes());
+    seal(&mut cut);
+    client.send_bytes(&cut).await;
+    assert_eq!(refusal(&mut client, 75).await.code, ErrorCode::MalformedRequest);
+
+    client.call(&ListTopicsRequest {}).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_request_is_answered_as_such() {
+    let root = tempfile::tempdir().unwrap();
+    let server = single(root.path()).await;
+    let mut client = tokio::net::TcpStream::connect(server.addresses().native).await.unwrap();
+    let mut unknown = request_frame(73);
+    unknown[9] = 200;
+    seal(&mut unknown);
+    client.write_all(&unknown).await.unwrap();
+    let mut answer = BytesMut::new();
+    while answer.len() < 22 {
+        assert_ne!(tokio::io::AsyncReadExt::read_buf(&mut client, &mut answer).await.unwrap(), 0);
+    }
+    assert_eq!(answer[9], 200, "the answer repeats the api, known or not");
+    assert_eq!(u16::from_le_bytes([answer[20], answer[21]]), ErrorCode::UnknownRequest as u16);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_frame_boundaries_are_told_and_end_the_connection() {
+    let root = tempfile::tempdir().unwrap();
+    let server = single(root.path()).await;
+    // Lengths: far beyond the limit, shorter than a header, a message longer than its frame.
+    let mut too_long = request_frame(5);
+    too_long[..4].copy_from_slice(&u32::MAX.to_le_bytes());
+    let mut too_short = request_frame(5);
+    too_short[..4].copy_from_slice(&3u32.to_le_bytes());
+    let mut overhang = request_frame(5);
+    overhang[16..20].copy_from_slice(&1000u32.to_le_bytes());
+    let cases = [
+        (too_long, ErrorCode::FrameTooLarge),
+        (too_short, ErrorCode::MalformedRequest),
+        (overhang, ErrorCode::MalformedRequest),
+    ];
+    for (bytes, code) in cases {
+        let mut client = Client::connect(server.addresses().native).await;
+        client.send_bytes(&bytes).await;
+        assert_eq!(refusal(&mut client, 5).await.code, code);
+        assert!(client.frame(|_| true).await.is_none(), "the connection stayed open");
+    }
+    Client::connect(server.addresses().native).await.call(&ListTopicsRequest {}).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_served_before_hello_and_no_other_cluster_after_it() {
+    let root = tempfile::tempdir().unwrap();
+    let server = single(root.path()).await;
+    let mut client = Client::silent(server.addresses().native).await;
+    let early = client.call(&ListTopicsRequest {}).await.unwrap_err();
+    assert_eq!(early.code, ErrorCode::HandshakeRequired);
+    assert_eq!(client.hello(Some([9; 16])).await.unwrap_err().code, ErrorCode::ClusterMismatch);
+    assert_eq!(client.call(&ListTopicsRequest {}).await.unwrap_err().code, ErrorCode::HandshakeRequired);
+    let welcome = client.hello(None).await.unwrap();
+    assert_eq!(welcome.node, 1);
+    client.hello(Some(welcome.cluster)).await.unwrap();
+    client.call(&ListTopicsRequest {}).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_lies_is_refused_and_leaves_no_trace() {
+    let root = tempfile::tempdir().unwrap();
+    let server = single(root.path()).await;
+    let mut client = Client::connect(server.addresses().native).await;
+    client.create_topic("t", 1).await.unwrap();
+    let sound = batch(&["a", "b"]);
+    let mut flipped = BytesMut::from(&sound[..]);
+    let last = flipped.len() - 1;
+    flipped[last] ^= 1;
+    let mut counted = BytesMut::from(&sound[..]);
+    counted[60] = 7;
+    for bent in
+        [flipped.freeze(), counted.freeze(), sound.slice(..sound.len() - 1), sound.slice(..10), Bytes::new()]
+    {
+        let refused = client.produce("t", bent).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::InvalidBatch, "{refused}");
+    }
+    assert_eq!(client.produce("t", sound).await.unwrap().first_lsn, 1);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn limits_are_told_by_the_code() {
+    let root = tempfile::tempdir().unwrap();
+    let mut config = quick_config(1, root.path());
+    config.limits.max_record_bytes = 1000;
+    config.limits.max_batch_bytes = 4000;
+    let server = Server::start(config).await.unwrap();
+    ready(&server).await;
+    let mut client = Client::connect(server.addresses().native).await;
+    client.create_topic("t", 1).await.unwrap();
+    let record = "r".repeat(1001);
+    assert_eq!(client.produce("t", batch(&[&record])).await.unwrap_err().code, ErrorCode::RecordTooLarge);
+    let many = vec!["r".repeat(900); 5];
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    assert_eq!(client.produce("t", batch(&many)).await.unwrap_err().code, ErrorCode::BatchTooLarge);
+    client.produce("t", batch(&many[..4])).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn unknown_names_and_impossible_wishes_have_codes_of_their_own() {
+    let root = tempfile::tempdir().unwrap();
+    let server = single(root.path()).await;
+    let mut client = Client::connect(server.addresses().native).await;
+    assert_eq!(client.produce("nowhere", batch(&["a"])).await.unwrap_err().code, ErrorCode::UnknownTopic);
+    client.create_topic("t", 1).await.unwrap();
+    let bytes = batch(&["a"]);
+    let item = lockstep_protocol::native::ProduceItem { partition: 1, ..produce_item("t", &bytes) };
+    assert_eq!(client.produce_item(item, bytes).await.unwrap_err().code, ErrorCode::UnknownPartition);
+    assert_eq!(client.create_topic("a/b", 1).await.unwrap_err().code, ErrorCode::InvalidTopicName);
+    assert_eq!(client.create_topic("u", 0).await.unwrap_err().code, ErrorCode::InvalidPartitionCount);
+    assert_eq!(client.create_topic("u", 1 << 20).await.unwrap_err().code, ErrorCode::InvalidPartitionCount);
+    let subscribe =
+        SubscribeRequest { topic: "t".into(), partition: 0, from_lsn: 1, credit_bytes: 0, max_push_bytes: 1 };
+    assert_eq!(client.call(&subscribe).await.unwrap_err().code, ErrorCode::CreditExceeded);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn payload_lengths_that_do_not_add_up_are_refused() {
+    let root = tempfile::tempdir().unwrap();
+    let server = single(root.path()).await;
+    let mut client = Client::connect(server.addresses().native).await;
+    client.create_topic("t", 1).await.unwrap();
+    let bytes = batch(&["a"]);
+    let item = lockstep_protocol::native::ProduceItem { batch_length: u32::MAX, ..produce_item("t", &bytes) };
+    assert_eq!(client.produce_item(item, bytes.clone()).await.unwrap_err().code, ErrorCode::MalformedRequest);
+    let with_payload = client.call_with(&ListTopicsRequest {}, vec![bytes]).await.0;
+    assert_eq!(with_payload.unwrap_err().code, ErrorCode::MalformedRequest);
+    assert!(Api::from_byte(200).is_none());
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_frame_and_a_hang_up_disturb_nobody() {
+    let root = tempfile::tempdir().unwrap();
+    let server = single(root.path()).await;
+    let mut steady = Client::connect(server.addresses().native).await;
+    let whole = request_frame(1);
+    for length in 0..whole.len() {
+        let mut client = Client::connect(server.addresses().native).await;
+        client.send_bytes(&whole[..length]).await;
+        drop(client);
+    }
+    steady.call(&ListTopicsRequest {}).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_small_byte_budget_slows_producers_down_and_loses_nothing() {
+    let root = tempfile::tempdir().unwrap();
+    let mut config = quick_config(1, root.path());
+    config.limits.max_record_bytes = 1 << 20;
+    config.limits.max_batch_bytes = 1 << 20;
+    config.limits.inflight_bytes = 4 << 20;
+    let server = Server::start(config).await.unwrap();
+    ready(&server).await;
+    let mut client = Client::connect(server.addresses().native).await;
+    client.create_topic("t", 1).await.unwrap();
+    let value = "v".repeat(500_000);
+    let mut tasks = tokio::task::JoinSet::new();
+    for _ in 0..20 {
+        let (address, bytes) = (server.addresses().native, batch(&[&value]));
+        tasks.spawn(async move { Client::connect(address).await.produce("t", bytes).await });
+    }
+    while let Some(produced) = tasks.join_next().await {
+        produced.unwrap().unwrap();
+    }
+    assert_eq!(client.read_all("t", 20).await.len(), 20);
+    assert_eq!(server.broker().inflight().held_bytes(), 0);
+    server.stop().await;
+}

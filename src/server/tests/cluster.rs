@@ -1,0 +1,156 @@
+//! Three brokers together.
+
+use lockstep_protocol::ErrorCode;
+use lockstep_protocol::native::{MetadataRequest, TailRequest};
+
+use super::*;
+
+/// Creates a topic at whichever broker leads the metadata.
+async fn create_topic(servers: &[Server], name: &str, partitions: u32) {
+    let attempt = async {
+        loop {
+            for server in servers {
+                let mut client = Client::connect(server.addresses().native).await;
+                match client.create_topic(name, partitions).await {
+                    Ok(_) => return,
+                    Err(error) => assert!(error.code.retryable(), "{error}"),
+                }
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, attempt).await.unwrap();
+}
+
+/// The broker that leads partition 0.
+async fn leader(servers: &[Server], topic: &str) -> u64 {
+    let search = async {
+        loop {
+            for server in servers {
+                let mut client = Client::connect(server.addresses().native).await;
+                let request = MetadataRequest { topics: Some(vec![topic.into()]), create_missing: false };
+                let answer = client.call(&request).await.unwrap();
+                if let Ok(found) = &answer.topics[0]
+                    && let Some(leader) = found.partitions[0].leader
+                    && servers.iter().any(|server| server.config().node == leader)
+                {
+                    return leader;
+                }
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, search).await.unwrap()
+}
+
+/// Produces at whichever broker leads; a retry repeats the batch, so `values` may stand in the log twice.
+async fn produce(servers: &[Server], topic: &str, values: &[&str]) -> u64 {
+    let attempt = async {
+        loop {
+            let leads = leader(servers, topic).await;
+            let Some(server) = servers.iter().find(|server| server.config().node == leads) else { continue };
+            let mut client = Client::connect(server.addresses().native).await;
+            match client.produce(topic, batch(values)).await {
+                Ok(produced) => return produced.last_lsn,
+                Err(error) => assert!(error.code.retryable(), "{error}"),
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, attempt).await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_broker_serves_the_same_bytes_and_only_the_leader_takes_more() {
+    let root = tempfile::tempdir().unwrap();
+    let servers = cluster(root.path(), 3).await;
+    create_topic(&servers, "t", 1).await;
+    produce(&servers, "t", &["a", "b"]).await;
+    let last_lsn = produce(&servers, "t", &["c"]).await;
+    let leads = leader(&servers, "t").await;
+    let mut copies = Vec::new();
+    for server in &servers {
+        let mut client = Client::connect(server.addresses().native).await;
+        client.fetch("t", last_lsn, 1 << 20).await.unwrap();
+        let (fetched, payload) = client.fetch("t", 1, 1 << 20).await.unwrap();
+        assert_eq!((fetched.log_start, fetched.high_watermark), (1, last_lsn));
+        copies.push(payload);
+    }
+    assert!(!copies[0].is_empty());
+    assert!(copies.iter().all(|copy| *copy == copies[0]));
+    for server in servers.iter().filter(|server| server.config().node != leads) {
+        let mut client = Client::connect(server.addresses().native).await;
+        let refused = client.produce("t", batch(&["x"])).await.unwrap_err();
+        assert_eq!(refused.code, ErrorCode::NotLeader);
+        let hint = refused.hint.unwrap();
+        assert_eq!(hint.node, leads);
+        assert_eq!(hint.address, servers[leads as usize - 1].addresses().native.to_string());
+        let tail = TailRequest { topic: "t".into(), partition: 0, linearizable: true };
+        assert_eq!(client.call(&tail).await.unwrap_err().code, ErrorCode::NotLeader);
+    }
+    for server in servers {
+        server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn partitions_spread_over_the_brokers() {
+    let root = tempfile::tempdir().unwrap();
+    let servers = cluster(root.path(), 3).await;
+    create_topic(&servers, "wide", 6).await;
+    let state = servers[0].broker().cluster().state();
+    let preferred: Vec<u64> =
+        state.topic("wide").unwrap().partitions.iter().map(|placement| placement.replicas[0]).collect();
+    for node in 1..=3 {
+        assert_eq!(preferred.iter().filter(|first| **first == node).count(), 2);
+    }
+    for server in servers {
+        server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_acknowledged_survives_a_leader_that_stops_and_returns() {
+    let root = tempfile::tempdir().unwrap();
+    let mut servers = cluster(root.path(), 3).await;
+    create_topic(&servers, "t", 1).await;
+    produce(&servers, "t", &["before"]).await;
+    let leads = leader(&servers, "t").await;
+    let position = servers.iter().position(|server| server.config().node == leads).unwrap();
+    let stopped = servers.remove(position);
+    let config = stopped.config().clone();
+    stopped.stop().await;
+
+    let last_lsn = produce(&servers, "t", &["after"]).await;
+    servers.push(Server::start(config).await.unwrap());
+    let mut logs = Vec::new();
+    for server in &servers {
+        ready(server).await;
+        logs.push(Client::connect(server.addresses().native).await.read_all("t", last_lsn).await);
+    }
+    assert_eq!(logs[0].first().unwrap(), &(1, "before".to_owned()));
+    assert_eq!(logs[0].last().unwrap(), &(last_lsn, "after".to_owned()));
+    assert!(logs.iter().all(|log| *log == logs[0]));
+    for server in servers {
+        server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn producer_ids_are_never_given_out_twice() {
+    let root = tempfile::tempdir().unwrap();
+    let servers = cluster(root.path(), 3).await;
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        for server in &servers {
+            if let Ok(id) = server.broker().new_producer_id().await {
+                ids.push(id);
+            }
+        }
+    }
+    assert!(ids.len() >= 3, "nobody gives out ids");
+    let given = ids.len();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), given);
+    for server in servers {
+        server.stop().await;
+    }
+}
