@@ -178,3 +178,27 @@ fn creating_a_log_is_whole_or_not_at_all() {
         });
     }
 }
+
+#[test]
+fn a_snapshot_whose_name_was_not_synced_never_costs_what_it_replaces() {
+    for cut in 1..=14 {
+        for seed in 0..24 {
+            let mut rig = Rig::new(small_options());
+            (0..30).for_each(|_| rig.append(2, 2, 1000));
+            rig.flush();
+            rig.install(100);
+            // Create, write, sync, rename: then the sync of the directory.
+            let sync_of_names = rig.disk.counters().operations + 5;
+            rig.disk.plant(sync_of_names, Fault::Error(std::io::ErrorKind::Other));
+            rig.flush();
+            assert_eq!(rig.log.failed().unwrap().operation, "creating a segment for a snapshot");
+            rig.disk.kill_process();
+            // The next run sees the name, and the power fails while it drops what lies before.
+            let operation = rig.disk.counters().operations + cut;
+            rig.disk.plant(operation, Fault::PowerCut);
+            let _ = common::recover(&rig.disk, &rig.options);
+            rig.disk.restart(seed);
+            rig.recover();
+        }
+    }
+}
