@@ -261,7 +261,7 @@ impl Core {
             None => match target {
                 Target::Any => (None, self.any_address(attempt)),
                 _ => {
-                    self.refresh(target.topic(), false).await.map_err(|failure| (None, failure))?;
+                    self.refresh(target.topic()).await.map_err(|failure| (None, failure))?;
                     let (node, address) =
                         self.known_route(target, attempt).ok_or((None, Failure::NoRoute))?;
                     (Some(node), address)
@@ -302,13 +302,9 @@ impl Core {
     ///
     /// # Errors
     /// The refusal if the topic does not exist; the last failure if no broker answers.
-    pub(crate) async fn refresh(
-        &self,
-        topic: Option<&str>,
-        create_missing: bool,
-    ) -> Result<Option<TopicMetadata>, Failure> {
+    pub(crate) async fn refresh(&self, topic: Option<&str>) -> Result<Option<TopicMetadata>, Failure> {
         let topics = topic.map(|topic| vec![topic.to_owned()]).unwrap_or_default();
-        let request = MetadataRequest { topics: Some(topics), create_missing };
+        let request = MetadataRequest { topics: Some(topics), create_missing: false };
         let brokers = self.routing().nodes().count() + self.bootstrap.len();
         let mut last = Failure::Unreachable;
         for attempt in 0..brokers {
@@ -363,7 +359,8 @@ impl Core {
         self.routing().set_topic(&metadata.name, routes);
     }
 
-    /// The number of partitions of a topic, asked for if it is not known yet.
+    /// The number of partitions of a topic, asked for if it is not known yet; a missing topic is created on
+    /// the way if that is wanted.
     pub(crate) async fn partition_count(
         &self,
         topic: &str,
@@ -375,10 +372,31 @@ impl Core {
             if let Some(count) = known.filter(|count| *count > 0) {
                 return Ok(count);
             }
-            if let Err(failure) = self.refresh(Some(topic), create_missing).await {
-                self.after_failure(&mut retry, Target::Any, None, failure).await?;
-            } else if self.routing().partition_count(topic).unwrap_or(0) == 0 {
-                self.after_failure(&mut retry, Target::Any, None, Failure::NoRoute).await?;
+            let (target, node, learnt) = match self.refresh(Some(topic)).await {
+                Err(Failure::Refused(error)) if create_missing && error.code == ErrorCode::UnknownTopic => {
+                    let (node, created) = self.create_missing(topic).await;
+                    (Target::Controller, node, created)
+                }
+                learnt => (Target::Any, None, learnt),
+            };
+            let failure = match learnt {
+                Ok(Some(metadata)) if !metadata.partitions.is_empty() => continue,
+                Ok(_) => Failure::NoRoute,
+                Err(failure) => failure,
+            };
+            self.after_failure(&mut retry, target, node, failure).await?;
+        }
+    }
+
+    /// Asks the broker that leads the metadata for a topic, to be created if it is missing. Also says whom it
+    /// asked.
+    async fn create_missing(&self, topic: &str) -> (Option<NodeId>, Result<Option<TopicMetadata>, Failure>) {
+        let request = MetadataRequest { topics: Some(vec![topic.to_owned()]), create_missing: true };
+        match self.route(Target::Controller, 0).await {
+            Err((node, failure)) => (node, Err(failure)),
+            Ok((node, connection)) => {
+                let answered = connection.call(&request, self.options.request_timeout).await;
+                (node, answered.and_then(|response| self.learn(response, Some(topic))))
             }
         }
     }

@@ -48,6 +48,6 @@ pub(crate) fn run(args: UpArgs, output: &mut Output) -> Result<ExitCode, CliErro
     let directory = ClusterDirectory::open(&args.data, args.nodes, args.port_base)?;
     // One thread is enough, and the children hang on a pipe, not on a thread.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(Supervisor::new(directory, output).run())?;
+    runtime.block_on(Supervisor::new(directory, output)?.run())?;
     Ok(ExitCode::SUCCESS)
 }

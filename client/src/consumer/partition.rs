@@ -250,7 +250,7 @@ impl PartitionReader {
         let mut retry = self.retry.take().unwrap_or_else(|| core.retry(Repeat::Harmless));
         core.after_failure(&mut retry, self.target(), node, failure).await?;
         // The copies may have moved; failing to learn so is not worse than not asking.
-        let _ = core.refresh(Some(&self.topic), false).await;
+        let _ = core.refresh(Some(&self.topic)).await;
         self.retry = Some(retry);
         Ok(())
     }

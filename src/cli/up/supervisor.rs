@@ -2,6 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -46,6 +47,8 @@ const VARIABLES_REMOVED: [&str; 7] = [
 pub(crate) struct Supervisor<'a> {
     directory: ClusterDirectory,
     output: &'a mut Output,
+    /// This very program, found before anybody replaces its file.
+    program: PathBuf,
     brokers: Vec<Broker>,
     events: mpsc::UnboundedReceiver<Event>,
     sender: mpsc::UnboundedSender<Event>,
@@ -72,10 +75,13 @@ enum Event {
 }
 
 impl<'a> Supervisor<'a> {
-    pub(crate) fn new(directory: ClusterDirectory, output: &'a mut Output) -> Self {
+    /// # Errors
+    /// The program's own file cannot be found.
+    pub(crate) fn new(directory: ClusterDirectory, output: &'a mut Output) -> io::Result<Self> {
+        let program = std::env::current_exe()?;
         let brokers = directory.nodes.iter().map(|_| Broker::default()).collect();
         let (sender, events) = mpsc::unbounded_channel();
-        Self { directory, output, brokers, events, sender, was_ready: false }
+        Ok(Self { directory, output, program, brokers, events, sender, was_ready: false })
     }
 
     /// Starts all brokers and keeps them running until SIGINT or SIGTERM.
@@ -126,7 +132,7 @@ impl<'a> Supervisor<'a> {
             ));
             return self.set_state(index, NodeState::Down);
         }
-        let child = spawn(&node).map_err(|error| {
+        let child = spawn(&self.program, &node).map_err(|error| {
             CliError::Failed(format!(
                 "cannot start node {}: {error}. Its log is {}",
                 node.id,
@@ -195,7 +201,8 @@ impl<'a> Supervisor<'a> {
     /// Tells that the cluster is ready, and what to type next.
     fn announce(&mut self) -> Result<(), CliError> {
         let file = &self.directory.file;
-        let command = std::env::args().next().unwrap_or_else(|| "lockstep".to_owned());
+        let typed: Vec<String> = std::env::args().collect();
+        let command = typed.first().map_or("lockstep", String::as_str);
         let brokers: Vec<&str> = file.nodes.iter().map(|node| node.native.as_str()).collect();
         let at_default = brokers.first() == Some(&"127.0.0.1:7400");
         let brokers_flag =
@@ -221,9 +228,10 @@ impl<'a> Supervisor<'a> {
             format!(
                 "{made}cluster {} is ready\n{nodes}\nNow type, in another terminal:\n  \
                  echo hello | {command} produce greetings{brokers_flag}\n  \
-                 {command} consume greetings --from earliest{brokers_flag}\n\nCtrl-C stops it; `{command} up` brings it \
+                 {command} consume greetings --from earliest{brokers_flag}\n\nCtrl-C stops it; `{}` brings it \
                  back with its data.",
-                file.cluster
+                file.cluster,
+                typed.join(" ")
             )
         };
         self.output.answer(&json, text)?;
@@ -274,9 +282,9 @@ impl<'a> Supervisor<'a> {
 }
 
 /// Starts a broker's process: its own process group, so that Ctrl-C reaches it through us alone.
-fn spawn(node: &LocalNode) -> io::Result<Child> {
+fn spawn(program: &Path, node: &LocalNode) -> io::Result<Child> {
     let log = OpenOptions::new().create(true).append(true).open(node.log_file())?;
-    let mut command = Command::new(std::env::current_exe()?);
+    let mut command = Command::new(program);
     command.arg("serve").arg("--config").arg(node.config_file()).arg("--exit-with-stdin");
     for variable in VARIABLES_REMOVED {
         command.env_remove(variable);
