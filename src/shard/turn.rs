@@ -22,6 +22,9 @@ use super::{
 };
 use crate::raft::{Ready, Role, StepError};
 
+/// How often a new shard's first leader asks for votes until the others are there.
+const FIRST_ELECTION_TICKS: u64 = 4;
+
 impl Shard {
     /// Takes one input in. Its consequences come with the next [`Shard::turn`].
     pub fn step(&mut self, input: Input, outputs: &mut Vec<Output>) {
@@ -90,6 +93,9 @@ impl Shard {
     fn tick(&mut self) {
         self.group.tick();
         self.ticks += 1;
+        if self.ticks % FIRST_ELECTION_TICKS == 1 && self.should_lead_first() {
+            self.group.hurry_election();
+        }
         if self.ticks % super::RETENTION_TICKS == 0 {
             self.apply_retention();
         }
@@ -105,6 +111,14 @@ impl Shard {
         if self.disk_full && self.group.role() == Role::Leader && self.group.transferee().is_none() {
             self.step_down();
         }
+    }
+
+    /// Whether this replica is the one that asks for votes at once where nobody has led yet: a new shard is of use
+    /// right away, and the first leaders are spread over the nodes.
+    fn should_lead_first(&self) -> bool {
+        let voters = &self.membership.voters;
+        let first = voters.get((self.id as usize).checked_rem(voters.len()).unwrap_or(0));
+        self.group.log().last_index() == 0 && self.group.leader().is_none() && first == Some(&self.node)
     }
 
     /// Hands leadership to whoever has come furthest.
