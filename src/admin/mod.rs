@@ -8,12 +8,14 @@
 //!    so that a web page cannot make a browser send one.
 //!
 //! ```text
+//!   socket ─ server ─ routes ─ handlers ──► Control ◄── live: broker, cluster, engine
 //!                                 │
 //!                                 └── remote: the same interface of the other brokers
 //! ```
 
 mod control;
 mod handlers;
+mod live;
 mod partition;
 mod problem;
 mod remote;
@@ -23,6 +25,7 @@ mod server;
 mod views;
 
 pub use control::{AdminError, Control, Readiness, ShardSample};
+pub use live::BrokerControl;
 pub use problem::Problem;
 pub use server::serve;
 pub use views::{
