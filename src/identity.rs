@@ -1,7 +1,7 @@
 //! Who a data directory belongs to.
 //!
 //! What holds:
-//! - Only [`format`] makes a data directory, once, out of a missing or empty one; nothing else ever does.
+//! - Only [`format()`] makes a data directory, once, out of a missing or empty one; nothing else ever does.
 //! - A broker works only on a directory of its own cluster and node, and holds its lock while it runs.
 //! - Each directory carries a random id. Peers remember the first one they see of a node and refuse another:
 //!   a node that lost its disk has forgotten its votes and must not vote again under its old name.
