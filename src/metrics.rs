@@ -132,22 +132,12 @@ pub fn inflight_waited() {
 
 // ---- Raft and peers ----
 
-/// A local replica started an election.
-pub fn election_started() {
-    handles().elections.increment(1);
-}
-
-/// A local replica saw another leader (or none) than before.
+/// A local replica began or ceased to lead.
 pub fn leader_changed() {
     handles().leader_changes.increment(1);
 }
 
-/// Consensus refused proposals; their LSNs were taken back.
-pub fn proposals_dropped(count: u64) {
-    handles().proposals_dropped.increment(count);
-}
-
-/// A leader saw an entry committed `duration` after it was proposed.
+/// A leader answered a request as committed, `duration` after it reached the shard.
 pub fn committed(duration: Duration) {
     handles().entries_committed.increment(1);
     handles().commit_duration.record(duration);
@@ -244,11 +234,6 @@ pub fn truncated(entries: u64) {
     handles().truncated_entries.increment(entries);
 }
 
-/// A seal was written.
-pub fn sealed() {
-    handles().seals.increment(1);
-}
-
 /// A read was answered from memory.
 pub fn tail_cache_hit() {
     handles().tail_cache_hits.increment(1);
@@ -257,11 +242,6 @@ pub fn tail_cache_hit() {
 /// A read had to go to segment files.
 pub fn tail_cache_missed() {
     handles().tail_cache_misses.increment(1);
-}
-
-/// The bytes held by tail caches changed by `change`.
-pub fn tail_cache_changed(change: i64) {
-    handles().tail_cache_bytes.increment(change as f64);
 }
 
 /// `bytes` were read from segment files and verified in `duration`.

@@ -122,10 +122,8 @@ define_metrics! {
         connections_opened "lockstep_connections_opened_total" "Client connections accepted.";
         connections_refused "lockstep_connections_refused_total" "Client connections closed at once: the limit was reached.";
         inflight_waits "lockstep_inflight_waits_total" "Times a client socket was not read because the byte budget was used up.";
-        elections "lockstep_raft_elections_total" "Elections this node started.";
-        leader_changes "lockstep_raft_leader_changes_total" "Changes of leader seen by local replicas.";
-        proposals_dropped "lockstep_raft_proposals_dropped_total" "Proposals consensus refused; their producers were told to retry.";
-        entries_committed "lockstep_raft_entries_committed_total" "Entries local leaders saw committed.";
+        leader_changes "lockstep_raft_leader_changes_total" "Times a local replica began or ceased to lead.";
+        entries_committed "lockstep_raft_entries_committed_total" "Appends, commands and confirmations that leaders here answered as committed.";
         messages_sent "lockstep_raft_messages_sent_total" "Raft messages handed to peer connections.";
         messages_received "lockstep_raft_messages_received_total" "Raft messages received from peers.";
         peer_bytes_sent "lockstep_peer_sent_bytes_total" "Bytes written to peer connections.";
@@ -140,9 +138,8 @@ define_metrics! {
         record_bytes "lockstep_log_record_bytes_total" "Bytes of entry bodies written to logs: the payload.";
         frame_bytes "lockstep_log_frame_bytes_total" "Bytes of frames written to logs: headers, envelopes, bodies, seals, footers.";
         prepared_bytes "lockstep_log_prepared_bytes_total" "Bytes written ahead to prepare segments, counted apart from frames.";
-        seals "lockstep_log_seals_total" "Seal frames written: an idle log or a clean stop vouches for its last group.";
-        tail_cache_hits "lockstep_tail_cache_hits_total" "Reads answered from memory.";
-        tail_cache_misses "lockstep_tail_cache_misses_total" "Reads that had to go to segment files.";
+        tail_cache_hits "lockstep_tail_cache_hits_total" "Reads for consumers answered from memory.";
+        tail_cache_misses "lockstep_tail_cache_misses_total" "Reads for consumers that had to go to segment files.";
         cold_reads "lockstep_cold_reads_total" "Verified reads of segment files, for consumers and slow followers.";
         cold_read_bytes "lockstep_cold_read_bytes_total" "Bytes read from segment files.";
         read_failures "lockstep_cold_read_failures_total" "Reads of segment files that failed or did not verify.";
@@ -158,7 +155,6 @@ define_metrics! {
         replication_lag "lockstep_raft_replication_lag_entries" "Entries the followers of this node's shards are behind, summed.";
         log_bytes "lockstep_log_bytes" "Bytes of log kept on this node.";
         write_amplification "lockstep_log_write_amplification_ratio" "Frame bytes per record byte since start; 1 is the ideal.";
-        tail_cache_bytes "lockstep_tail_cache_bytes" "Bytes of entries held in memory for replication and consumers.";
         peer_queue_bytes "lockstep_peer_queue_bytes" "Bytes waiting to be written to peers.";
         peers_connected "lockstep_peers_connected" "Peers this node has an outgoing connection to.";
         disk_free_bytes "lockstep_disk_free_bytes" "Free bytes of the data directory's file system.";
@@ -171,7 +167,7 @@ define_metrics! {
         fetch_duration Seconds "lockstep_fetch_duration_seconds" "From a fetch request to its answer, waiting for data included.";
         produce_request_bytes Bytes "lockstep_produce_request_bytes" "Sizes of produce requests.";
         produce_request_records Count "lockstep_produce_request_records" "Records per produce request.";
-        commit_duration Seconds "lockstep_raft_commit_duration_seconds" "From a leader's propose to the commit.";
+        commit_duration Seconds "lockstep_raft_commit_duration_seconds" "From a request's arrival at its shard to the commit.";
         group_entries Count "lockstep_log_group_entries" "Entries per write group.";
         group_bytes Bytes "lockstep_log_group_bytes" "Frame bytes per write group.";
         sync_duration Seconds "lockstep_log_sync_duration_seconds" "Writing and syncing one group.";
