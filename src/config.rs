@@ -11,6 +11,7 @@ mod error;
 mod flags;
 mod model;
 mod sources;
+mod validate;
 
 pub use error::ConfigError;
 pub use flags::ServeFlags;

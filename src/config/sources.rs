@@ -252,4 +252,22 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn an_advertised_address_wins_over_the_member_list_over_the_listener() {
+        let mut config = Config::default();
+        config.listen.native = "0.0.0.0:9".into();
+        assert_eq!(config.members()[0].native, "127.0.0.1:9");
+        let member = |id| crate::config::Node {
+            id,
+            native: format!("listed-{id}:1"),
+            peer: format!("listed-{id}:2"),
+            http: format!("listed-{id}:3"),
+        };
+        config.nodes = vec![member(1), member(2)];
+        config.advertise.native = Some("public:1".into());
+        let members = config.members();
+        assert_eq!((members[0].native.as_str(), members[0].peer.as_str()), ("public:1", "listed-1:2"));
+        assert_eq!(members[1], member(2));
+    }
 }

@@ -244,3 +244,35 @@ async fn a_small_byte_budget_slows_producers_down_and_loses_nothing() {
     assert_eq!(server.broker().inflight().held_bytes(), 0);
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_reads_nothing_is_not_answered_into_memory_and_disturbs_nobody() {
+    let root = tempfile::tempdir().unwrap();
+    let server = single(root.path()).await;
+    let mut steady = Client::connect(server.addresses().native).await;
+    steady.create_topic("t", 1).await.unwrap();
+    let value = "v".repeat(1 << 20);
+    steady.produce("t", batch(&[&value])).await.unwrap();
+    let mut deaf = Client::connect(server.addresses().native).await;
+    let item =
+        lockstep_protocol::native::FetchItem { topic: "t".into(), partition: 0, from_lsn: 1, max_bytes: 1 };
+    let fetch = lockstep_protocol::native::FetchRequest {
+        max_wait_ms: 0,
+        min_bytes: 0,
+        max_bytes: 1 << 20,
+        items: vec![item],
+    };
+    let mut asked = Vec::new();
+    for _ in 0..500 {
+        asked.push(deaf.send(&fetch, Vec::new()).await);
+    }
+    for expected in 2..20 {
+        assert_eq!(steady.produce("t", batch(&["next"])).await.unwrap().first_lsn, expected);
+    }
+    // It may change its mind: every answer is still to come.
+    for correlation in asked {
+        let (response, payload) = deaf.response::<lockstep_protocol::native::FetchRequest>(correlation).await;
+        assert!(response.unwrap().items[0].is_ok() && payload.len() > 1 << 20);
+    }
+    server.stop().await;
+}
