@@ -2,8 +2,8 @@
 //!
 //! What holds:
 //!
-//! - Of two statements about a partition's leader the one with the greater term wins; a leader that refused
-//!   or vanished is forgotten only in the term it was believed in.
+//! - Of two statements about a partition's leader the one with the greater term wins. A leader that refused or
+//!   vanished is forgotten; after that any statement is better than none.
 //! - Iteration is in order of ids and names: equal tables behave alike.
 
 use std::collections::BTreeMap;
@@ -20,6 +20,14 @@ pub struct Leadership {
     pub leader: Option<NodeId>,
     /// The term this was said of.
     pub term: u64,
+}
+
+impl Leadership {
+    /// Whether it stands against what is said of `term`. Where no leader is known, an old one is worth asking:
+    /// it knows its successor.
+    fn outlives(&self, term: u64) -> bool {
+        self.leader.is_some() && self.term > term
+    }
 }
 
 /// What is known of one partition.
@@ -55,7 +63,7 @@ impl RoutingTable {
         let known = self.topics.remove(name).unwrap_or_default();
         let fresh = partitions.into_iter().map(|(partition, mut route)| {
             if let Some(old) = known.get(&partition)
-                && old.leadership.term > route.leadership.term
+                && old.leadership.outlives(route.leadership.term)
             {
                 route.leadership = old.leadership;
             }
@@ -75,7 +83,7 @@ impl RoutingTable {
         else {
             return false;
         };
-        if hint.term < route.leadership.term {
+        if route.leadership.outlives(hint.term) {
             return false;
         }
         route.leadership = Leadership { leader: Some(hint.node), term: hint.term };
@@ -203,6 +211,16 @@ mod tests {
         table.follow("t", 0, &hint(3, 6));
         table.set_topic("t", [(0, route(Some(2), 5))]);
         assert_eq!(table.leader("t", 0), Some((3, "b3:2")));
+    }
+
+    #[test]
+    fn where_no_leader_is_known_even_an_old_statement_is_believed() {
+        let mut table = table(Some(2), 5);
+        table.forget_leader("t", 0, 2);
+        table.set_topic("t", [(0, route(Some(1), 3))]);
+        assert_eq!(table.leader("t", 0), Some((1, "b1:1")));
+        table.forget_leader("t", 0, 1);
+        assert!(table.follow("t", 0, &hint(3, 1)));
     }
 
     #[test]
