@@ -71,6 +71,11 @@ impl Broker {
         self.cluster().state().topics().map(|topic| self.view_topic(Arc::clone(topic))).collect()
     }
 
+    /// One topic, if this broker knows of it now.
+    pub fn topic_now(&self, name: &str) -> Option<TopicView> {
+        self.cluster().state().topic(name).map(|topic| self.view_topic(Arc::clone(topic)))
+    }
+
     /// One topic; waits a little for one that may be just on its way here.
     ///
     /// # Errors
@@ -87,8 +92,8 @@ impl Broker {
     /// # Errors
     /// There is none of this name and it cannot be created here.
     pub async fn topic_or_create(&self, name: &str) -> Result<TopicView, TopicError> {
-        if let Some(topic) = self.cluster().state().topic(name) {
-            return Ok(self.view_topic(Arc::clone(topic)));
+        if let Some(known) = self.topic_now(name) {
+            return Ok(known);
         }
         if !self.creates_missing() {
             return self.topic(name).await;

@@ -6,8 +6,8 @@ use lockstep_protocol::native::{
     Api, CreateTopicRequest, CreateTopicResponse, DeleteTopicRequest, DeleteTopicResponse,
     DescribeTopicRequest, DescribeTopicResponse, FenceRequest, FenceResponse, InitProducerRequest,
     InitProducerResponse, ListTopicsRequest, ListTopicsResponse, LsnForTimeRequest, LsnForTimeResponse,
-    MetadataRequest, MetadataResponse, NodeInfo, PartitionStatus, TailRequest, TailResponse, TopicSummary,
-    TrimRequest, TrimResponse,
+    MetadataRequest, MetadataResponse, NodeInfo, PartitionStatus, TailRequest, TailResponse, TopicMetadata,
+    TopicSummary, TrimRequest, TrimResponse,
 };
 use lockstep_protocol::{ErrorCode, ErrorOutcome, Frame, Outcome, Request};
 
@@ -15,7 +15,8 @@ use super::connection::Context;
 use super::fetch;
 use super::outbound::Gone;
 use super::outcome::{ToOutcome, to_metadata, to_settings};
-use crate::cluster::NewTopic;
+use crate::broker::{Broker, TopicError};
+use crate::cluster::{NewTopic, Refusal};
 
 /// The longest a client may wait for a new topic's leaders.
 const CREATE_WAIT_MAX: Duration = Duration::from_secs(60);
@@ -86,20 +87,29 @@ async fn metadata(context: &Context, request: MetadataRequest) -> Outcome<Metada
     });
     let topics = match request.topics {
         None => broker.topics().iter().map(|view| Ok(to_metadata(view))).collect(),
-        Some(names) => {
-            let mut topics = Vec::with_capacity(names.len());
-            for name in names {
-                let found = if request.create_missing {
-                    broker.topic_or_create(&name).await
-                } else {
-                    broker.topic(&name).await
-                };
-                topics.push(found.map(|view| to_metadata(&view)).map_err(|error| error.to_outcome(broker)));
-            }
-            topics
-        }
+        Some(names) => find_topics(broker, &names, request.create_missing).await,
     };
     Ok(MetadataResponse { nodes: nodes.collect(), controller: broker.cluster().controller().0, topics })
+}
+
+/// The topics of these names. News is waited for once: a request of many unknown names takes no longer.
+async fn find_topics(broker: &Broker, names: &[String], create_missing: bool) -> Vec<Outcome<TopicMetadata>> {
+    let mut topics = Vec::with_capacity(names.len());
+    let mut waited = false;
+    for name in names {
+        let found = match broker.topic_now(name) {
+            Some(known) => Ok(known),
+            None if create_missing && broker.creates_missing() => broker.topic_or_create(name).await,
+            None if waited => Err(Refusal::UnknownTopic(name.clone()).into()),
+            None => {
+                waited = true;
+                broker.topic(name).await
+            }
+        };
+        topics
+            .push(found.map(|view| to_metadata(&view)).map_err(|error: TopicError| error.to_outcome(broker)));
+    }
+    topics
 }
 
 async fn create_topic(context: &Context, request: CreateTopicRequest) -> Outcome<CreateTopicResponse> {
