@@ -29,7 +29,7 @@ pub fn start() {
         http_request_count(200).increment(0);
         handles().counter(REQUESTS, vec![Label::from_static_parts("api", "produce")]).increment(0);
         let no_error_yet =
-            vec![Label::from_static_parts("api", "produce"), Label::from_static_parts("code", "Internal")];
+            vec![Label::from_static_parts("api", "produce"), Label::from_static_parts("code", "Unknown")];
         handles().counter(ERRORS, no_error_yet).increment(0);
     });
     LazyLock::force(&STARTED);

@@ -84,7 +84,10 @@ impl BrokerControl {
             AppendError::NotLeader { leader, .. } => self.not_leader(leader),
             AppendError::OutcomeUnknown => AdminError::TimedOut(error.to_string()),
             AppendError::StorageFull => AdminError::StorageFull,
-            AppendError::InvalidTrim { .. } => invalid(&error.to_string()),
+            AppendError::InvalidTrim { log_start, limit } => AdminError::Invalid {
+                detail: error.to_string(),
+                fix: format!("send a log_start from {log_start} to {limit}"),
+            },
             other => AdminError::Unavailable(other.to_string()),
         }
     }
