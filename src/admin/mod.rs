@@ -1,7 +1,7 @@
 //! The admin interface: health checks, cluster and partition state, operator actions and metrics over HTTP/1.1.
 //!
 //! What holds here:
-//! 1. Each route stands once, in [`routes`]; `openapi.json` describes exactly these (a test walks both).
+//! 1. Each route stands once, in `routes`; `openapi.json` describes exactly these (a test walks both).
 //! 2. Every error is an `application/problem+json` (RFC 9457) whose `fix` says what to do.
 //! 3. What a request may cost is bounded: head and body sizes, their time, connections, answers of other brokers.
 //! 4. There is no authentication: bind it to an address that only operators reach. Bodies must be declared as JSON,
