@@ -1,5 +1,7 @@
 //! What a client does when brokers move, die, stay silent or lie: against a played cluster on loopback.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
 mod fake;
 
 use std::time::Duration;
@@ -43,6 +45,17 @@ async fn read_all(mut consumer: Consumer) -> Result<Vec<u64>, ConsumeError> {
         lsns.push(record.lsn);
     }
     Ok(lsns)
+}
+
+fn check_that_repeats_are_identical(cluster: &FakeCluster) {
+    let state = cluster.state();
+    assert!(state.produce_faults.is_empty(), "every fault was met");
+    for (sequence, attempts) in &state.arrived {
+        assert!(
+            attempts.iter().all(|attempt| attempt == &attempts[0]),
+            "sequence {sequence} changed its bytes"
+        );
+    }
 }
 
 #[tokio::test]
@@ -90,15 +103,7 @@ async fn order_bytes_and_sequences_survive_faults_with_many_batches_in_flight() 
     for (number, delivery) in (1..).zip(deliveries) {
         assert_eq!(delivery.await.unwrap().first_lsn, number);
     }
-    let state = cluster.state();
-    assert!(state.produce_faults.is_empty(), "every fault was met");
-    for (sequence, attempts) in &state.arrived {
-        assert!(
-            attempts.iter().all(|attempt| attempt == &attempts[0]),
-            "sequence {sequence} changed its bytes"
-        );
-    }
-    drop(state);
+    check_that_repeats_are_identical(&cluster);
     let consumer = connect(&cluster).await.consumer(TOPIC).until_end().open().await.unwrap();
     assert_eq!(read_all(consumer).await.unwrap(), (1..=40).collect::<Vec<u64>>());
 }

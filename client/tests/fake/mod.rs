@@ -2,8 +2,6 @@
 //!
 //! It judges sequences as a broker does, so that a client that repeats or reorders is found out.
 
-#![allow(clippy::unwrap_used, reason = "a played broker that cannot go on fails its test")]
-
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
 

@@ -215,13 +215,9 @@ impl<'a> Supervisor<'a> {
                 .zip(&self.directory.nodes)
                 .map(|(entry, node)| {
                     let log = node.log_file();
-                    format!(
-                        "  node {}  clients {}  http {}  log {}\n",
-                        entry.id,
-                        entry.native,
-                        entry.http,
-                        log.display()
-                    )
+                    let state = if entry.state == NodeState::Down { "  DOWN" } else { "" };
+                    let (id, native, http) = (entry.id, &entry.native, &entry.http);
+                    format!("  node {id}  clients {native}  http {http}  log {}{state}\n", log.display())
                 })
                 .collect();
             let made = if self.directory.is_new { "new " } else { "" };
