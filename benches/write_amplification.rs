@@ -27,13 +27,14 @@ const SIZES: [(usize, usize); 6] =
 fn main() {
     let cluster = LocalCluster::start();
     cluster.run(&["topic", "create", "bench"]);
-    let device = device_of(cluster.directory());
+    let device = device_of(&cluster.directory());
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
     runtime.block_on(async {
         let client = Client::connect(cluster.brokers()).await.expect("the brokers run");
         let producer = client.producer().build().await.expect("a producer id");
         // Long enough at full speed that the segment files in use are ones written ahead.
         load(&producer, 1 << 20, 4, STEP).await;
+        await_quiet(&cluster);
         let idle = idle_bytes_per_second(&device);
         println!("bytes at the block device per record byte and replica ({})", device.display());
         println!("the machine at rest writes {:.0} KiB/s, which is taken off\n", idle / 1024.0);
@@ -52,9 +53,11 @@ async fn step(
     bytes: usize,
     records: usize,
 ) {
+    await_quiet(cluster);
     sync_all();
     let (before, written_before, started) = (all_metrics(cluster), written_bytes(device), Instant::now());
     let (batches, sent) = load(producer, bytes, records, STEP).await;
+    await_quiet(cluster);
     sync_all();
     let (elapsed, written) = (started.elapsed().as_secs_f64(), written_bytes(device) - written_before);
     let after = all_metrics(cluster);
@@ -66,7 +69,7 @@ async fn step(
         (written - prepared - idle * elapsed) / record_bytes,
         frames / record_bytes,
         prepared / record_bytes,
-        sent / elapsed / 1e6,
+        sent / STEP.as_secs_f64() / 1e6,
     );
 }
 
@@ -81,6 +84,17 @@ async fn load(producer: &Producer, bytes: usize, records: usize, time: Duration)
         sent += (value.len() * records) as f64;
     }
     (batches, sent)
+}
+
+/// Waits until no segment file is being written ahead any more.
+fn await_quiet(cluster: &LocalCluster) {
+    loop {
+        let before = all_metrics(cluster);
+        std::thread::sleep(Duration::from_secs(3));
+        if growth(&before, &all_metrics(cluster), "lockstep_log_prepared_bytes_total") == 0.0 {
+            return;
+        }
+    }
 }
 
 fn idle_bytes_per_second(device: &Path) -> f64 {

@@ -56,11 +56,14 @@ impl DiskWorkers {
             }
             let written = GroupWritten {
                 entries: stats.entries,
-                frame_bytes: stats.frame_bytes,
+                frame_bytes: stats.frame_bytes + stats.header_bytes,
                 record_bytes: stats.record_bytes,
                 syncs: stats.syncs,
             };
             metrics::group_written(written, started.elapsed());
+            if !outcome.is_ok() {
+                metrics::log_failed();
+            }
             report(outcome);
         });
     }

@@ -143,7 +143,6 @@ impl Hosted {
             }
         }
         for (node, messages) in to_peers {
-            metrics::messages_sent(messages.len() as u64);
             peers.send(node, self.id, messages);
         }
     }

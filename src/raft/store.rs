@@ -111,11 +111,11 @@ impl LogStore {
         context: GetEntriesContext,
     ) -> Result<Vec<eraftpb::Entry>> {
         let mut cold = self.cold.borrow_mut();
-        if let Some((first, entries)) = cold.fetched.take() {
-            if first == low && !entries.is_empty() {
-                let wanted = entries.into_iter().take_while(|entry| entry.index < high);
-                return Ok(wanted.map(message::entry_to_raft).collect());
-            }
+        if let Some((_, entries)) =
+            cold.fetched.take().filter(|(first, entries)| *first == low && !entries.is_empty())
+        {
+            let wanted = entries.into_iter().take_while(|entry| entry.index < high);
+            return Ok(wanted.map(message::entry_to_raft).collect());
         }
         if cold.waiting.values().all(|(waiting_low, _)| *waiting_low != low) {
             let id = cold.next_id;

@@ -96,7 +96,7 @@ impl Shard {
         if self.ticks % FIRST_ELECTION_TICKS == 1 && self.should_lead_first() {
             self.group.hurry_election();
         }
-        if self.ticks % super::RETENTION_TICKS == 0 {
+        if self.ticks.is_multiple_of(super::RETENTION_TICKS) {
             self.apply_retention();
         }
         let log = self.group.log_mut();
