@@ -75,7 +75,7 @@ pub struct Log {
     pub(crate) options: LogOptions,
     pub(crate) tip: Tip,
     pub(crate) terms: Vec<TermRun>,
-    /// Membership entries since the last roll, which Raft may still ask for.
+    /// Membership entries that Raft may still ask for: those since the last roll, and those not applied by then.
     pub(crate) memberships: BTreeMap<u64, Entry>,
     pub(crate) oldest: Arc<Checkpoint>,
     pub(crate) commit: u64,
@@ -213,8 +213,15 @@ impl Log {
         self.roll_due || (full && self.tip.index > active.checkpoint.index)
     }
 
+    /// Whether any entry must go to a new segment, however much room this one has: after a truncation, and after a
+    /// recovery that did not end in a clean seal.
+    pub fn must_roll(&self) -> bool {
+        self.roll_due
+    }
+
     /// Completes the active segment and begins a new one, whose checkpoint stands at the last entry. `nonce` must
-    /// be fresh and random. Not between a membership entry's append and its apply.
+    /// be fresh and random. Not between a membership entry's append and its apply, unless the log
+    /// [must roll](Self::must_roll); an entry above `state.membership_index` is then kept.
     ///
     /// # Errors
     /// [`RollError`] if the checkpoint is too long or the log has failed.
@@ -237,6 +244,7 @@ impl Log {
         let footer_body = self.view().index.active_index().encode(place.position);
         let footer = self.marker(FrameType::Footer, place, footer_body);
         let number = self.view().index.active().number + 1;
+        let unapplied = self.memberships.split_off(&(checkpoint.membership_index + 1));
         let predecessor_bytes = place.position + footer.len() as u64;
         let shard = self.options.shard;
         let header = SegmentHeader { restart: false, nonce, shard, number, predecessor_bytes, checkpoint };
@@ -253,7 +261,7 @@ impl Log {
         view.index.set_end(predecessor_bytes);
         view.index.roll(Segment::of(header));
         drop(view);
-        self.memberships.clear();
+        self.memberships = unapplied;
         self.roll_due = false;
         self.sealed = true;
         Ok(())

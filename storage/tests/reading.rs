@@ -208,18 +208,39 @@ fn a_read_of_a_recycled_segment_says_that_it_is_gone() {
 }
 
 #[test]
-fn a_membership_entry_is_kept_whole_until_a_later_roll() {
+fn a_membership_entry_is_kept_whole_until_a_roll_whose_state_it_is_part_of() {
     let mut rig = Rig::new(small_options());
     rig.append_system(EntryKind::MembershipV2, b"joint");
-    (0..8).for_each(|_| rig.append(1, 1, 500));
+    (0..3).for_each(|_| rig.append(1, 1, 500));
+    rig.append_system(EntryKind::MembershipV2, b"left joint");
+    rig.append(1, 1, 500);
     rig.flush();
     assert_eq!(rig.log.stub(1), Some((0, EntryKind::MembershipV2)));
     assert_eq!(&rig.log.membership_entry(1).unwrap().body[..], b"joint");
     rig.disk.restart(1);
     rig.recover();
     assert_eq!(&rig.log.membership_entry(1).unwrap().body[..], b"joint");
-    rig.roll();
+    // A truncation forces a roll while the second change is not applied.
+    rig.truncate(6);
+    rig.roll_with_membership_of(1);
     assert!(rig.log.membership_entry(1).is_none());
+    assert_eq!(&rig.log.membership_entry(5).unwrap().body[..], b"left joint");
+    assert_eq!(rig.log.stub(5), Some((1, EntryKind::MembershipV2)));
+    rig.roll_with_membership_of(5);
+    assert!(rig.log.membership_entry(5).is_none());
+}
+
+#[test]
+fn a_full_segment_wants_a_roll_and_only_a_truncation_forces_one() {
+    let mut rig = Rig::new(small_options());
+    rig.append(1, 1, 7000);
+    rig.flush();
+    assert!(rig.log.needs_roll(2000) && !rig.log.must_roll());
+    rig.append(1, 1, 100);
+    rig.truncate(2);
+    assert!(rig.log.must_roll());
+    rig.roll();
+    assert!(!rig.log.must_roll());
 }
 
 #[test]

@@ -65,7 +65,7 @@ impl Log {
         self.term(index).filter(|_| in_log).map(|term| (term, kind))
     }
 
-    /// The membership entry at `index`, whole: kept from its append until a later roll.
+    /// The membership entry at `index`, whole: kept from its append until a roll whose state it is part of.
     pub fn membership_entry(&self, index: u64) -> Option<&Entry> {
         self.memberships.get(&index)
     }

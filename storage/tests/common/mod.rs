@@ -165,10 +165,15 @@ impl Rig {
     }
 
     pub fn roll(&mut self) {
+        self.roll_with_membership_of(0);
+    }
+
+    /// Rolls with the membership that entry `membership_index` made.
+    pub fn roll_with_membership_of(&mut self, membership_index: u64) {
         let log_start = self.log.log_start();
         let nonce = self.nonce();
         let state = Bytes::from(format!("state at {}", self.log.last_index()));
-        let state = RollState { state, log_start, ..RollState::default() };
+        let state = RollState { state, log_start, membership_index, ..RollState::default() };
         self.log.roll(state, nonce).expect("a small checkpoint");
     }
 
