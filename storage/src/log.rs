@@ -85,6 +85,8 @@ pub struct Log {
     pub(crate) roll_due: bool,
     /// Nothing was written since the last seal.
     pub(crate) sealed: bool,
+    /// A seal was asked for and waits until all else is synced.
+    pub(crate) seal_wanted: bool,
     pub(crate) queue: Vec<Step>,
     pub(crate) queued: GroupStats,
     /// `None` while a group is in flight, and for ever once one has failed.
@@ -292,11 +294,18 @@ impl Log {
         self.vote
     }
 
-    /// Queues a seal, which vouches for all before it: when the log goes idle, and before a clean stop. Does
-    /// nothing while something is not synced, or if nothing was written since the last one.
+    /// Queues a seal, which vouches for all before it: when the log goes idle, and before a clean stop. While
+    /// something is not synced it waits, and [`group_done`](Self::group_done) queues it behind the last group. None
+    /// is written if nothing was since the last one, nor where the log [must roll](Self::must_roll) first.
     pub fn seal(&mut self) {
+        self.seal_wanted = true;
+        self.seal_if_idle();
+    }
+
+    fn seal_if_idle(&mut self) {
+        self.seal_wanted &= !self.sealed;
         let idle = self.queue.is_empty() && self.writer.is_some() && self.synced_index == self.tip.index;
-        if !idle || self.sealed || self.roll_due {
+        if !idle || self.roll_due || !self.seal_wanted {
             return;
         }
         let place = self.place();
@@ -304,6 +313,7 @@ impl Log {
         self.shared.view().index.set_end(place.position + seal.len() as u64);
         self.queue_frame(place.position, [seal, Bytes::new(), Bytes::new()]);
         self.sealed = true;
+        self.seal_wanted = false;
     }
 
     /// What is queued, for a thread that may block. `None` if nothing is, or a group is in flight already.
@@ -327,7 +337,7 @@ impl Log {
         self.writer.is_none() && self.failed.is_none()
     }
 
-    /// Takes the outcome of the group in flight.
+    /// Takes the outcome of the group in flight. A seal that waited for it may then be pending.
     ///
     /// # Errors
     /// [`LogFailed`], now and from then on.
@@ -342,6 +352,7 @@ impl Log {
         self.synced_index = self.synced_index.max(self.in_flight_target);
         self.shared.view().synced_index = self.synced_index;
         self.evict();
+        self.seal_if_idle();
         Ok(Synced { index: self.synced_index, stats: outcome.stats })
     }
 

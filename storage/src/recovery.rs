@@ -179,6 +179,7 @@ impl<'a> Recovery<'a> {
             vote,
             roll_due: false,
             sealed: true,
+            seal_wanted: false,
             queue: Vec::new(),
             queued: crate::GroupStats::default(),
             writer: None,

@@ -46,6 +46,37 @@ fn a_group_is_one_write_and_one_sync_however_many_entries_it_has() {
 }
 
 #[test]
+fn a_seal_asked_for_under_load_is_the_last_thing_written() {
+    let mut rig = Rig::new(small_options());
+    rig.append(1, 1, 100);
+    rig.take();
+    rig.append(1, 1, 100);
+    rig.log.seal();
+    rig.done();
+    assert!(rig.log.has_pending());
+    rig.append(1, 1, 100);
+    rig.flush();
+    rig.disk.restart(1);
+    assert!(rig.recover().clean, "what was queued came first, then the seal");
+
+    // Where a truncation asks for a new segment, that segment's header vouches for all before it.
+    rig.append(1, 1, 100);
+    rig.truncate(4);
+    rig.log.seal();
+    rig.flush();
+    rig.roll();
+    rig.append(1, 1, 100);
+    rig.log.seal();
+    rig.flush();
+    rig.disk.restart(2);
+    assert!(rig.recover().clean);
+    let before = rig.disk.counters().writes;
+    rig.log.seal();
+    rig.flush();
+    assert_eq!(rig.disk.counters().writes, before, "once is enough");
+}
+
+#[test]
 fn an_entry_is_readable_before_it_is_written_and_never_above_what_is_visible() {
     let mut rig = Rig::new(small_options());
     rig.append(1, 2, 100);
