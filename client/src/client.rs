@@ -261,7 +261,11 @@ impl Core {
             None => match target {
                 Target::Any => (None, self.any_address(attempt)),
                 _ => {
-                    self.refresh(target.topic()).await.map_err(|failure| (None, failure))?;
+                    let refreshed = self.refresh(target.topic(), attempt).await;
+                    let topic = refreshed.map_err(|failure| (None, failure))?;
+                    if let Some(refusal) = topic.and_then(|topic| target.missing_from(&topic)) {
+                        return Err((None, Failure::Refused(refusal)));
+                    }
                     let (node, address) =
                         self.known_route(target, attempt).ok_or((None, Failure::NoRoute))?;
                     (Some(node), address)
@@ -298,17 +302,22 @@ impl Core {
         all[attempt % all.len()].to_owned()
     }
 
-    /// Asks any broker that answers who leads what; for one topic, or for the brokers alone.
+    /// Asks any broker that answers who leads what; for one topic, or for the brokers alone. After a failed attempt
+    /// another one is asked first: a broker whose own replica has stopped answers, but hears of no new leader.
     ///
     /// # Errors
     /// The refusal if the topic does not exist; the last failure if no broker answers.
-    pub(crate) async fn refresh(&self, topic: Option<&str>) -> Result<Option<TopicMetadata>, Failure> {
+    pub(crate) async fn refresh(
+        &self,
+        topic: Option<&str>,
+        attempt: usize,
+    ) -> Result<Option<TopicMetadata>, Failure> {
         let topics = topic.map(|topic| vec![topic.to_owned()]).unwrap_or_default();
         let request = MetadataRequest { topics: Some(topics), create_missing: false };
         let brokers = self.routing().nodes().count() + self.bootstrap.len();
         let mut last = Failure::Unreachable;
-        for attempt in 0..brokers {
-            let address = self.any_address(attempt);
+        for further in 0..brokers {
+            let address = self.any_address(attempt.wrapping_add(further));
             let answered = match self.pool.get(&address).await {
                 Ok(connection) => connection.call(&request, self.options.request_timeout).await,
                 Err(failure) => Err(failure),
@@ -372,7 +381,8 @@ impl Core {
             if let Some(count) = known.filter(|count| *count > 0) {
                 return Ok(count);
             }
-            let (target, node, learnt) = match self.refresh(Some(topic)).await {
+            let attempt = usize::try_from(retry.failures()).unwrap_or(usize::MAX);
+            let (target, node, learnt) = match self.refresh(Some(topic), attempt).await {
                 Err(Failure::Refused(error)) if create_missing && error.code == ErrorCode::UnknownTopic => {
                     let (node, created) = self.create_missing(topic).await;
                     (Target::Controller, node, created)
@@ -420,6 +430,15 @@ impl<'a> Target<'a> {
             Self::Leader(topic, _) | Self::Replica(topic, ..) => Some(topic),
             Self::Any | Self::Controller | Self::Node(_) => None,
         }
+    }
+
+    /// The refusal, if the topic has no such partition: waiting would not bring it.
+    fn missing_from(self, topic: &TopicMetadata) -> Option<ErrorOutcome> {
+        let (Self::Leader(name, partition) | Self::Replica(name, partition, _)) = self else { return None };
+        let has_it = topic.partitions.iter().any(|present| present.partition == partition);
+        (!has_it && !topic.partitions.is_empty()).then(|| {
+            unknown_partition(name, partition, u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX))
+        })
     }
 }
 

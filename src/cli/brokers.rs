@@ -8,6 +8,11 @@ use lockstep_client::{Client, ClientOptions};
 
 use super::exit::CliError;
 
+/// Time for one answer, however soon the command is to give up.
+const REQUEST_TIMEOUT_MIN: Duration = Duration::from_secs(1);
+/// Time for one answer, however long the command may try.
+const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(10);
+
 /// Which brokers to talk to.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct BrokerArgs {
@@ -29,7 +34,9 @@ impl BrokerArgs {
     pub(crate) async fn connect(&self) -> Result<Client, CliError> {
         let budget = Duration::try_from_secs_f64(self.timeout)
             .map_err(|_| CliError::Usage(format!("--timeout {}: give seconds from 0 on", self.timeout)))?;
-        self.connect_with(ClientOptions::new().retry_budget(budget)).await
+        // One answer may not take longer than all attempts together.
+        let request_timeout = budget.clamp(REQUEST_TIMEOUT_MIN, REQUEST_TIMEOUT_MAX);
+        self.connect_with(ClientOptions::new().retry_budget(budget).request_timeout(request_timeout)).await
     }
 
     /// Connects with other options.

@@ -250,7 +250,8 @@ impl PartitionReader {
         let mut retry = self.retry.take().unwrap_or_else(|| core.retry(Repeat::Harmless));
         core.after_failure(&mut retry, self.target(), node, failure).await?;
         // The copies may have moved; failing to learn so is not worse than not asking.
-        let _ = core.refresh(Some(&self.topic)).await;
+        let attempt = usize::try_from(retry.failures()).unwrap_or(usize::MAX);
+        let _ = core.refresh(Some(&self.topic), attempt).await;
         self.retry = Some(retry);
         Ok(())
     }

@@ -167,7 +167,9 @@ impl Sender {
             return Ok(Arc::clone(connection));
         }
         let target = Target::Leader(&self.lane.topic, self.lane.partition);
-        match self.lane.client.core.route(target, 0).await {
+        let failures = self.retry.as_ref().map_or(0, Retry::failures);
+        let attempt = usize::try_from(failures).unwrap_or(usize::MAX);
+        match self.lane.client.core.route(target, attempt).await {
             Ok((node, connection)) => {
                 self.broker = Some((node, Arc::clone(&connection)));
                 Ok(connection)
