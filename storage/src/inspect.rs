@@ -148,6 +148,10 @@ impl Inspection<'_> {
                     }
                 }
                 Err(ScanError::Bad { position, why }) => break Some((position, why)),
+                Err(ScanError::Unknown { position, error }) => {
+                    self.damage(file, position, &error.to_string());
+                    return Ok(());
+                }
                 Err(ScanError::Io(error)) => return Err(error),
             }
         };

@@ -284,8 +284,9 @@ impl Log {
     pub fn set_vote(&mut self, vote: Vote) {
         self.vote = vote;
         match self.queue.iter_mut().find(|step| matches!(step, Step::Vote(_))) {
-            Some(queued) => *queued = Step::Vote(vote),
-            None => self.queue.push(Step::Vote(vote)),
+            // The commit hint stays the older one: a newer may speak of entries queued behind this step.
+            Some(Step::Vote(queued)) => *queued = Vote { commit: queued.commit, ..vote },
+            _ => self.queue.push(Step::Vote(vote)),
         }
     }
 

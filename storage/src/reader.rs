@@ -5,7 +5,7 @@
 //! that was dropped or recycled under a read fails its checksums (its nonce is gone), and the read then says what
 //! happened instead of calling it damage.
 
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryError};
 use crate::envelope::Envelope;
 use crate::frame::{FrameType, chain_after};
 use crate::group::segment_path;
@@ -114,6 +114,16 @@ pub enum ReadError {
     /// Stored bytes fail their checksums.
     #[error(transparent)]
     Damaged(#[from] Damage),
+    /// A frame that is whole and of no known format: another version of the broker wrote it.
+    #[error("{file} at byte {position}: {error}")]
+    UnknownEntry {
+        /// The segment.
+        file: String,
+        /// Where in it, in bytes.
+        position: u64,
+        /// What is not known.
+        error: EntryError,
+    },
     /// The disk did not answer.
     #[error("reading {file}: {error}; check the disk")]
     Io {
@@ -428,6 +438,7 @@ impl<'a> Walk<'a> {
             ScanError::Bad { position, why } => {
                 ReadError::Damaged(Damage { file, position, index, synced_index: self.synced_index, why })
             }
+            ScanError::Unknown { position, error } => ReadError::UnknownEntry { file, position, error },
         }
     }
 }

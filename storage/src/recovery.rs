@@ -16,7 +16,7 @@ mod headers;
 mod replay;
 
 use crate::checkpoint::Checkpoint;
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryError};
 use crate::group::Writer;
 use crate::index::{LogIndex, Segment, TermRun, push_term};
 use crate::io::{Disk, DiskFile, OpenMode, parent};
@@ -117,6 +117,10 @@ impl Directory<'_> {
 
     fn failed(&self, error: io::Error) -> RecoveryError {
         RecoveryError::Io { directory: self.path.to_owned(), error }
+    }
+
+    fn unknown(&self, number: u64, position: u64, error: EntryError) -> RecoveryError {
+        RecoveryError::UnknownEntry { file: self.file(number), position, error }
     }
 
     fn open_vote(&self) -> Result<(VoteFile, Vote), RecoveryError> {
@@ -269,6 +273,9 @@ fn before_base(
                 Ok(_) => return Err(place.unreadable(&segment, after, segment.header_bytes)),
                 Err(ScanError::Bad { position, .. }) => {
                     return Err(place.unreadable(&segment, after, position));
+                }
+                Err(ScanError::Unknown { position, error }) => {
+                    return Err(place.unknown(segment.number, position, error));
                 }
                 Err(ScanError::Io(error)) => return Err(place.failed(error)),
             };

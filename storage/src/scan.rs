@@ -3,7 +3,7 @@
 //! Invariants: a length is compared with the bytes that remain before anything is allocated for it, and believed
 //! only after the header's checksum passed. What [`Cursor::next`] returns has passed every checksum it carries.
 
-use crate::entry::Entry;
+use crate::entry::{Entry, EntryError};
 use crate::envelope::Envelope;
 use crate::frame::{COVERED_BYTES, FRAME_HEADER_BYTES, FrameHeader, FrameType, MAGIC, Nonce, Place};
 use crate::index::{Noted, Point, Segment, SegmentIndex};
@@ -56,6 +56,12 @@ pub(crate) enum ScanError {
         position: u64,
         why: &'static str,
     },
+    /// The header at `position` passes its checksum, and what it describes is not of this format: another version
+    /// wrote it, so it is neither damage nor a tear.
+    Unknown {
+        position: u64,
+        error: EntryError,
+    },
 }
 
 impl From<io::Error> for ScanError {
@@ -100,7 +106,7 @@ impl Cursor {
             body: whole.slice(envelope_end..),
         };
         let envelope = match header.frame_type {
-            FrameType::Entry => entry.verify().map_err(|_| self.bad("the body's checksum does not match"))?,
+            FrameType::Entry => entry.verify().map_err(|error| self.misfit(error))?,
             FrameType::Seal | FrameType::Footer => None,
         };
         let frame = Frame { position: self.position, header, entry, envelope };
@@ -143,6 +149,14 @@ impl Cursor {
         Ok(self.buffer.slice(at..at + length))
     }
 
+    /// A header's checksum covers the envelope, so only the body can have been torn.
+    fn misfit(&self, error: EntryError) -> ScanError {
+        match error {
+            EntryError::BodyChecksum { .. } => self.bad("the body's checksum does not match"),
+            error => ScanError::Unknown { position: self.position, error },
+        }
+    }
+
     fn bad(&self, why: &'static str) -> ScanError {
         ScanError::Bad { position: self.position, why }
     }
@@ -168,8 +182,8 @@ pub(crate) fn highest_synced_beyond(
             }
             match Cursor::new(file.clone(), nonce, start + at as u64, end).header() {
                 Ok(header) => highest = highest.max(Some(header.synced_index)),
-                Err(ScanError::Bad { .. }) => {}
                 Err(ScanError::Io(error)) => return Err(error),
+                Err(ScanError::Bad { .. } | ScanError::Unknown { .. }) => {}
             }
         }
         if chunk.len() < length || start + length as u64 == end {

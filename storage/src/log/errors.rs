@@ -205,6 +205,16 @@ pub enum RecoveryError {
         /// What is wrong.
         error: SegmentHeaderError,
     },
+    /// A frame that is whole and of no known format: another version of the broker wrote it. Nothing is changed.
+    #[error("{file} at byte {position}: {error}")]
+    UnknownEntry {
+        /// The segment.
+        file: String,
+        /// Where in it, in bytes.
+        position: u64,
+        /// What is not known.
+        error: EntryError,
+    },
     /// The disk did not answer.
     #[error("recovering {directory}: {error}; check the disk and the directory's permissions")]
     Io {

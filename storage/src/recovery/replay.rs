@@ -87,6 +87,9 @@ impl Recovery<'_> {
                 Ok(Some(frame)) => frame,
                 Ok(None) => return Ok(ending),
                 Err(ScanError::Bad { why, .. }) => return Ok(Ending { stopped: Some(why), ..ending }),
+                Err(ScanError::Unknown { position, error }) => {
+                    return Err(self.place.unknown(header.number, position, error));
+                }
                 Err(ScanError::Io(error)) => return Err(self.place.failed(error)),
             };
             // A whole header speaks the truth about syncs, wherever it stands in this segment.
@@ -142,5 +145,52 @@ impl Recovery<'_> {
     ) -> RecoveryError {
         let (file, index) = (self.place.file(header.number), self.log.tip.index + 1);
         RecoveryError::Faulty(Damage { file, position, index, synced_index, why })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::frame::{FRAME_HEADER_BYTES, Place, chain_after, entry_header};
+    use crate::io::{Disk, DiskFile, FakeDisk, OpenMode};
+    use crate::{
+        Checkpoint, ENVELOPE_BYTES, Entry, EntryError, EntryKind, EnvelopeError, Log, LogOptions,
+        RecoveryError,
+    };
+    use bytes::Bytes;
+    use std::sync::Arc;
+
+    const FIRST_FRAME: u64 = 4096;
+
+    /// A log of one frame whose checksums all pass, with this envelope.
+    fn log_of(envelope: Vec<u8>) -> (Arc<FakeDisk>, Arc<dyn DiskFile>) {
+        let disk = FakeDisk::new();
+        let place = Place { nonce: [3; 16], position: FIRST_FRAME };
+        Log::create(disk.clone(), "log", &LogOptions::default(), Checkpoint::default(), place.nonce).unwrap();
+        let file = disk.open("log/00000000000000000001.segment", OpenMode::ReadWrite).unwrap();
+        let (envelope, body) = (Bytes::from(envelope), Bytes::from_static(b"short"));
+        let entry = Entry { index: 1, term: 1, kind: EntryKind::Normal, envelope, body };
+        let header = entry_header(&entry, place, 0, chain_after(0, &entry));
+        file.write_vectored_at(&[header, entry.envelope, entry.body], FIRST_FRAME).unwrap();
+        (disk, file)
+    }
+
+    #[test]
+    fn a_whole_frame_of_an_unknown_version_is_never_cut_off_as_a_tear() {
+        let mut envelope = vec![0; ENVELOPE_BYTES];
+        envelope[0] = 2;
+        let (disk, file) = log_of(envelope);
+        let before = file.read_at(1 << 20, 0).unwrap();
+        for _ in 0..2 {
+            let recovered = Log::recover(disk.clone(), "log", LogOptions::default(), &mut |_| ());
+            let Err(RecoveryError::UnknownEntry { position, error, .. }) = recovered else {
+                panic!("it must be refused")
+            };
+            assert_eq!((position, error), (FIRST_FRAME, EntryError::Envelope(EnvelopeError::Version(2))));
+            assert_eq!(file.read_at(1 << 20, 0).unwrap(), before);
+        }
+        // One bit of its header, and it is a tear like any other.
+        disk.flip_bit("log/00000000000000000001.segment", FIRST_FRAME + FRAME_HEADER_BYTES as u64, 0);
+        let recovered = Log::recover(disk, "log", LogOptions::default(), &mut |_| ()).unwrap();
+        assert_eq!(recovered.log.last_index(), 0);
     }
 }
