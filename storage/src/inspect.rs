@@ -34,11 +34,12 @@ pub enum Finding<'a> {
         /// Its envelope, if it has one.
         envelope: Option<&'a Envelope>,
     },
-    /// The newest segment ends here; nothing that was synced is missing.
+    /// A segment's entries end here, and nothing that was synced is missing.
     End {
         /// Where in the file, in bytes.
         position: u64,
-        /// Bytes behind it: prepared space, or a torn write.
+        /// Bytes behind it: prepared space or a torn write; in a complete segment a damaged footer, which is no
+        /// loss.
         unused_bytes: u64,
     },
     /// Bytes that are not what they must be.
@@ -157,10 +158,12 @@ impl Inspection<'_> {
         };
         let Some((position, why)) = stopped else { return Ok(()) };
         let proven = proven.max(highest_synced_beyond(opened, header.nonce, position, end)?.unwrap_or(0));
-        if follows.is_some() || self.tip.is_some_and(|tip| proven > tip.index) {
+        let complete = follows.is_some_and(|next| self.tip == Some(Tip::of(&next.checkpoint)));
+        let lost = follows.is_some() || self.tip.is_some_and(|tip| proven > tip.index);
+        if lost && !complete {
             self.damage(file, position, why);
         } else {
-            (self.visit)(Finding::End { position, unused_bytes: file_bytes - position });
+            (self.visit)(Finding::End { position, unused_bytes: file_bytes.saturating_sub(position) });
         }
         Ok(())
     }

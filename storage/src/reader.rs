@@ -5,18 +5,19 @@
 //! that was dropped or recycled under a read fails its checksums (its nonce is gone), and the read then says what
 //! happened instead of calling it damage.
 
+mod walk;
+
 use crate::entry::{Entry, EntryError};
 use crate::envelope::Envelope;
-use crate::frame::{FrameType, chain_after};
-use crate::group::segment_path;
-use crate::index::{LogIndex, Segment, SegmentIndex};
-use crate::io::{Disk, DiskFile, OpenMode};
+use crate::index::LogIndex;
+use crate::io::Disk;
 use crate::log::Damage;
-use crate::scan::{Cursor, Frame, ScanError, load_index};
+use crate::scan::Frame;
 use crate::tail::{Slot, Tail};
 use bytes::Bytes;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use walk::{Start, Walk};
 
 /// What a log shares with its readers.
 pub(crate) struct Shared {
@@ -191,11 +192,17 @@ impl LogReader {
             if from_lsn > view.last_lsn.min(up_to_lsn) {
                 return Err(ReadError::AtEnd);
             }
-            Walk::new(&self.shared, &view, view.index.for_lsn(from_lsn).clone())
+            Walk::new(&self.shared, &view, view.index.for_lsn(from_lsn))
         };
-        walk.seek(|index| index.for_lsn(from_lsn).map(|point| point.position))?;
+        walk.seek(|index| Start::at(index.for_lsn(from_lsn)))?;
         let mut taken = Collected::new(max_bytes, up_to_lsn);
-        while let Some(frame) = walk.next()? {
+        loop {
+            let frame = match walk.next() {
+                Ok(Some(frame)) => frame,
+                Err(error) if taken.batches.is_empty() => return Err(error),
+                // What was read before the error is good; the next read meets the error first.
+                Ok(None) | Err(_) => break,
+            };
             let Some(envelope) = frame.envelope else { continue };
             let wanted = envelope.first_lsn + u64::from(envelope.record_count) > from_lsn;
             if wanted && !taken.push(envelope, &frame.entry.body) {
@@ -216,11 +223,16 @@ impl LogReader {
             if low <= view.index.oldest().checkpoint.index {
                 return Err(ReadError::BelowStart { log_start: view.log_start });
             }
-            Walk::new(&self.shared, &view, view.index.for_index(low).clone())
+            Walk::new(&self.shared, &view, view.index.for_index(low))
         };
-        walk.seek(|index| index.for_index(low).map(|point| point.position))?;
+        walk.seek(|index| Start::at(index.for_index(low)))?;
         let (mut taken, mut bytes) = (Vec::new(), 0);
-        while let Some(Frame { entry, .. }) = walk.next()? {
+        loop {
+            let entry = match walk.next() {
+                Ok(Some(Frame { entry, .. })) => entry,
+                Err(error) if taken.is_empty() => return Err(error),
+                Ok(None) | Err(_) => break,
+            };
             if entry.index < low {
                 continue;
             }
@@ -247,15 +259,14 @@ impl LogReader {
         loop {
             let (log_start, mut walk) = {
                 let view = self.shared.view();
-                let Some(segment) = view.index.segment(number).cloned() else { break };
+                let Some(segment) = view.index.segment(number) else { break };
                 (view.log_start, Walk::new(&self.shared, &view, segment))
             };
             number += 1;
-            let index = walk.index()?;
-            if index.max_timestamp_ms() < timestamp_ms {
-                continue;
-            }
-            walk.seek(|index| index.for_time(timestamp_ms).map(|point| point.position))?;
+            walk.seek(|index| match index.max_timestamp_ms() < timestamp_ms {
+                true => Start::Nowhere,
+                false => Start::at(index.for_time(timestamp_ms)),
+            })?;
             while let Some(frame) = walk.next_in_segment()? {
                 if let Some(envelope) = frame.envelope.filter(|envelope| late(envelope, log_start)) {
                     let found = ReadBatch::new(envelope, &frame.entry.body);
@@ -302,143 +313,5 @@ impl Collected {
         }
         self.batches.push(batch);
         true
-    }
-}
-
-/// A verified walk over the entries on disk, from one segment into the next.
-struct Walk<'a> {
-    shared: &'a Shared,
-    segment: Segment,
-    file: Option<Arc<dyn DiskFile>>,
-    cursor: Option<Cursor>,
-    /// Copied when the walk began: what may be read from disk.
-    synced_index: u64,
-    truncations: u64,
-    /// Index of the active segment, if the walk began in it.
-    active_index: Option<SegmentIndex>,
-    /// Index and chain value of the entry before.
-    last: Option<(u64, u64)>,
-}
-
-impl<'a> Walk<'a> {
-    fn new(shared: &'a Shared, view: &View, segment: Segment) -> Self {
-        let is_active = view.index.active().number == segment.number;
-        Self {
-            shared,
-            active_index: is_active.then(|| view.index.active_index().clone()),
-            segment,
-            file: None,
-            cursor: None,
-            synced_index: view.synced_index,
-            truncations: view.truncations,
-            last: None,
-        }
-    }
-
-    fn path(&self) -> String {
-        segment_path(&self.shared.directory, self.segment.number)
-    }
-
-    fn file(&mut self) -> Result<Arc<dyn DiskFile>, ReadError> {
-        if let Some(file) = &self.file {
-            return Ok(file.clone());
-        }
-        let opened = self.shared.disk.open(&self.path(), OpenMode::Read);
-        let file = opened.map_err(|error| self.explain(ScanError::Io(error)))?;
-        Ok(self.file.insert(file).clone())
-    }
-
-    /// The segment's sparse index, fetched from its footer on first use.
-    fn index(&mut self) -> Result<Arc<SegmentIndex>, ReadError> {
-        if let Some(index) = &self.active_index {
-            return Ok(Arc::new(index.clone()));
-        }
-        if let Some(index) = &self.segment.index {
-            return Ok(index.clone());
-        }
-        let file = self.file()?;
-        let loaded = load_index(&file, &self.segment, self.shared.index_interval_bytes);
-        let index = Arc::new(loaded.map_err(|error| self.explain(error))?);
-        self.shared.view().index.set_index(self.segment.number, index.clone());
-        self.segment.index = Some(index.clone());
-        Ok(index)
-    }
-
-    /// Stands the walk at the position `lookup` finds, or at the segment's first frame.
-    fn seek(&mut self, lookup: impl Fn(&SegmentIndex) -> Option<u64>) -> Result<(), ReadError> {
-        let position = lookup(&*self.index()?).unwrap_or(self.segment.header_bytes);
-        let file = self.file()?;
-        self.cursor = Some(Cursor::new(file, self.segment.nonce, position, self.segment.end));
-        Ok(())
-    }
-
-    /// The next entry that was synced when the walk began, in this segment or a later one.
-    fn next(&mut self) -> Result<Option<Frame>, ReadError> {
-        loop {
-            if let Some(frame) = self.next_in_segment()? {
-                return Ok(Some(frame));
-            }
-            let last = self.last.map_or(self.segment.checkpoint.index, |(index, _)| index);
-            let next = self.shared.view().index.segment(self.segment.number + 1).cloned();
-            let Some(next) = next.filter(|_| last < self.synced_index) else { return Ok(None) };
-            self.last = Some((next.checkpoint.index, next.checkpoint.chain));
-            let position = next.header_bytes;
-            self.segment = next;
-            self.file = None;
-            self.active_index = None;
-            let file = self.file()?;
-            self.cursor = Some(Cursor::new(file, self.segment.nonce, position, self.segment.end));
-        }
-    }
-
-    fn next_in_segment(&mut self) -> Result<Option<Frame>, ReadError> {
-        loop {
-            let last = self.last.map_or(0, |(index, _)| index);
-            let Some(cursor) = self.cursor.as_mut().filter(|_| last < self.synced_index) else {
-                return Ok(None);
-            };
-            let position = cursor.position();
-            let frame = match cursor.next() {
-                Ok(Some(frame)) => frame,
-                Ok(None) => return Ok(None),
-                Err(error) => return Err(self.explain(error)),
-            };
-            if frame.header.frame_type != FrameType::Entry {
-                continue;
-            }
-            if frame.header.index > self.synced_index {
-                self.cursor = None;
-                return Ok(None);
-            }
-            let continues = self.last.is_none_or(|(index, chain)| {
-                frame.entry.index == index + 1 && frame.header.chain == chain_after(chain, &frame.entry)
-            });
-            if !continues {
-                return Err(self.explain(ScanError::Bad { position, why: "it does not continue the log" }));
-            }
-            self.last = Some((frame.entry.index, frame.header.chain));
-            return Ok(Some(frame));
-        }
-    }
-
-    /// Tells damage from a log that changed under the walk.
-    fn explain(&self, error: ScanError) -> ReadError {
-        let view = self.shared.view();
-        let segment = view.index.segment(self.segment.number);
-        if self.segment.number < view.index.oldest().number {
-            return ReadError::BelowStart { log_start: view.log_start };
-        }
-        if view.truncations != self.truncations || segment.is_none_or(|now| now.nonce != self.segment.nonce) {
-            return ReadError::Superseded;
-        }
-        let file = self.path();
-        let index = self.last.map_or(self.segment.checkpoint.index, |(index, _)| index) + 1;
-        match error {
-            ScanError::Io(error) => ReadError::Io { file, error },
-            ScanError::Bad { position, why } => {
-                ReadError::Damaged(Damage { file, position, index, synced_index: self.synced_index, why })
-            }
-            ScanError::Unknown { position, error } => ReadError::UnknownEntry { file, position, error },
-        }
     }
 }

@@ -193,6 +193,51 @@ fn a_read_of_damaged_bytes_says_so() {
     assert!(matches!(rig.reader.read_entries(1, 2, 1), Err(ReadError::Damaged(_))));
 }
 
+/// The last byte of the first segment's footer.
+fn footer_byte(rig: &Rig) -> u64 {
+    rig.disk.open(&segment(1), OpenMode::Read).unwrap().len().unwrap() - 1
+}
+
+#[test]
+fn a_damaged_footer_is_no_loss_to_readers_recovery_or_inspection() {
+    let mut rig = sealed_log();
+    rig.disk.flip_bit(&segment(1), footer_byte(&rig), 0);
+    for _ in 0..2 {
+        assert_eq!(rig.reader.read_entries(1, 15, usize::MAX).unwrap().len(), 14);
+        assert_eq!(rig.reader.read(1, usize::MAX, 28).unwrap().len(), 14);
+        let summary = lockstep_storage::inspect(&*rig.disk, DIRECTORY, &mut |_| ()).unwrap();
+        assert_eq!((summary.entries, summary.damages), (14, 0));
+        rig.disk.kill_process();
+        rig.recover();
+    }
+}
+
+#[test]
+fn a_read_that_meets_damage_returns_the_good_batches_before_it() {
+    let rig = sealed_log();
+    // Each frame has 96 bytes before its body of 1000.
+    rig.disk.flip_bit(&segment(1), 4096 + 3 * 1096 + 500, 0);
+    assert_eq!(rig.reader.read(1, usize::MAX, 28).unwrap().len(), 3);
+    assert_eq!(rig.reader.read_entries(1, 15, usize::MAX).unwrap().len(), 3);
+    assert!(matches!(rig.reader.read(7, usize::MAX, 28), Err(ReadError::Damaged(_))));
+    assert!(matches!(rig.reader.read_entries(4, 15, usize::MAX), Err(ReadError::Damaged(_))));
+}
+
+#[test]
+fn what_is_not_synced_yet_is_not_looked_for_on_disk() {
+    let mut rig = Rig::new(small_options());
+    (0..3).for_each(|_| rig.append(1, 1, 2000));
+    rig.flush();
+    (0..2).for_each(|_| rig.append(1, 1, 500));
+    assert_eq!(rig.reader.read(1, usize::MAX, 5).unwrap().len(), 3);
+    assert!(matches!(rig.reader.read(5, usize::MAX, 5), Err(ReadError::AtEnd)));
+    assert!(matches!(rig.reader.read_entries(5, 6, 1), Err(ReadError::AtEnd)));
+    rig.roll();
+    rig.append(1, 1, 10);
+    assert!(matches!(rig.reader.read(6, usize::MAX, 6), Err(ReadError::AtEnd)), "no such file yet");
+    assert!(matches!(rig.reader.cached(6, 1, 6), lockstep_storage::CachedRead::Hit(_)));
+}
+
 #[test]
 fn a_failed_sync_latches_although_the_disk_reports_success_afterwards() {
     let mut rig = Rig::new(small_options());

@@ -1,0 +1,259 @@
+//! A verified walk over the entries on disk, from one segment into the next.
+//!
+//! Invariants: yields only what was synced when it began, so it never meets a frame that is still being written.
+//! A segment with a successor is done at the successor's checkpoint, whatever its footer looks like; and the
+//! successor is entered only if that checkpoint has the chain value of the entry before.
+
+use super::{ReadError, Shared, View};
+use crate::checkpoint::Checkpoint;
+use crate::frame::{FrameType, chain_after};
+use crate::group::segment_path;
+use crate::index::{Point, Segment, SegmentIndex};
+use crate::io::{DiskFile, OpenMode};
+use crate::log::Damage;
+use crate::scan::{Cursor, Frame, ScanError, load_index};
+use std::sync::Arc;
+
+/// Where in its first segment a walk starts.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Start {
+    /// What is looked for is not in it.
+    Nowhere,
+    /// At its first frame.
+    First,
+    /// At an entry in the middle.
+    At(Point),
+}
+
+impl Start {
+    /// At `point`, or at the first frame if the index has none before what is looked for.
+    pub(super) fn at(point: Option<Point>) -> Self {
+        point.map_or(Self::First, Self::At)
+    }
+}
+
+pub(super) struct Walk<'a> {
+    shared: &'a Shared,
+    segment: Segment,
+    /// The checkpoint of the segment after it, once there is one.
+    successor: Option<Arc<Checkpoint>>,
+    /// Index of the active segment, if the walk began in it.
+    active_index: Option<SegmentIndex>,
+    file: Option<Arc<dyn DiskFile>>,
+    /// `None` where nothing can be read.
+    cursor: Option<Cursor>,
+    /// Copied when the walk began: what may be read from disk.
+    synced_index: u64,
+    truncations: u64,
+    /// Index and chain value of the entry before; `None` at a start in the middle.
+    last: Option<(u64, u64)>,
+}
+
+impl<'a> Walk<'a> {
+    pub(super) fn new(shared: &'a Shared, view: &View, segment: &Segment) -> Self {
+        let is_active = view.index.active().number == segment.number;
+        Self {
+            shared,
+            successor: successor(view, segment.number),
+            active_index: is_active.then(|| view.index.active_index().clone()),
+            segment: segment.clone(),
+            file: None,
+            cursor: None,
+            synced_index: view.synced_index,
+            truncations: view.truncations,
+            last: None,
+        }
+    }
+
+    fn path(&self) -> String {
+        segment_path(&self.shared.directory, self.segment.number)
+    }
+
+    fn file(&mut self) -> Result<Arc<dyn DiskFile>, ReadError> {
+        if let Some(file) = &self.file {
+            return Ok(file.clone());
+        }
+        let opened = self.shared.disk.open(&self.path(), OpenMode::Read);
+        let file = opened.map_err(|error| self.explain(ScanError::Io(error)))?;
+        Ok(self.file.insert(file).clone())
+    }
+
+    /// The segment's sparse index, fetched from its footer on first use.
+    fn index(&mut self) -> Result<Arc<SegmentIndex>, ReadError> {
+        if let Some(index) = &self.active_index {
+            return Ok(Arc::new(index.clone()));
+        }
+        if let Some(index) = &self.segment.index {
+            return Ok(index.clone());
+        }
+        let file = self.file()?;
+        let loaded = load_index(&file, &self.segment, self.shared.index_interval_bytes);
+        let index = Arc::new(loaded.map_err(|error| self.explain(error))?);
+        self.shared.view().index.set_index(self.segment.number, index.clone());
+        self.segment.index = Some(index.clone());
+        Ok(index)
+    }
+
+    /// Stands the walk where `lookup` says; nowhere if nothing from there on was synced when it began.
+    pub(super) fn seek(&mut self, lookup: impl Fn(&SegmentIndex) -> Start) -> Result<(), ReadError> {
+        if self.segment.checkpoint.index >= self.synced_index {
+            return Ok(());
+        }
+        match lookup(&*self.index()?) {
+            Start::Nowhere => Ok(()),
+            Start::First => self.enter(),
+            Start::At(point) if point.index > self.synced_index => Ok(()),
+            Start::At(point) => self.stand_at(point.position),
+        }
+    }
+
+    /// Stands the walk at the segment's first frame.
+    fn enter(&mut self) -> Result<(), ReadError> {
+        self.last = Some((self.segment.checkpoint.index, self.segment.checkpoint.chain));
+        self.stand_at(self.segment.header_bytes)
+    }
+
+    fn stand_at(&mut self, position: u64) -> Result<(), ReadError> {
+        let file = self.file()?;
+        self.cursor = Some(Cursor::new(file, self.segment.nonce, position, self.segment.end));
+        Ok(())
+    }
+
+    /// The next entry that was synced when the walk began, in this segment or a later one.
+    pub(super) fn next(&mut self) -> Result<Option<Frame>, ReadError> {
+        loop {
+            if let Some(frame) = self.next_in_segment()? {
+                return Ok(Some(frame));
+            }
+            let Some(last) = self.last.filter(|(index, _)| *index < self.synced_index) else {
+                return Ok(None);
+            };
+            self.cross(last)?;
+        }
+    }
+
+    /// Goes on in the next segment, if it continues what was read.
+    fn cross(&mut self, last: (u64, u64)) -> Result<(), ReadError> {
+        let number = self.segment.number + 1;
+        let (next, successor) = {
+            let view = self.shared.view();
+            (view.index.segment(number).cloned(), successor(&view, number))
+        };
+        let Some(next) = next.filter(|next| (next.checkpoint.index, next.checkpoint.chain) == last) else {
+            let why = "its entries do not reach the next segment's checkpoint";
+            return Err(self.explain(ScanError::Bad { position: self.segment.end, why }));
+        };
+        (self.segment, self.successor) = (next, successor);
+        (self.file, self.active_index) = (None, None);
+        self.enter()
+    }
+
+    /// The next entry of this segment that was synced when the walk began.
+    pub(super) fn next_in_segment(&mut self) -> Result<Option<Frame>, ReadError> {
+        loop {
+            let end = self.successor.as_ref().map_or(u64::MAX, |next| next.index).min(self.synced_index);
+            let done = self.last.is_some_and(|(index, _)| index >= end);
+            let Some(cursor) = self.cursor.as_mut().filter(|_| !done) else { return Ok(None) };
+            let position = cursor.position();
+            let frame = match cursor.next() {
+                Ok(Some(frame)) => frame,
+                Ok(None) => return Ok(None),
+                Err(error) => return Err(self.explain(error)),
+            };
+            if frame.header.frame_type != FrameType::Entry {
+                continue;
+            }
+            let continues = self.last.is_none_or(|(index, chain)| {
+                frame.entry.index == index + 1 && frame.header.chain == chain_after(chain, &frame.entry)
+            });
+            if !continues {
+                return Err(self.explain(ScanError::Bad { position, why: "it does not continue the log" }));
+            }
+            self.last = Some((frame.entry.index, frame.header.chain));
+            return Ok(Some(frame));
+        }
+    }
+
+    /// Tells damage from a log that changed under the walk.
+    fn explain(&self, error: ScanError) -> ReadError {
+        let view = self.shared.view();
+        let segment = view.index.segment(self.segment.number);
+        if self.segment.number < view.index.oldest().number {
+            return ReadError::BelowStart { log_start: view.log_start };
+        }
+        if view.truncations != self.truncations || segment.is_none_or(|now| now.nonce != self.segment.nonce) {
+            return ReadError::Superseded;
+        }
+        let file = self.path();
+        let index = self.last.map_or(self.segment.checkpoint.index, |(index, _)| index) + 1;
+        match error {
+            ScanError::Io(error) => ReadError::Io { file, error },
+            ScanError::Bad { position, why } => {
+                ReadError::Damaged(Damage { file, position, index, synced_index: self.synced_index, why })
+            }
+            ScanError::Unknown { position, error } => ReadError::UnknownEntry { file, position, error },
+        }
+    }
+}
+
+fn successor(view: &View, number: u64) -> Option<Arc<Checkpoint>> {
+    view.index.segment(number + 1).map(|next| next.checkpoint.clone())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::{Disk, FakeDisk};
+    use crate::{Entry, EntryKind, Log, LogOptions, RollState};
+    use bytes::Bytes;
+
+    /// A log whose entries 1..=3 and 4..=6 stand in two segments.
+    fn two_segments() -> Log {
+        let disk = FakeDisk::new();
+        let options = LogOptions { index_interval_bytes: 1, ..LogOptions::default() };
+        Log::create(disk.clone(), "log", &options, Checkpoint::default(), [1; 16]).unwrap();
+        let mut log = Log::recover(disk as Arc<dyn Disk>, "log", options, &mut |_| ()).unwrap().log;
+        append(&mut log, 1, 3);
+        log.roll(RollState::default(), [2; 16]).unwrap();
+        append(&mut log, 1, 3);
+        log
+    }
+
+    fn append(log: &mut Log, term: u64, entries: u64) {
+        for _ in 0..entries {
+            let (envelope, body) = (Bytes::new(), Bytes::from_static(b"system"));
+            let index = log.last_index() + 1;
+            log.append(Entry { index, term, kind: EntryKind::Normal, envelope, body }).unwrap();
+        }
+        let outcome = log.take_group().unwrap().run();
+        log.group_done(outcome).unwrap();
+    }
+
+    fn walk<'a>(shared: &'a Shared, from: u64) -> Walk<'a> {
+        let view = shared.view();
+        let mut walk = Walk::new(shared, &view, view.index.for_index(from));
+        drop(view);
+        walk.seek(|index| Start::at(index.for_index(from))).unwrap();
+        walk
+    }
+
+    #[test]
+    fn a_walk_crosses_into_the_next_segment() {
+        let shared = two_segments().shared;
+        let mut walk = walk(&shared, 2);
+        let indexes: Vec<u64> = std::iter::from_fn(|| walk.next().unwrap()).map(|f| f.entry.index).collect();
+        assert_eq!(indexes, [2, 3, 4, 5, 6]);
+    }
+
+    #[test]
+    fn a_segment_that_replaced_what_was_read_is_not_entered() {
+        let mut log = two_segments();
+        let shared = log.shared.clone();
+        let mut walk = walk(&shared, 1);
+        (1..=3).for_each(|index| assert_eq!(walk.next().unwrap().unwrap().entry.index, index));
+        log.truncate(3).unwrap();
+        log.roll(RollState::default(), [3; 16]).unwrap();
+        append(&mut log, 2, 4);
+        assert!(matches!(walk.next(), Err(ReadError::Superseded)));
+    }
+}
