@@ -97,8 +97,14 @@ impl Connection {
                 }
             };
             let handled = match next {
-                Ok(received) => self.handle(received).await,
-                Err(Refused::Frame(error)) => self.refuse(&error, inbound.peek()).await,
+                Ok(received) => {
+                    let handled = self.handle(received).await;
+                    if self.greeted {
+                        inbound.greeted();
+                    }
+                    handled
+                }
+                Err(Refused::Frame(error)) => self.refuse(&error).await,
                 Err(Refused::Closed) => return,
             };
             if handled.is_err() {
@@ -108,11 +114,11 @@ impl Connection {
     }
 
     /// Answers a frame at fault, if someone can be answered; the connection ends if its boundaries are lost.
-    async fn refuse(&self, error: &FrameError, peeked: &[u8]) -> Result<(), Gone> {
+    async fn refuse(&self, error: &FrameError) -> Result<(), Gone> {
         metrics::request_failed("frame", error.code().name());
         let outcome = ErrorOutcome::new(error.code(), error.to_string());
         let reply_to = error.reply_to();
-        let answer = EncodedFrame::refusal(reply_to.unwrap_or_else(|| guess_sender(peeked)), &outcome);
+        let answer = EncodedFrame::refusal(reply_to.unwrap_or(ReplyTo::CONNECTION), &outcome);
         self.context.outbound.send(answer, None).await?;
         if reply_to.is_some() { Ok(()) } else { Err(Gone) }
     }
@@ -174,17 +180,6 @@ impl Connection {
             tracing::debug!(client = request.client, "a client said hello");
         }
         self.context.answer::<HelloRequest>(frame, outcome).await
-    }
-}
-
-/// Whom a frame of lost boundaries probably came from: its header, if that much is here.
-fn guess_sender(peeked: &[u8]) -> ReplyTo {
-    match peeked.first_chunk::<16>() {
-        Some(header) => ReplyTo {
-            api: header[9],
-            correlation: u32::from_le_bytes([header[12], header[13], header[14], header[15]]),
-        },
-        None => ReplyTo { api: Api::Hello as u8, correlation: 0 },
     }
 }
 

@@ -1,7 +1,7 @@
 //! Cutting a client's bytes into frames, within the node's byte budget.
 //!
 //! A frame that does not fit the small first buffer is read only once the budget has room for it: a client
-//! that announces much makes nobody hold much.
+//! that announces much makes nobody hold much. One that has not said hello takes nothing from the budget at all.
 
 use std::time::Duration;
 
@@ -16,6 +16,8 @@ use crate::metrics;
 
 /// Bytes read without asking the budget.
 const BUFFER_BYTES: usize = 32 << 10;
+/// Longest frame of a client that has not said hello.
+const FIRST_FRAMES_BYTES_MAX: usize = BUFFER_BYTES;
 /// How long the rest of a frame may take once its first byte is here.
 const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
 /// Bytes of a frame's length field.
@@ -40,13 +42,20 @@ pub(super) struct Inbound {
     stream: OwnedReadHalf,
     buffer: BytesMut,
     decoder: FrameDecoder,
+    frame_bytes_max: usize,
     budget: ByteBudget,
 }
 
 impl Inbound {
     pub(super) fn new(stream: OwnedReadHalf, frame_bytes_max: usize, budget: ByteBudget) -> Inbound {
         let buffer = BytesMut::with_capacity(BUFFER_BYTES);
-        Inbound { stream, buffer, decoder: FrameDecoder::new(frame_bytes_max), budget }
+        let decoder = FrameDecoder::new(frame_bytes_max.min(FIRST_FRAMES_BYTES_MAX));
+        Inbound { stream, buffer, decoder, frame_bytes_max, budget }
+    }
+
+    /// The client has said hello: from now on frames may be as long as it was told.
+    pub(super) fn greeted(&mut self) {
+        self.decoder = FrameDecoder::new(self.frame_bytes_max);
     }
 
     /// The next frame. After [`Refused::Frame`] with someone to answer, the stream goes on behind it.
@@ -67,11 +76,6 @@ impl Inbound {
             let within = if self.buffer.is_empty() { None } else { Some(FRAME_TIMEOUT) };
             self.fill(within).await?;
         }
-    }
-
-    /// The first bytes of what the decoder refused.
-    pub(super) fn peek(&self) -> &[u8] {
-        &self.buffer
     }
 
     /// Takes and forgets what still comes, for a moment: closing a socket with unread bytes would reset it,
