@@ -163,6 +163,41 @@ fn a_leader_whose_disk_is_full_refuses_writes_serves_reads_and_hands_over() {
 }
 
 #[test]
+fn with_every_disk_full_reads_are_confirmed_trims_make_room_and_room_heals_it() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.produce(1, &["one"]);
+    for node in 1..=3 {
+        cluster.step(node, Input::DiskFull(true));
+    }
+    // Whoever is handed leadership is full too: it must lead all the same, and not hand it back for ever.
+    for _ in 0..50 {
+        cluster.tick_all();
+    }
+    let changes = |cluster: &Cluster| -> usize {
+        let led = |event: &&Event| matches!(event, Event::BecameLeader { .. });
+        (1..=3).map(|node| cluster.events(node).iter().filter(led).count()).sum()
+    };
+    assert!(changes(&cluster) <= 4, "leadership went round {} times", changes(&cluster));
+    let leader = cluster.wait_for_leader();
+    let refused = cluster.send(leader, &["two"]);
+    assert_eq!(cluster.answer(refused), Some(&Err(AppendError::StorageFull)));
+    let tail = cluster.tail(leader);
+    let trim = cluster.command(leader, Command::Trim { log_start: 1 });
+    cluster.settle();
+    assert_eq!(cluster.answer(tail), Some(&Ok(Answer::Tail(1))));
+    assert_eq!(cluster.answer(trim), Some(&Ok(Answer::Done)));
+    for node in 1..=3 {
+        cluster.step(node, Input::DiskFull(false));
+    }
+    cluster.produce(leader, &["two"]);
+    for _ in 0..5 {
+        cluster.tick_all();
+    }
+    cluster.assert_everywhere(&["one", "two"]);
+}
+
+#[test]
 fn a_node_crashing_at_any_write_of_a_rollback_comes_back_right() {
     let mut rollbacks_crashed = 0;
     for crash_at in 0.. {

@@ -137,7 +137,10 @@ impl Hosted {
                     }
                 }
                 Output::View(view) => {
-                    self.view.send_replace(view);
+                    let before = self.view.send_replace(view.clone());
+                    if before.health != view.health {
+                        self.note_health(&view.health);
+                    }
                 }
                 Output::Event(event) => self.note(event),
             }
@@ -158,6 +161,19 @@ impl Hosted {
         disk_workers.write(group, move |outcome| {
             let _ = mail.send(Mail::Input { shard, input: Input::Synced(outcome) });
         });
+    }
+
+    fn note_health(&self, health: &Health) {
+        let shard = self.id;
+        match health {
+            Health::Failed(why) | Health::Faulty(why) => {
+                tracing::error!(shard, why, "the replica stopped; look at the disk, then restart the broker");
+            }
+            Health::Full => {
+                tracing::warn!(shard, "the disk is below its reserve of free space: appends are refused");
+            }
+            Health::Ok => tracing::info!(shard, "appends are taken again"),
+        }
     }
 
     fn note(&self, event: Event) {

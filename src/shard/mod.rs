@@ -83,6 +83,8 @@ pub struct Shard {
     idle_ticks: u64,
     now_ms: i64,
     disk_full: bool,
+    /// The tick from which on a full disk makes this leader hand over (again).
+    step_down_tick: u64,
     broken: Option<Health>,
     view: ShardView,
 }

@@ -128,6 +128,7 @@ impl Shard {
             idle_ticks: 0,
             now_ms: 0,
             disk_full: false,
+            step_down_tick: 0,
             broken: None::<Health>,
             view: ShardView::default(),
         };

@@ -6,6 +6,8 @@
 //! - LSNs are stamped on a drained group only: the next entry's index and first LSN are known.
 //! - A proposal that is refused is taken back whole.
 
+use std::collections::VecDeque;
+
 use bytes::{Bytes, BytesMut};
 use lockstep_protocol::batch;
 use lockstep_storage::{Entry, EntryKind, Envelope, EnvelopeKind};
@@ -52,6 +54,12 @@ impl Shard {
             outputs
                 .extend(self.requests.drain(..).map(|(token, _)| Output::Answer(token, Err(error.clone()))));
             return false;
+        }
+        if self.disk_full {
+            self.refuse_records(outputs);
+            if self.requests.is_empty() {
+                return false;
+            }
         }
         let (chunk, bytes) = self.take_chunk();
         if let Err(health) = self.roll_if_needed(bytes) {
@@ -100,7 +108,18 @@ impl Shard {
         if self.group.role() != Role::Leader || self.group.transferee().is_some() {
             return Some(self.not_leader());
         }
-        self.disk_full.then_some(AppendError::StorageFull)
+        None
+    }
+
+    /// On a full disk only what is not records is taken: a trim makes room.
+    fn refuse_records(&mut self, outputs: &mut Vec<Output>) {
+        let (refused, kept) = std::mem::take(&mut self.requests)
+            .into_iter()
+            .partition(|(_, request)| matches!(request, Request::Append(_)));
+        self.requests = kept;
+        let refused: VecDeque<(Token, Request)> = refused;
+        let answer = |(token, _)| Output::Answer(token, Err(AppendError::StorageFull));
+        outputs.extend(refused.into_iter().map(answer));
     }
 
     pub(super) fn not_leader(&self) -> AppendError {

@@ -12,7 +12,8 @@
 //!   submit    the log's queue, if no group is in flight -> one write, one sync, off the turn
 //! ```
 
-use lockstep_storage::{Entry, GroupOutcome, RollState, Vote};
+use lockstep_protocol::peer::WireEntry;
+use lockstep_storage::{Entry, Envelope, GroupOutcome, RollState, Vote};
 
 use super::{
     Shard,
@@ -22,6 +23,8 @@ use super::{
 };
 use crate::raft::{Ready, Role, StepError};
 
+/// How often a leader whose disk is full hands over: the next one's may be full too, and would hand it back.
+const STEP_DOWN_TICKS: u64 = 200;
 /// How often a new shard's first leader asks for votes until the others are there.
 const FIRST_ELECTION_TICKS: u64 = 4;
 
@@ -34,7 +37,7 @@ impl Shard {
         match input {
             Input::Tick => self.tick(),
             Input::Peer(message) => {
-                if self.disk_full && !message.entries.is_empty() {
+                if self.disk_full && message.entries.iter().any(carries_records) {
                     return;
                 }
                 if let Err(error @ StepError::CommitBeyondLog { .. }) = self.group.step(message) {
@@ -108,7 +111,8 @@ impl Shard {
                 log.seal();
             }
         }
-        if self.disk_full && self.group.role() == Role::Leader && self.group.transferee().is_none() {
+        if self.disk_full && self.group.role() == Role::Leader && self.ticks >= self.step_down_tick {
+            self.step_down_tick = self.ticks + STEP_DOWN_TICKS;
             self.step_down();
         }
     }
@@ -318,4 +322,11 @@ impl Shard {
             outputs.push(Output::Event(Event::BecameLeader { term }));
         }
     }
+}
+
+/// Whether an entry is what a full disk has no room for. The reserve is there for the others: without a leader's first
+/// entry nobody could confirm a read, and without a trim no room would ever be made.
+fn carries_records(entry: &WireEntry) -> bool {
+    // What cannot be read is refused later, by name.
+    Envelope::decode(&entry.envelope).is_ok_and(|envelope| envelope.record_count > 0)
 }
