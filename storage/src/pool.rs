@@ -20,6 +20,7 @@ const PREPARE_CHUNK_BYTES: usize = 1 << 20;
 pub struct SegmentPool {
     disk: Arc<dyn Disk>,
     files_max: usize,
+    reserve_bytes: u64,
     files: Mutex<Files>,
 }
 
@@ -30,10 +31,11 @@ struct Files {
 
 impl SegmentPool {
     /// Opens the pool, creating its directory, and keeps at most `files_max` files; half-prepared ones are removed.
+    /// Nothing is prepared that would leave less than `reserve_bytes` free on the disk.
     ///
     /// # Errors
     /// Whatever the disk says.
-    pub fn open(disk: Arc<dyn Disk>, files_max: usize) -> io::Result<Self> {
+    pub fn open(disk: Arc<dyn Disk>, files_max: usize, reserve_bytes: u64) -> io::Result<Self> {
         if !disk.exists(POOL_DIRECTORY)? {
             disk.create_dir(POOL_DIRECTORY)?;
             disk.sync_dir("")?;
@@ -50,21 +52,40 @@ impl SegmentPool {
             if files.free.len() < files_max { files.free.push(path) } else { disk.remove_file(&path)? }
         }
         disk.sync_dir(POOL_DIRECTORY)?;
-        Ok(Self { disk, files_max, files: Mutex::new(files) })
+        Ok(Self { disk, files_max, reserve_bytes, files: Mutex::new(files) })
     }
 
     /// Writes one more file of zeros, `segment_bytes` long, unless the pool is full. Blocking: call it off the
     /// shard's turn. Returns the bytes written, which are not write amplification of any record.
     ///
     /// # Errors
-    /// Whatever the disk says; the pool is as before.
+    /// `StorageFull` where it would reach into the reserve, else whatever the disk says; the pool is as before.
     pub fn prepare(&self, segment_bytes: u64) -> io::Result<u64> {
         if self.files().free.len() >= self.files_max {
             return Ok(0);
         }
+        if self.disk.free_bytes()? < self.reserve_bytes.saturating_add(segment_bytes) {
+            let message =
+                "a prepared segment would reach into the reserve of free space; free space, or trim topics";
+            return Err(io::Error::new(io::ErrorKind::StorageFull, message));
+        }
         let path = self.new_path();
         let unfinished = format!("{path}.new");
-        let file = self.disk.open(&unfinished, OpenMode::CreateNew)?;
+        let prepared = self.write_zeros(&unfinished, segment_bytes).and_then(|written| {
+            self.disk.rename(&unfinished, &path)?;
+            self.disk.sync_dir(POOL_DIRECTORY)?;
+            Ok(written)
+        });
+        match prepared {
+            Ok(_) => self.files().free.push(path),
+            // Only one of the two is there; what cannot be removed now is removed at the next start.
+            Err(_) => [unfinished, path].iter().for_each(|left| drop(self.disk.remove_file(left))),
+        }
+        prepared
+    }
+
+    fn write_zeros(&self, path: &str, segment_bytes: u64) -> io::Result<u64> {
+        let file = self.disk.open(path, OpenMode::CreateNew)?;
         let zeros = Bytes::from(vec![0; PREPARE_CHUNK_BYTES]);
         let mut written = 0;
         while written < segment_bytes {
@@ -73,9 +94,6 @@ impl SegmentPool {
             written += length;
         }
         file.sync_all()?;
-        self.disk.rename(&unfinished, &path)?;
-        self.disk.sync_dir(POOL_DIRECTORY)?;
-        self.files().free.push(path);
         Ok(written)
     }
 
@@ -113,5 +131,42 @@ impl SegmentPool {
 
     fn files(&self) -> MutexGuard<'_, Files> {
         self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::FakeDisk;
+    use crate::io::fake::Fault;
+
+    #[test]
+    fn a_preparation_that_fails_at_any_step_leaves_nothing_behind() {
+        let counted = |fault: Option<u64>| {
+            let disk = FakeDisk::new();
+            let pool = SegmentPool::open(disk.clone(), 4, 0).unwrap();
+            let before = disk.counters().operations;
+            if let Some(operation) = fault {
+                disk.plant(before + operation, Fault::Error(io::ErrorKind::StorageFull));
+            }
+            assert_eq!(pool.prepare(8192).is_err(), fault.is_some());
+            let files = usize::from(fault.is_none());
+            assert_eq!(disk.list(POOL_DIRECTORY).unwrap().len(), files, "fault at {fault:?}");
+            assert_eq!(pool.available(), files);
+            disk.counters().operations - before
+        };
+        (1..=counted(None)).for_each(|operation| {
+            counted(Some(operation));
+        });
+    }
+
+    #[test]
+    fn nothing_is_prepared_out_of_the_reserve() {
+        let disk = FakeDisk::new();
+        let pool = SegmentPool::open(disk.clone(), 4, 10_000).unwrap();
+        disk.set_capacity(10_000 + 2 * 8192 - 1);
+        assert_eq!(pool.prepare(8192).unwrap(), 8192);
+        assert_eq!(pool.prepare(8192).unwrap_err().kind(), io::ErrorKind::StorageFull);
+        assert_eq!((pool.available(), disk.free_bytes().unwrap()), (1, 10_000 + 8191));
     }
 }

@@ -132,7 +132,7 @@ fn installing_a_snapshot() {
 #[test]
 fn trimming_into_a_pool_and_rolling_out_of_it() {
     let recycle = |rig: &mut Rig| {
-        let pool = Arc::new(SegmentPool::open(rig.disk.clone(), 2).unwrap());
+        let pool = Arc::new(SegmentPool::open(rig.disk.clone(), 2, 0).unwrap());
         rig.options = LogOptions { pool: Some(pool), ..small_options() };
         rig.recover();
     };

@@ -14,7 +14,7 @@ fn one_run(seed: u64) {
     let mut random = Random(seed);
     let mut rig = Rig::new(small_options());
     if seed.is_multiple_of(2) {
-        let pool = Arc::new(SegmentPool::open(rig.disk.clone(), 3).unwrap());
+        let pool = Arc::new(SegmentPool::open(rig.disk.clone(), 3, 0).unwrap());
         rig.options = LogOptions { pool: Some(pool), ..small_options() };
         rig.recover();
     }
@@ -94,7 +94,7 @@ fn reopen(rig: &mut Rig, random: &mut Random) {
         if rig.disk.is_down() { rig.disk.restart(random.next()) } else { rig.disk.kill_process() }
     }
     if rig.options.pool.is_some() {
-        let pool = Arc::new(SegmentPool::open(rig.disk.clone(), 3).unwrap());
+        let pool = Arc::new(SegmentPool::open(rig.disk.clone(), 3, 0).unwrap());
         rig.options.pool = Some(pool);
     }
     rig.recover();

@@ -213,7 +213,7 @@ fn a_time_finds_the_first_batch_that_reaches_it() {
 #[test]
 fn a_read_of_a_recycled_segment_says_that_it_is_gone() {
     let disk = FakeDisk::new();
-    let pool = Arc::new(SegmentPool::open(disk.clone(), 4).unwrap());
+    let pool = Arc::new(SegmentPool::open(disk.clone(), 4, 0).unwrap());
     assert_eq!(pool.prepare(12 << 10).unwrap(), 12 << 10);
     let options = LogOptions { pool: Some(pool.clone()), ..small_options() };
     create(&disk, &options);
