@@ -157,7 +157,7 @@ impl Inspection<'_> {
             }
         };
         let Some((position, why)) = stopped else { return Ok(()) };
-        let proven = proven.max(highest_synced_beyond(opened, header.nonce, position, end)?.unwrap_or(0));
+        let proven = proven.max(highest_synced_beyond(&**opened, header, position, end)?.unwrap_or(0));
         let complete = follows.is_some_and(|next| self.tip == Some(Tip::of(&next.checkpoint)));
         let lost = follows.is_some() || self.tip.is_some_and(|tip| proven > tip.index);
         if lost && !complete {

@@ -3,9 +3,13 @@
 //! Invariants: a length is compared with the bytes that remain before anything is allocated for it, and believed
 //! only after the header's checksum passed. What [`Cursor::next`] returns has passed every checksum it carries.
 
+mod beyond;
+
+pub(crate) use beyond::highest_synced_beyond;
+
 use crate::entry::{Entry, EntryError};
 use crate::envelope::Envelope;
-use crate::frame::{COVERED_BYTES, FRAME_HEADER_BYTES, FrameHeader, FrameType, MAGIC, Nonce, Place};
+use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, Nonce, Place};
 use crate::index::{Noted, Point, Segment, SegmentIndex};
 use crate::io::DiskFile;
 use bytes::Bytes;
@@ -160,39 +164,6 @@ impl Cursor {
     fn bad(&self, why: &'static str) -> ScanError {
         ScanError::Bad { position: self.position, why }
     }
-}
-
-/// Searches a segment for frame headers at any position from `from` on: behind a bad frame they still prove what
-/// had been synced. Returns the highest `synced_index` among them, `None` if there are none.
-pub(crate) fn highest_synced_beyond(
-    file: &Arc<dyn DiskFile>,
-    nonce: Nonce,
-    from: u64,
-    end: u64,
-) -> Result<Option<u64>, io::Error> {
-    let magic = MAGIC.to_le_bytes();
-    let mut highest = None;
-    let mut start = from;
-    while start + (FRAME_HEADER_BYTES as u64) <= end {
-        let length = (end - start).min((READ_AHEAD_BYTES + COVERED_BYTES) as u64) as usize;
-        let chunk = file.read_at(length, start)?;
-        for at in 0..chunk.len().saturating_sub(5) {
-            if chunk[at + 4..at + 6] != magic {
-                continue;
-            }
-            match Cursor::new(file.clone(), nonce, start + at as u64, end).header() {
-                Ok(header) => highest = highest.max(Some(header.synced_index)),
-                Err(ScanError::Io(error)) => return Err(error),
-                Err(ScanError::Bad { .. } | ScanError::Unknown { .. }) => {}
-            }
-        }
-        if chunk.len() < length || start + length as u64 == end {
-            break;
-        }
-        // The last five offsets of a chunk cannot be judged in it; the next one begins with them.
-        start += (length - 5) as u64;
-    }
-    Ok(highest)
 }
 
 /// The index of a sealed segment: from its footer, or by scanning it if that one is damaged.

@@ -239,6 +239,32 @@ fn a_read_of_a_recycled_segment_says_that_it_is_gone() {
 }
 
 #[test]
+fn a_log_in_a_recycled_segment_opens_with_few_reads() {
+    let disk = FakeDisk::new();
+    let pool = Arc::new(SegmentPool::open(disk.clone(), 4, 0).unwrap());
+    let options = LogOptions { pool: Some(pool.clone()), segment_bytes: 2 << 20, ..small_options() };
+    create(&disk, &options);
+    let mut rig = Rig::on(disk, options);
+    while pool.available() == 0 {
+        (0..20).for_each(|_| rig.append(1, 1, 400));
+        rig.flush();
+        rig.log.set_commit(u64::MAX);
+        rig.trim(rig.log.last_lsn());
+        rig.flush();
+    }
+    rig.roll();
+    rig.append(1, 1, 400);
+    rig.flush();
+    rig.log.seal();
+    rig.flush();
+    assert_eq!(pool.available(), 0, "the log goes on in a former life's file");
+    let before = rig.disk.counters().reads;
+    let (recovered, _) = recover(&rig.disk, &rig.options).unwrap();
+    assert!(recovered.report.clean);
+    assert!(rig.disk.counters().reads - before < 30, "{}", rig.disk.counters().reads - before);
+}
+
+#[test]
 fn a_membership_entry_is_kept_whole_until_a_roll_whose_state_it_is_part_of() {
     let mut rig = Rig::new(small_options());
     rig.append_system(EntryKind::MembershipV2, b"joint");

@@ -52,7 +52,7 @@ impl Recovery<'_> {
         let file = place.open(header.number)?;
         let length = file.len().map_err(|error| place.failed(error))?;
         let ending = self.scan(&file, header, length, visit)?;
-        let beyond = highest_synced_beyond(&file, header.nonce, ending.beyond, length);
+        let beyond = highest_synced_beyond(&*file, header, ending.beyond, length);
         let beyond = beyond.map_err(|error| place.failed(error))?;
         let proven = ending.synced_index.max(beyond.unwrap_or(0));
         if proven > self.log.tip.index {
