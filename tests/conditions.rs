@@ -183,3 +183,25 @@ fn trimming_beyond_the_tail_is_refused() {
     assert_eq!(cluster.describe(2).view.log_start, 3);
     assert_eq!(cluster.produce(1, &["three"]).first_lsn, 3);
 }
+
+#[test]
+fn a_leader_that_slept_through_two_elections_does_not_take_their_entries_for_its_own() {
+    let mut cluster = led_by_1();
+    cluster.produce(1, &["one"]);
+    cluster.isolate(1);
+    let lost = cluster.send(1, &["lost"]);
+    cluster.settle();
+    cluster.heal();
+    cluster.pause(1);
+    // Both new leaders send node 1 what stands under the index it waits for; it reads it all in one go.
+    cluster.elect(2);
+    cluster.produce(2, &["two"]);
+    cluster.transfer(2, 3);
+    cluster.produce(3, &["three"]);
+    cluster.resume(1);
+    for _ in 0..5 {
+        cluster.tick_all();
+    }
+    assert_eq!(cluster.answer(lost), Some(&Err(AppendError::OutcomeUnknown)));
+    cluster.assert_everywhere(&["one", "two", "three"]);
+}

@@ -4,6 +4,7 @@ mod cluster;
 
 use cluster::Cluster;
 use lockstep::{
+    raft::MembershipChange,
     random::Random,
     shard::{Answer, AppendError, Command, Event, Health, Input},
 };
@@ -236,4 +237,79 @@ fn a_node_crashing_at_any_write_of_a_rollback_comes_back_right() {
         rollbacks_crashed += 1;
     }
     assert!(rollbacks_crashed > 5, "a rollback takes more than {rollbacks_crashed} operations");
+}
+
+#[test]
+fn a_membership_change_survives_a_crash_of_everyone_right_after_it() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.produce(1, &["one"]);
+    cluster.add_node(4, &[1, 2, 3]);
+    cluster.change_membership(1, vec![MembershipChange::AddLearner(4)]);
+    for round in 0..3 {
+        for node in 1..=4 {
+            cluster.crash(node, round);
+            cluster.start(node);
+        }
+        let leader = cluster.wait_for_leader();
+        for _ in 0..5 {
+            cluster.tick_all();
+        }
+        for node in 1..=4 {
+            assert_eq!(cluster.describe(node).learners, [4], "node {node}, round {round}, led by {leader}");
+        }
+    }
+}
+
+#[test]
+fn a_membership_entry_survives_the_rollback_of_what_came_after_it() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.produce(1, &["one"]);
+    cluster.add_node(4, &[1, 2, 3]);
+    // The change reaches node 2 alone, which is slow to acknowledge it; then node 1, cut off, appends something else.
+    cluster.isolate(3);
+    cluster.hold_disk(2);
+    cluster.change_membership(1, vec![MembershipChange::AddLearner(4)]);
+    cluster.heal();
+    cluster.isolate(1);
+    cluster.send(1, &["lost"]);
+    cluster.settle();
+    cluster.release_disk(2);
+    cluster.elect(2);
+    cluster.produce(2, &["two"]);
+    cluster.heal();
+    for round in 0..2 {
+        for _ in 0..5 {
+            cluster.tick_all();
+        }
+        cluster.assert_everywhere(&["one", "two"]);
+        for node in 1..=4 {
+            assert_eq!(cluster.describe(node).learners, [4], "node {node}, round {round}");
+        }
+        cluster.crash(1, round);
+        cluster.start(1);
+    }
+    assert!(cluster.events(1).iter().any(|event| matches!(event, Event::RolledBack { .. })));
+}
+
+#[test]
+fn an_entry_that_was_changed_on_the_way_is_never_acknowledged() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.isolate(3);
+    let token = cluster.send(1, &["one"]);
+    cluster.damage_entries_on_their_way();
+    cluster.settle();
+    assert_eq!(cluster.answer(token), None, "no intact copy has reached a majority");
+    assert!(cluster.events(2).iter().any(|event| matches!(event, Event::DamagedMessage { .. })));
+    for _ in 0..5 {
+        cluster.tick_all();
+    }
+    assert!(cluster.answer(token).is_some(), "Raft sends it again");
+    cluster.heal();
+    for _ in 0..5 {
+        cluster.tick_all();
+    }
+    cluster.assert_everywhere(&["one"]);
 }

@@ -58,6 +58,12 @@ pub enum DecodeError {
         /// Bytes that are there.
         actual: u64,
     },
+    /// The first bytes of a log entry's body are not those that were sent.
+    #[error("the body of entry {index} was changed on the way: check the network")]
+    BodyChecksum {
+        /// The entry's Raft index.
+        index: u64,
+    },
 }
 
 impl ParseError<&[u8]> for DecodeError {

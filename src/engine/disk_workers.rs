@@ -1,6 +1,7 @@
 //! Threads that write and sync. Several, so that the kernel can merge their flushes; few, so that memory is bounded.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{Arc, Mutex, PoisonError, atomic::Ordering, mpsc},
     thread,
     time::Instant,
@@ -34,7 +35,8 @@ impl DiskWorkers {
                     loop {
                         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
                         match job {
-                            Ok(job) => job(),
+                            // A job that panics takes its own answer with it, and no thread.
+                            Ok(job) => drop(catch_unwind(AssertUnwindSafe(job))),
                             Err(mpsc::RecvError) => return,
                         }
                     }

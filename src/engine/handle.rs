@@ -63,7 +63,8 @@ impl PartitionHandle {
     ) -> impl Future<Output = Result<Appended, AppendError>> + use<> {
         let answer = self.begin(Ask::Append(append));
         async move {
-            match answer.await.unwrap_or(Err(AppendError::Stopped))? {
+            // Whoever held the request is gone; what became of it cannot be said.
+            match answer.await.unwrap_or(Err(AppendError::OutcomeUnknown))? {
                 Answer::Appended(appended) => Ok(appended),
                 _ => Err(AppendError::OutcomeUnknown),
             }
@@ -101,7 +102,7 @@ impl PartitionHandle {
     }
 
     async fn ask(&self, ask: Ask) -> Result<Answer, AppendError> {
-        self.begin(ask).await.unwrap_or(Err(AppendError::Stopped))
+        self.begin(ask).await.unwrap_or(Err(AppendError::OutcomeUnknown))
     }
 
     fn begin(&self, ask: Ask) -> oneshot::Receiver<Result<Answer, AppendError>> {

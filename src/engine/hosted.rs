@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     metrics,
-    shard::{Event, Health, Input, Output, Shard, ShardDescription, ShardId, ShardView, Token},
+    shard::{AppendError, Event, Health, Input, Output, Shard, ShardDescription, ShardId, ShardView, Token},
 };
 
 /// A shard, its waiting requests, and what it asked for since its last turn.
@@ -73,6 +73,11 @@ impl Hosted {
 
     /// Queues a request under a token of its own.
     pub fn ask(&mut self, ask: Ask, reply: Reply) {
+        if self.shard.is_none() {
+            let _ =
+                reply.send(Err(AppendError::Failed("it stopped; restart the broker to recover it".into())));
+            return;
+        }
         let token = self.next_token;
         self.next_token += 1;
         self.waiting.insert(token, (reply, Instant::now()));
@@ -193,6 +198,17 @@ impl Hosted {
             }
             Event::SnapshotInstalled { index } => {
                 tracing::info!(shard, index, "installed a snapshot");
+            }
+            Event::MembershipRefused { index, why } => {
+                tracing::error!(
+                    shard,
+                    index,
+                    why,
+                    "a committed membership change makes no sense and was ignored"
+                );
+            }
+            Event::DamagedMessage { index, why } => {
+                tracing::error!(shard, index, why, "dropped a peer's message that was damaged on the way");
             }
             Event::Proposed { .. } => {}
         }

@@ -44,7 +44,7 @@ pub const METADATA_SHARD: ShardId = 0;
 /// Bytes of one append message, at least one batch.
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
 /// Append messages on their way to one follower.
-const INFLIGHT_MESSAGES_MAX: usize = 256;
+const INFLIGHT_MESSAGES_MAX: usize = 128;
 /// How long a leaving leader waits for its successors.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -281,6 +281,7 @@ impl Engine {
                 message_bytes_max: MESSAGE_BYTES_MAX,
                 inflight_messages_max: INFLIGHT_MESSAGES_MAX,
             },
+            tick_ms: options.tick.as_millis() as u64,
             settings,
         }
     }

@@ -74,6 +74,14 @@ pub enum StepError {
         /// Where this log ends.
         last_index: u64,
     },
+    /// An entry is not what its checksum says.
+    #[error("entry {index} was damaged on the way: {why}")]
+    Damaged {
+        /// The entry's index.
+        index: u64,
+        /// What does not match.
+        why: String,
+    },
     /// Not for this group, or out of date; dropping it is right.
     #[error("ignored: {0}")]
     Ignored(String),
@@ -224,6 +232,11 @@ impl Group {
         self.node.raft.raft_log.committed
     }
 
+    /// Through this index committed entries are synced here and done with.
+    pub fn applied(&self) -> u64 {
+        self.node.raft.raft_log.applied
+    }
+
     /// Whether this leader has committed an entry of its own term; before that it cannot confirm reads.
     pub fn has_committed_in_term(&self) -> bool {
         self.node.raft.commit_to_current_term()
@@ -243,6 +256,7 @@ impl Group {
     /// A message of a peer.
     pub fn step(&mut self, message: RaftMessage) -> Result<(), StepError> {
         let message = message::from_wire(message)?;
+        message::check_snapshot(&message)?;
         let last_index = self.log().last_index();
         let is_heartbeat = message.msg_type == MessageType::MsgHeartbeat;
         if is_heartbeat && message.term >= self.term() && message.commit > last_index {
@@ -343,7 +357,8 @@ impl Group {
         let stagger = self.random.below(self.options.heartbeat_ticks as u64 + 2) as usize;
         let election_ticks = self.options.election_ticks;
         self.node.raft.election_elapsed = election_ticks;
-        self.timeout = ((self.term(), self.node.raft.state), election_ticks + 1 + stagger);
+        let timeout = (election_ticks + 1 + stagger).min(2 * election_ticks - 1);
+        self.timeout = ((self.term(), self.node.raft.state), timeout);
         self.pin_timeout();
     }
 

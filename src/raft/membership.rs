@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!  0  u8   version 1
-//!  1  u8   auto leave (0 | 1)
+//!  1  u8   bit 0: auto leave; bit 1: partial
 //!  2  u16  voters    4  u16  learners    6  u16  outgoing voters    8  u16  next learners
 //! 10  u64 … the node ids, in that order
 //! ```
@@ -27,6 +27,8 @@ pub struct Membership {
     pub learners_next: Vec<u64>,
     /// Whether the leader leaves the joint configuration by itself.
     pub auto_leave: bool,
+    /// Whether a membership entry before the index it stands for is not in it yet: such a one cannot be a snapshot's.
+    pub partial: bool,
 }
 
 /// A stored membership that does not read as one.
@@ -54,7 +56,7 @@ impl Membership {
         let mut bytes =
             BytesMut::with_capacity(HEADER_BYTES + 8 * lists.iter().map(|l| l.len()).sum::<usize>());
         bytes.put_u8(VERSION);
-        bytes.put_u8(u8::from(self.auto_leave));
+        bytes.put_u8(u8::from(self.auto_leave) | (u8::from(self.partial) << 1));
         for list in lists {
             bytes.put_u16_le(u16::try_from(list.len()).expect("a group has far fewer than 65,536 members"));
         }
@@ -67,7 +69,7 @@ impl Membership {
     /// Reads the bytes drawn above, all of them.
     pub fn decode(bytes: &[u8]) -> Result<Self, MembershipError> {
         let error = || MembershipError { bytes: bytes.len(), version: bytes.first().copied().unwrap_or(0) };
-        if bytes.len() < HEADER_BYTES || bytes[0] != VERSION || bytes[1] > 1 {
+        if bytes.len() < HEADER_BYTES || bytes[0] != VERSION || bytes[1] > 3 {
             return Err(error());
         }
         let count = |at: usize| usize::from(u16::from_le_bytes([bytes[at], bytes[at + 1]]));
@@ -84,7 +86,8 @@ impl Membership {
             learners: list(counts[1]),
             voters_outgoing: list(counts[2]),
             learners_next: list(counts[3]),
-            auto_leave: bytes[1] == 1,
+            auto_leave: bytes[1] & 1 == 1,
+            partial: bytes[1] & 2 == 2,
         })
     }
 
@@ -109,6 +112,7 @@ impl Membership {
             voters_outgoing: sorted(&state.voters_outgoing),
             learners_next: sorted(&state.learners_next),
             auto_leave: state.auto_leave,
+            partial: false,
         }
     }
 
@@ -135,6 +139,7 @@ mod tests {
             voters_outgoing: vec![1, 2, 3],
             learners_next: vec![3],
             auto_leave: true,
+            partial: true,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use lockstep_protocol::peer::{RaftMessage, WireEntry, WireSnapshot};
-use lockstep_storage::{Entry, EntryKind};
+use lockstep_storage::{Checkpoint, Entry, EntryKind};
 use raft::eraftpb::{self, EntryType, MessageType, Snapshot, SnapshotMetadata};
 
 use super::{Membership, StepError};
@@ -86,6 +86,7 @@ pub(super) fn from_wire(message: RaftMessage) -> Result<eraftpb::Message, StepEr
             voters_outgoing: snapshot.voters_outgoing,
             learners_next: snapshot.learners_next,
             auto_leave: snapshot.auto_leave,
+            partial: false,
         };
         snapshot_to_raft(snapshot.index, snapshot.term, &membership, snapshot.data)
     });
@@ -120,21 +121,31 @@ fn entry_to_wire(entry: eraftpb::Entry) -> WireEntry {
     }
 }
 
+/// A snapshot is a checkpoint of the index it claims; anything else must not reach the library, which would take the
+/// log before it for replaced.
+pub(super) fn check_snapshot(message: &eraftpb::Message) -> Result<(), StepError> {
+    let Some(snapshot) = message.snapshot.as_ref() else { return Ok(()) };
+    let (index, term) = (snapshot.get_metadata().index, snapshot.get_metadata().term);
+    match Checkpoint::decode(&snapshot.data) {
+        Some(checkpoint) if (checkpoint.index, checkpoint.term) == (index, term) => Ok(()),
+        _ => Err(StepError::Damaged { index, why: "the snapshot is no checkpoint of that index".into() }),
+    }
+}
+
+/// What arrives is checked against its envelope before anything believes it.
 fn entry_from_wire(entry: WireEntry) -> Result<eraftpb::Entry, StepError> {
-    let entry_type = match entry.kind {
-        0 => EntryType::EntryNormal,
-        1 => EntryType::EntryConfChange,
-        2 => EntryType::EntryConfChangeV2,
+    let kind = match entry.kind {
+        0 => EntryKind::Normal,
+        1 => EntryKind::Membership,
+        2 => EntryKind::MembershipV2,
         kind => return Err(StepError::UnknownEntry { kind }),
     };
-    Ok(eraftpb::Entry {
-        entry_type,
-        term: entry.term,
-        index: entry.index,
-        context: entry.envelope,
-        data: entry.body,
-        ..eraftpb::Entry::default()
-    })
+    let entry =
+        Entry { index: entry.index, term: entry.term, kind, envelope: entry.envelope, body: entry.body };
+    match entry.verify() {
+        Ok(_) => Ok(entry_to_raft(entry)),
+        Err(error) => Err(StepError::Damaged { index: entry.index, why: error.to_string() }),
+    }
 }
 
 /// The message types one node may send another; the library's local ones, and proposals, are not among them.

@@ -171,13 +171,19 @@ impl Storage for LogStore {
     }
 
     /// The oldest retained checkpoint: a few KiB, because the log is the data.
-    fn snapshot(&self, request_index: u64, _to: u64) -> Result<Snapshot> {
+    /// A receiver that joined later than that is made a learner of it, or it would refuse it.
+    fn snapshot(&self, request_index: u64, to: u64) -> Result<Snapshot> {
         let checkpoint = self.log.oldest_checkpoint();
         let unavailable = || Error::Store(StorageError::SnapshotTemporarilyUnavailable);
         if request_index > checkpoint.index {
             return Err(unavailable());
         }
-        let membership = Membership::decode(&checkpoint.membership).map_err(|_| unavailable())?;
+        let membership =
+            Membership::decode(&checkpoint.membership).ok().filter(|membership| !membership.partial);
+        let mut membership = membership.ok_or_else(unavailable)?;
+        if !membership.nodes().contains(&to) {
+            membership.learners.push(to);
+        }
         Ok(message::snapshot_to_raft(checkpoint.index, checkpoint.term, &membership, checkpoint.encode()))
     }
 }

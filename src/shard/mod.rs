@@ -12,6 +12,7 @@
 //! group, which sends it to the followers and appends it to the log, and hands the log's queue to the disk; the
 //! followers' acknowledgements and the own sync commit it; [`waiters`] release its answer.
 
+mod backlog;
 pub mod command;
 mod open;
 pub mod producers;
@@ -30,6 +31,7 @@ use crate::{
     raft::{Group, Membership, Role},
     random::Random,
 };
+use backlog::Backlog;
 pub use open::{OpenError, ShardOptions, create, genesis};
 pub use propose::PROPOSAL_BYTES_MAX;
 use propose::Request;
@@ -66,8 +68,6 @@ pub struct Shard {
     state: ShardState,
     membership: Membership,
     membership_index: u64,
-    /// Membership entries in the log that are not applied yet.
-    unapplied_membership: Vec<u64>,
 
     requests: VecDeque<(Token, Request)>,
     waiters: Waiters,
@@ -77,11 +77,17 @@ pub struct Shard {
     last_ready: u64,
     in_flight_ready: u64,
     persisted_ready: u64,
+    /// The newest ready that changed the term or the vote.
+    vote_ready: u64,
+    backlog: Backlog,
+    /// The log start whose segments are dropped.
+    trimmed_to: u64,
 
     led_term: Option<u64>,
+    tick_ms: u64,
     ticks: u64,
-    idle_ticks: u64,
-    now_ms: i64,
+    /// The last index, and the tick at which it was first seen.
+    newest: (u64, u64),
     disk_full: bool,
     /// The tick from which on a full disk makes this leader hand over (again).
     step_down_tick: u64,
@@ -167,7 +173,8 @@ impl Shard {
         self.state = ShardState::from_checkpoint(&checkpoint).ok_or_else(unreadable)?;
         self.membership = Membership::decode(&checkpoint.membership).map_err(|_| unreadable())?;
         self.membership_index = checkpoint.membership_index;
-        self.unapplied_membership.clear();
+        self.backlog = Backlog::default();
+        self.waiters.fail_all(&AppendError::OutcomeUnknown, outputs);
         outputs.push(Output::Event(Event::SnapshotInstalled { index: checkpoint.index }));
         let nonce = self.random.nonce();
         self.group.log_mut().install(checkpoint, nonce).map_err(|error| Health::Failed(error.to_string()))

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lockstep_storage::{
-    Checkpoint, CreateError, EntryKind, Log, LogOptions, RecoveryError, RecoveryReport, Replay, io::Disk,
+    Checkpoint, CreateError, Entry, Log, LogOptions, RecoveryError, RecoveryReport, Replay, io::Disk,
 };
 
 use super::{Output, Shard, ShardId, ShardSettings, ShardView, state::ShardState, types::Health};
@@ -23,6 +23,8 @@ pub struct ShardOptions {
     pub log: LogOptions,
     /// How its Raft group behaves.
     pub group: GroupOptions,
+    /// How long a tick takes, in milliseconds.
+    pub tick_ms: u64,
     /// What may be changed later.
     pub settings: ShardSettings,
 }
@@ -74,13 +76,9 @@ impl Shard {
         let segment_bytes = options.log.segment_bytes;
         let mut state: Option<ShardState> = None;
         let mut broken: Option<String> = None;
-        let mut unapplied_membership = Vec::new();
         let recovered = Log::recover(disk, &options.directory, options.log, &mut |replay| match replay {
             Replay::Base(base) => state = ShardState::from_checkpoint(base),
             Replay::Entry(entry) => {
-                if entry.kind != EntryKind::Normal {
-                    unapplied_membership.push(entry.index);
-                }
                 if let Some(state) = state.as_mut().filter(|_| broken.is_none()) {
                     broken = state.apply(entry).err().map(|error| error.to_string());
                 }
@@ -91,7 +89,9 @@ impl Shard {
         }
         let mut state = state.ok_or_else(|| content("its checkpoint does not read".into()))?;
         let base = recovered.base;
-        let membership = Membership::decode(&base.membership).map_err(|error| content(error.to_string()))?;
+        let mut membership =
+            Membership::decode(&base.membership).map_err(|error| content(error.to_string()))?;
+        let mut membership_index = base.membership_index;
         let commit = recovered.vote.commit.clamp(base.index, recovered.log.last_index());
         state.commit(commit);
         let node = options.group.node;
@@ -106,6 +106,13 @@ impl Shard {
         )
         .map_err(|error| content(error.to_string()))?;
         group.log_mut().set_commit(commit);
+        // What a forced roll left for later: committed by now, since its checkpoint is the base.
+        let left_over = |entry: &&Entry| entry.index <= base.index;
+        for entry in state.unapplied_membership().iter().filter(left_over).cloned().collect::<Vec<_>>() {
+            membership = group.apply_membership(&entry).map_err(|error| content(error.to_string()))?;
+            membership_index = entry.index;
+            state.membership_applied(entry.index);
+        }
         let mut opened = Self {
             id: shard,
             node,
@@ -115,18 +122,20 @@ impl Shard {
             group,
             state,
             membership,
-            membership_index: base.membership_index,
-            unapplied_membership,
+            membership_index,
             requests: Default::default(),
             waiters: Default::default(),
             held: Default::default(),
             last_ready: 0,
             in_flight_ready: 0,
             persisted_ready: 0,
+            vote_ready: 0,
+            backlog: Default::default(),
+            trimmed_to: 0,
             led_term: None,
+            tick_ms: options.tick_ms,
             ticks: 0,
-            idle_ticks: 0,
-            now_ms: 0,
+            newest: (0, 0),
             disk_full: false,
             step_down_tick: 0,
             broken: None::<Health>,

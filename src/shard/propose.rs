@@ -108,7 +108,7 @@ impl Shard {
         if self.group.role() != Role::Leader || self.group.transferee().is_some() {
             return Some(self.not_leader());
         }
-        None
+        self.backlog.is_full().then_some(AppendError::Overloaded)
     }
 
     /// On a full disk only what is not records is taken: a trim makes room.

@@ -11,13 +11,15 @@
 //!  0  u8   version 1
 //!  1  u64  fence
 //!  9  …    producers
+//!  …  u16  membership entries that are not applied yet
+//!     then each: u64 index | u64 term | u8 kind (1, 2) | u16 length | body
 //! ```
 
 use std::collections::VecDeque;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use lockstep_protocol::batch::BatchHeader;
-use lockstep_storage::{Checkpoint, Entry, Envelope, EnvelopeKind};
+use lockstep_storage::{Checkpoint, Entry, EntryKind, Envelope, EnvelopeKind};
 
 use super::{
     command,
@@ -38,6 +40,8 @@ pub struct ShardState {
     last_lsn: u64,
     committed: Committed,
     tail: VecDeque<Change>,
+    /// Membership entries take effect only once they are committed and synced here.
+    unapplied_membership: Vec<Entry>,
 }
 
 /// What is known of the committed prefix.
@@ -82,14 +86,15 @@ impl ShardState {
     /// The state as of a checkpoint whose index is committed; `None` if its state section does not read.
     pub fn from_checkpoint(checkpoint: &Checkpoint) -> Option<Self> {
         let mut bytes = &checkpoint.state[..];
-        let (fence, producers) = if bytes.is_empty() {
-            (0, Producers::default())
-        } else {
+        let (mut fence, mut producers, mut unapplied_membership) = Default::default();
+        if !bytes.is_empty() {
             if bytes.try_get_u8().ok()? != VERSION {
                 return None;
             }
-            (bytes.try_get_u64_le().ok()?, Producers::decode(&mut bytes)?)
-        };
+            fence = bytes.try_get_u64_le().ok()?;
+            producers = Producers::decode(&mut bytes)?;
+            unapplied_membership = decode_entries(&mut bytes)?;
+        }
         let committed = Committed {
             index: checkpoint.index,
             last_lsn: checkpoint.last_lsn,
@@ -104,6 +109,7 @@ impl ShardState {
             last_lsn: checkpoint.last_lsn,
             committed,
             tail: VecDeque::new(),
+            unapplied_membership,
         })
     }
 
@@ -113,6 +119,7 @@ impl ShardState {
         bytes.put_u8(VERSION);
         bytes.put_u64_le(self.fence);
         self.producers.encode(&mut bytes);
+        encode_entries(&self.unapplied_membership, &mut bytes);
         bytes.freeze()
     }
 
@@ -136,6 +143,9 @@ impl ShardState {
             change.undo = self.apply_body(entry, &envelope).map_err(error)?;
             change.log_start = self.log_start;
             self.leader_time_ms = self.leader_time_ms.max(envelope.leader_time_ms);
+        }
+        if entry.kind != EntryKind::Normal {
+            self.unapplied_membership.push(entry.clone());
         }
         self.last_index = change.index;
         self.last_lsn = change.last_lsn;
@@ -176,6 +186,7 @@ impl ShardState {
 
     /// Takes back every entry from `index` on. Committed ones stay: the log refuses to truncate them first.
     pub fn roll_back(&mut self, index: u64) {
+        self.unapplied_membership.retain(|entry| entry.index < index);
         while self.tail.back().is_some_and(|change| change.index >= index) {
             let Some(change) = self.tail.pop_back() else { break };
             self.last_index = change.index - 1;
@@ -188,6 +199,16 @@ impl ShardState {
                 Undo::LogStart(log_start) => self.log_start = log_start,
             }
         }
+    }
+
+    /// Membership entries in the log that are not applied yet.
+    pub fn unapplied_membership(&self) -> &[Entry] {
+        &self.unapplied_membership
+    }
+
+    /// The membership entries up to `index` are in force.
+    pub fn membership_applied(&mut self, index: u64) {
+        self.unapplied_membership.retain(|entry| entry.index > index);
     }
 
     /// Judges a producer's sequence against everything in the log, committed or not.
@@ -239,4 +260,32 @@ pub fn sequence_of(header: &BatchHeader) -> Option<Sequence> {
         first: header.base_sequence,
         count: header.records_count.max(1) as u32,
     })
+}
+
+fn encode_entries(entries: &[Entry], out: &mut BytesMut) {
+    out.put_u16_le(entries.len() as u16);
+    for entry in entries {
+        out.put_u64_le(entry.index);
+        out.put_u64_le(entry.term);
+        out.put_u8(if entry.kind == EntryKind::Membership { 1 } else { 2 });
+        out.put_u16_le(entry.body.len() as u16);
+        out.put_slice(&entry.body);
+    }
+}
+
+fn decode_entries(bytes: &mut &[u8]) -> Option<Vec<Entry>> {
+    let mut entries = Vec::new();
+    for _ in 0..bytes.try_get_u16_le().ok()? {
+        let (index, term) = (bytes.try_get_u64_le().ok()?, bytes.try_get_u64_le().ok()?);
+        let kind = match bytes.try_get_u8().ok()? {
+            1 => EntryKind::Membership,
+            2 => EntryKind::MembershipV2,
+            _ => return None,
+        };
+        let length = usize::from(bytes.try_get_u16_le().ok()?);
+        let (body, rest) = bytes.split_at_checked(length)?;
+        *bytes = rest;
+        entries.push(Entry { index, term, kind, envelope: Bytes::new(), body: Bytes::copy_from_slice(body) });
+    }
+    Some(entries)
 }

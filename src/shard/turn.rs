@@ -21,7 +21,7 @@ use super::{
     types::{Answer, AppendError, Event, Health, Input, Output},
     waiters::Confirm,
 };
-use crate::raft::{Ready, Role, StepError};
+use crate::raft::{Membership, Ready, Role, StepError};
 
 /// How often a leader whose disk is full hands over: the next one's may be full too, and would hand it back.
 const STEP_DOWN_TICKS: u64 = 200;
@@ -40,8 +40,14 @@ impl Shard {
                 if self.disk_full && message.entries.iter().any(carries_records) {
                     return;
                 }
-                if let Err(error @ StepError::CommitBeyondLog { .. }) = self.group.step(message) {
-                    self.stop(Health::Faulty(error.to_string()), outputs);
+                match self.group.step(message) {
+                    Err(error @ StepError::CommitBeyondLog { .. }) => {
+                        self.stop(Health::Faulty(error.to_string()), outputs);
+                    }
+                    Err(StepError::Damaged { index, why }) => {
+                        outputs.push(Output::Event(Event::DamagedMessage { index, why }));
+                    }
+                    Ok(()) | Err(_) => {}
                 }
             }
             Input::Append { token, append } => self.requests.push_back((token, Request::Append(append))),
@@ -80,11 +86,11 @@ impl Shard {
 
     /// Does all there is to do, up to handing one group to the disk.
     pub fn turn(&mut self, now_ms: i64, outputs: &mut Vec<Output>) {
-        self.now_ms = now_ms;
         while !self.health_stops_raft() {
             let mut moved = self.drain(outputs);
             moved |= self.propose(now_ms, outputs);
             moved |= self.confirm();
+            self.trim();
             moved |= self.submit(outputs);
             if !moved {
                 break;
@@ -96,21 +102,17 @@ impl Shard {
     fn tick(&mut self) {
         self.group.tick();
         self.ticks += 1;
+        if self.newest.0 != self.state.last_index() {
+            self.newest = (self.state.last_index(), self.ticks);
+        }
         if self.ticks % FIRST_ELECTION_TICKS == 1 && self.should_lead_first() {
             self.group.hurry_election();
         }
         if self.ticks.is_multiple_of(super::RETENTION_TICKS) {
             self.apply_retention();
         }
-        let log = self.group.log_mut();
-        if log.in_flight() || log.has_pending() {
-            self.idle_ticks = 0;
-        } else {
-            self.idle_ticks += 1;
-            if self.idle_ticks == 1 {
-                log.seal();
-            }
-        }
+        // Vouches for the last group as soon as the log is idle; does nothing if that is done or not yet due.
+        self.group.log_mut().seal();
         if self.disk_full && self.group.role() == Role::Leader && self.ticks >= self.step_down_tick {
             self.step_down_tick = self.ticks + STEP_DOWN_TICKS;
             self.step_down();
@@ -138,13 +140,22 @@ impl Shard {
         if self.group.role() != Role::Leader {
             return;
         }
+        let now_ms = self.log_time_ms();
         let oldest_ms =
-            self.settings.retention_ms.map(|kept| self.now_ms - i64::try_from(kept).unwrap_or(i64::MAX));
+            self.settings.retention_ms.map(|kept| now_ms - i64::try_from(kept).unwrap_or(i64::MAX));
         let point = self.group.log().retention_point(self.settings.retention_bytes, oldest_ms);
         if let Some(log_start) = point.filter(|point| *point > self.state.log_start()) {
             let command = super::types::Command::Trim { log_start };
             self.requests.push_back((super::NOBODY, Request::Command(command)));
         }
+    }
+
+    /// What time it is by the log: the leader time of its last entry, and what has passed since, in ticks. A leader
+    /// whose clock is wrong must not drop what is young.
+    fn log_time_ms(&self) -> i64 {
+        let (index, ticks) = self.newest;
+        let passed = if index == self.state.last_index() { self.ticks - ticks } else { 0 };
+        self.state.leader_time_ms() + (passed * self.tick_ms) as i64
     }
 
     fn drain(&mut self, outputs: &mut Vec<Output>) -> bool {
@@ -165,23 +176,27 @@ impl Shard {
 
     /// The host's duties for one ready, in the order that the seam's documentation numbers them.
     fn handle(&mut self, mut ready: Ready, outputs: &mut Vec<Output>) -> Result<(), Health> {
-        outputs.extend(std::mem::take(&mut ready.messages).into_iter().map(Output::Send));
+        let number = ready.number;
+        let vote = ready
+            .vote
+            .filter(|vote| *vote != (self.group.log().vote().term, self.group.log().vote().voted_for));
+        if vote.is_some() {
+            self.vote_ready = number;
+        }
+        self.send(&mut ready, outputs);
         if let Some(checkpoint) = ready.snapshot.take() {
             self.install(checkpoint, outputs)?;
         }
         for entry in std::mem::take(&mut ready.entries) {
             self.append(entry, outputs)?;
         }
-        if let Some((term, voted_for)) = ready.vote {
+        if let Some((term, voted_for)) = vote {
             let commit = self.group.commit();
             self.group.log_mut().set_vote(Vote { term, voted_for, commit });
         }
         for entry in std::mem::take(&mut ready.membership) {
-            self.apply_membership(&entry)?;
+            self.apply_membership(&entry, outputs);
         }
-        let number = ready.number;
-        let held = std::mem::take(&mut ready.held_messages);
-        self.held.extend(held.into_iter().map(|message| (number, message)));
         self.last_ready = number;
         let reads = std::mem::take(&mut ready.reads);
         self.group.advance(ready);
@@ -190,6 +205,26 @@ impl Shard {
             self.waiters.confirmed(context, self.state.committed().last_lsn, outputs);
         }
         Ok(())
+    }
+
+    /// What needs no sync leaves now, the rest is held under the ready's number. Nothing leaves before the term and
+    /// vote it speaks for are synced: a lone voter leads in a term that nobody else has heard of.
+    fn send(&mut self, ready: &mut Ready, outputs: &mut Vec<Output>) {
+        let vote_is_synced = self.vote_ready <= self.persisted_ready;
+        let number = ready.number;
+        for message in std::mem::take(&mut ready.messages) {
+            match vote_is_synced {
+                true => outputs.push(Output::Send(message)),
+                false => self.held.push_back((number, message)),
+            }
+        }
+        for message in std::mem::take(&mut ready.held_messages) {
+            // A heartbeat's answer speaks of no entry; held back by a slow disk it would depose a healthy leader.
+            match vote_is_synced && message.answers_heartbeat() {
+                true => outputs.push(Output::Send(message)),
+                false => self.held.push_back((number, message)),
+            }
+        }
     }
 
     fn append(&mut self, entry: Entry, outputs: &mut Vec<Output>) -> Result<(), Health> {
@@ -203,9 +238,7 @@ impl Shard {
             self.roll_if_needed(entry.envelope.len() + entry.body.len())?;
             self.state.apply(&entry).map_err(|error| broken(&error))?;
         }
-        if entry.kind != lockstep_storage::EntryKind::Normal {
-            self.unapplied_membership.push(entry.index);
-        }
+        self.backlog.push(entry.index, entry.envelope.len() + entry.body.len());
         self.group.log_mut().append(entry).map_err(|error| broken(&error))
     }
 
@@ -214,21 +247,24 @@ impl Shard {
         let entries = self.group.log().last_index() + 1 - from_index;
         self.group.log_mut().truncate(from_index).map_err(|error| Health::Failed(error.to_string()))?;
         self.state.roll_back(from_index);
-        self.unapplied_membership.retain(|index| *index < from_index);
+        self.backlog.roll_back(from_index);
+        // Whoever waited for this suffix must not be told of what replaces it.
+        self.waiters.fail_all(&AppendError::OutcomeUnknown, outputs);
         outputs.push(Output::Event(Event::RolledBack { from_index, entries }));
         Ok(())
     }
 
-    /// Opens a new segment where the log asks for one. Not between a membership entry's append and its apply, unless
-    /// a truncation leaves no choice: the checkpoint's membership is of its own index.
+    /// Opens a new segment where the log asks for one. Not between a membership entry's append and its apply, for the
+    /// checkpoint's membership is of its own index; unless a truncation leaves no choice: then the checkpoint carries
+    /// those entries, and no snapshot is made of it.
     pub(super) fn roll_if_needed(&mut self, next_entry_bytes: usize) -> Result<(), Health> {
-        let log = self.group.log();
-        let forced = log.needs_roll(0);
-        if !forced && (!self.unapplied_membership.is_empty() || !log.needs_roll(next_entry_bytes)) {
+        let (log, partial) = (self.group.log(), !self.state.unapplied_membership().is_empty());
+        if !log.must_roll() && (partial || !log.needs_roll(next_entry_bytes)) {
             return Ok(());
         }
+        let membership = Membership { partial, ..self.membership.clone() };
         let state = RollState {
-            membership: self.membership.encode(),
+            membership: membership.encode(),
             membership_index: self.membership_index,
             state: self.state.encode(),
             log_start: self.state.log_start(),
@@ -238,28 +274,38 @@ impl Shard {
         self.group.log_mut().roll(state, nonce).map_err(|error| Health::Failed(error.to_string()))
     }
 
-    fn apply_membership(&mut self, entry: &Entry) -> Result<(), Health> {
-        self.unapplied_membership.retain(|index| *index > entry.index);
+    fn apply_membership(&mut self, entry: &Entry, outputs: &mut Vec<Output>) {
+        self.state.membership_applied(entry.index);
         match self.group.apply_membership(entry) {
             Ok(membership) => {
                 self.membership = membership;
                 self.membership_index = entry.index;
-                Ok(())
             }
-            Err(error) => Err(Health::Failed(error.to_string())),
+            // Every replica judges alike: a change that makes no sense changes nothing.
+            Err(error) => {
+                outputs.push(Output::Event(Event::MembershipRefused {
+                    index: entry.index,
+                    why: error.to_string(),
+                }));
+            }
         }
     }
 
-    /// Follows Raft's committed index: the high watermark, the answers, the retention.
+    /// Follows Raft's committed index: the high watermark, the answers.
     fn commit(&mut self, outputs: &mut Vec<Output>) {
-        let log_start = self.state.committed().log_start;
         let commit = self.group.commit();
         self.group.log_mut().set_commit(commit);
         self.state.commit(commit);
         self.waiters.committed(commit, outputs);
-        let committed = self.state.committed();
-        if committed.log_start > log_start {
-            self.group.log_mut().trim(committed.log_start);
+        self.backlog.settle(commit.min(self.group.log().synced_index()));
+    }
+
+    /// Drops the segments below the log start, once nothing of them is left for Raft to apply.
+    fn trim(&mut self) {
+        let log_start = self.state.committed().log_start;
+        if log_start > self.trimmed_to && self.group.applied() >= self.group.commit() {
+            self.trimmed_to = log_start;
+            self.group.log_mut().trim(log_start);
         }
     }
 
@@ -303,6 +349,7 @@ impl Shard {
     /// Follower replies speak of synced entries: only now may they leave.
     fn persisted(&mut self, number: u64, outputs: &mut Vec<Output>) {
         self.persisted_ready = number;
+        self.backlog.settle(self.group.commit().min(self.group.log().synced_index()));
         while self.held.front().is_some_and(|(ready, _)| *ready <= number) {
             outputs.extend(self.held.pop_front().map(|(_, message)| Output::Send(message)));
         }

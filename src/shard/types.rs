@@ -112,6 +112,9 @@ pub enum AppendError {
     /// The disk is nearly full; nothing was appended.
     #[error("the broker's disk is below its free-space reserve; free space, or trim topics")]
     StorageFull,
+    /// Too much waits for the disks of a majority, or for this broker's own; nothing was appended.
+    #[error("the disks do not keep up with the partition's writers; wait a little and retry")]
+    Overloaded,
     /// The log failed; it takes nothing until the broker has recovered it.
     #[error("the partition's log on this broker has failed: {0}")]
     Failed(String),
@@ -301,6 +304,20 @@ pub enum Event {
     SnapshotInstalled {
         /// The snapshot's index.
         index: u64,
+    },
+    /// A peer's message held an entry whose bytes had changed on the way; it was dropped, and Raft repeats it.
+    DamagedMessage {
+        /// The entry's index.
+        index: u64,
+        /// What does not match.
+        why: String,
+    },
+    /// A committed membership change made no sense and changed nothing.
+    MembershipRefused {
+        /// The entry's index.
+        index: u64,
+        /// Why not.
+        why: String,
     },
     /// One proposal was handed to Raft.
     Proposed {

@@ -57,6 +57,7 @@ pub struct Cluster {
     network: VecDeque<RaftMessage>,
     cut: BTreeSet<(u64, u64)>,
     disk_stopped: BTreeSet<u64>,
+    paused: BTreeMap<u64, Vec<RaftMessage>>,
     answers: BTreeMap<Token, Verdict>,
     next_token: Token,
     now_ms: i64,
@@ -80,6 +81,7 @@ impl Cluster {
             network: VecDeque::new(),
             cut: BTreeSet::new(),
             disk_stopped: BTreeSet::new(),
+            paused: BTreeMap::new(),
             answers: BTreeMap::new(),
             next_token: 1,
             now_ms: 1_000,
@@ -125,6 +127,7 @@ impl Cluster {
                 message_bytes_max: 1 << 20,
                 inflight_messages_max: 64,
             },
+            tick_ms: 50,
             settings: ShardSettings::default(),
         }
     }
@@ -202,6 +205,25 @@ impl Cluster {
         self.network.retain(|message| !cut.contains(&(message.from, message.to)));
     }
 
+    /// Stops a node's process: what is sent to it waits.
+    pub fn pause(&mut self, node: u64) {
+        self.paused.insert(node, Vec::new());
+    }
+
+    /// Lets it go on; all that waited is one turn.
+    pub fn resume(&mut self, node: u64) {
+        let waiting = self.paused.remove(&node).unwrap_or_default();
+        let now_ms = self.now_ms;
+        let mut outputs = Vec::new();
+        let resumed = self.node(node).shard.as_mut().expect("the node runs");
+        for message in waiting {
+            resumed.step(Input::Peer(message), &mut outputs);
+        }
+        resumed.turn(now_ms, &mut outputs);
+        self.carry_out(node, outputs);
+        self.settle();
+    }
+
     /// Lets everyone speak with everyone again.
     pub fn heal(&mut self) {
         self.cut.clear();
@@ -219,7 +241,9 @@ impl Cluster {
 
     /// Ticks a node until it leads, as if every other node had just found the present leader dead.
     pub fn elect(&mut self, node: u64) {
-        for other in self.running() {
+        for other in
+            self.running().into_iter().filter(|other| !self.paused.contains_key(other)).collect::<Vec<_>>()
+        {
             if let Some(leader) =
                 self.describe(other).view.leader.filter(|leader| *leader != node || other != node)
             {
@@ -234,6 +258,14 @@ impl Cluster {
             self.settle();
         }
         panic!("node {node} was not elected");
+    }
+
+    /// Lets a leader hand over.
+    pub fn transfer(&mut self, from: u64, to: u64) {
+        let token = self.token();
+        self.step(from, Input::Transfer { token, to });
+        self.settle();
+        assert!(self.leads(to), "node {to} leads after the transfer");
     }
 
     /// Ticks every running node once and lets everything happen that follows.
@@ -334,11 +366,24 @@ impl Cluster {
                 }
                 return self.look();
             };
-            if !self.cut.contains(&(message.from, message.to)) {
+            if let Some(waiting) = self.paused.get_mut(&message.to) {
+                waiting.push(message);
+            } else if !self.cut.contains(&(message.from, message.to)) {
                 self.step(message.to, Input::Peer(message));
             }
         }
         panic!("the cluster does not come to rest");
+    }
+
+    /// Flips the last bit of every body that is on its way.
+    pub fn damage_entries_on_their_way(&mut self) {
+        for entry in self.network.iter_mut().flat_map(|message| &mut message.entries) {
+            let mut body = entry.body.to_vec();
+            if let Some(last) = body.last_mut() {
+                *last ^= 1;
+            }
+            entry.body = body.into();
+        }
     }
 
     /// Runs one write or delivers one message; returns whether there was any.

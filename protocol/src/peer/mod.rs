@@ -13,8 +13,8 @@
 //!
 //! - The first frame from the side that connects is a hello, and the first back is its reply.
 //! - The checksum covers the message with all envelopes, and each envelope holds its body's CRC: so a body is
-//!   summed once where it was made, and not again for each follower. A body without envelope stands in the
-//!   message itself, under the frame's checksum.
+//!   summed once where it was made, and once where it arrives. The few bytes in front that the envelope's CRC
+//!   leaves out have one in the message. A body without envelope stands in the message itself.
 //! - Every fault ends the connection; brokers connect again.
 
 mod heartbeat;

@@ -13,7 +13,8 @@
 //! entry:     u64 index, u64 term, u8 kind
 //!            u32 length, envelope …
 //!            u32 body_length
-//!            body …            here only if the envelope is empty; else in the frame's payload
+//!            envelope empty:   body …
+//!            else:             u32 CRC-32C of the body's first 21 bytes; the body stands in the frame's payload
 //! snapshot:  u64 index, u64 term
 //!            u32 count, u64 …  four times: voters, learners, voters_outgoing, learners_next
 //!            u8 auto_leave
@@ -62,6 +63,14 @@ pub struct RaftMessage {
     pub snapshot: Option<WireSnapshot>,
 }
 
+impl RaftMessage {
+    /// Whether it answers a heartbeat: raft-rs's `MsgHeartbeatResponse`.
+    #[must_use]
+    pub fn answers_heartbeat(&self) -> bool {
+        self.kind == 9
+    }
+}
+
 /// A log entry on its way to a replica.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct WireEntry {
@@ -102,6 +111,9 @@ pub struct WireSnapshot {
 const MESSAGE_BYTES_MIN: usize = 1 + 7 * 8 + 1 + 4 * 8 + 4 + 4 + 1;
 /// Bytes of an entry without envelope and body.
 const ENTRY_BYTES_MIN: usize = 8 + 8 + 1 + 4 + 4;
+
+/// Where the part of a body begins that its envelope's checksum covers: what a record batch sums itself.
+const CHECKSUMMED_AT: usize = crate::batch::ATTRIBUTES_AT;
 
 /// Appends a count and the messages; bodies under an envelope go to `payload` instead.
 pub(super) fn encode_messages(messages: &[RaftMessage], out: &mut BytesMut, payload: &mut Vec<Bytes>) {
@@ -145,6 +157,7 @@ fn encode_entry(entry: &WireEntry, out: &mut BytesMut, payload: &mut Vec<Bytes>)
         put_bytes(&entry.body, out);
     } else {
         out.put_u32_le(wire_length(entry.body.len()));
+        out.put_u32_le(prefix_checksum(&entry.body));
         payload.push(entry.body.clone());
     }
 }
@@ -158,6 +171,11 @@ fn encode_snapshot(snapshot: &WireSnapshot, out: &mut BytesMut) {
     snapshot.learners_next.encode(out);
     snapshot.auto_leave.encode(out);
     put_bytes(&snapshot.data, out);
+}
+
+/// The envelope's checksum begins behind these bytes, so they get one of their own.
+fn prefix_checksum(body: &[u8]) -> u32 {
+    crc32c::crc32c(&body[..body.len().min(CHECKSUMMED_AT)])
 }
 
 /// Appends a length and the bytes.
@@ -255,7 +273,12 @@ fn parse_entry<'a>(bodies: &mut Bodies<'_>, input: &'a [u8]) -> Parsed<'a, WireE
         bodies.bytes(input)?
     } else {
         let (input, length) = le_u32(input)?;
-        (input, bodies.claim(length)?)
+        let (input, declared) = le_u32(input)?;
+        let body = bodies.claim(length)?;
+        if prefix_checksum(&body) != declared {
+            return Err(nom::Err::Failure(DecodeError::BodyChecksum { index }));
+        }
+        (input, body)
     };
     Ok((input, WireEntry { index, term, kind, envelope, body }))
 }

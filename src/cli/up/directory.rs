@@ -131,10 +131,13 @@ fn unusable(path: &Path, error: &io::Error) -> CliError {
 mod tests {
     use super::*;
 
-    /// Ports that nothing else here uses.
+    /// Ports that nothing else here uses: below those that outgoing connections and other tests are given.
     fn free_port_base() -> u16 {
-        let holder = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        holder.local_addr().unwrap().port().min(65_000)
+        let free = |base: &u16| {
+            (0..30).all(|offset| std::net::TcpListener::bind(("127.0.0.1", base + offset)).is_ok())
+        };
+        let start = 2_000 + (std::process::id() as u16 % 200) * 30;
+        (0..100).map(|step| start + step * 30).find(free).unwrap()
     }
 
     fn open(path: &Path, count: Option<u64>) -> Result<ClusterDirectory, CliError> {
