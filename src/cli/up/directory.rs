@@ -129,15 +129,18 @@ fn unusable(path: &Path, error: &io::Error) -> CliError {
 
 #[cfg(test)]
 mod tests {
+    use std::net::TcpListener;
+    use std::sync::atomic::{AtomicU16, Ordering};
+
     use super::*;
 
     /// Ports that nothing else here uses: below those that outgoing connections and other tests are given.
     fn free_port_base() -> u16 {
-        let free = |base: &u16| {
-            (0..30).all(|offset| std::net::TcpListener::bind(("127.0.0.1", base + offset)).is_ok())
-        };
-        let start = 2_000 + (std::process::id() as u16 % 200) * 30;
-        (0..100).map(|step| start + step * 30).find(free).unwrap()
+        static GIVEN_OUT: AtomicU16 = AtomicU16::new(0);
+        let start = 2_000 + (std::process::id() % 200) as u16 * 30;
+        let free = |base: &u16| (0..30).all(|offset| TcpListener::bind(("127.0.0.1", base + offset)).is_ok());
+        let mut bases = (0..100).map(|_| start + GIVEN_OUT.fetch_add(1, Ordering::Relaxed) * 30);
+        bases.find(free).unwrap()
     }
 
     fn open(path: &Path, count: Option<u64>) -> Result<ClusterDirectory, CliError> {
