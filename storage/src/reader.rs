@@ -5,6 +5,7 @@
 //! that was dropped or recycled under a read fails its checksums (its nonce is gone), and the read then says what
 //! happened instead of calling it damage.
 
+mod time;
 mod walk;
 
 use crate::entry::{Entry, EntryError};
@@ -13,7 +14,7 @@ use crate::index::LogIndex;
 use crate::io::Disk;
 use crate::log::Damage;
 use crate::scan::Frame;
-use crate::tail::{Slot, Tail};
+use crate::tail::Tail;
 use bytes::Bytes;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -243,47 +244,6 @@ impl LogReader {
             taken.push(entry);
         }
         if taken.is_empty() { Err(ReadError::AtEnd) } else { Ok(taken) }
-    }
-
-    /// The first batch kept, none with an LSN above `up_to_lsn`, whose greatest timestamp is `timestamp_ms` or
-    /// later; the record is in it. May block on the disk.
-    ///
-    /// # Errors
-    /// [`ReadError`].
-    pub fn lsn_for_time(&self, timestamp_ms: i64, up_to_lsn: u64) -> Result<Option<ReadBatch>, ReadError> {
-        let late = |envelope: &Envelope, log_start: u64| {
-            let last = envelope.first_lsn + u64::from(envelope.record_count);
-            envelope.record_count > 0 && envelope.max_timestamp_ms >= timestamp_ms && last > log_start
-        };
-        let mut number = self.shared.view().index.oldest().number;
-        loop {
-            let (log_start, mut walk) = {
-                let view = self.shared.view();
-                let Some(segment) = view.index.segment(number) else { break };
-                (view.log_start, Walk::new(&self.shared, &view, segment))
-            };
-            number += 1;
-            walk.seek(|index| match index.max_timestamp_ms() < timestamp_ms {
-                true => Start::Nowhere,
-                false => Start::at(index.for_time(timestamp_ms)),
-            })?;
-            while let Some(frame) = walk.next_in_segment()? {
-                if let Some(envelope) = frame.envelope.filter(|envelope| late(envelope, log_start)) {
-                    let found = ReadBatch::new(envelope, &frame.entry.body);
-                    return Ok(Some(found).filter(|batch| batch.last_lsn() <= up_to_lsn));
-                }
-            }
-        }
-        // What is not synced yet is in memory.
-        let view = self.shared.view();
-        let found = view.tail.slots().find(|slot| slot.envelope.is_some_and(|e| late(&e, view.log_start)));
-        Ok(found.and_then(Slot::batch).filter(|batch| batch.last_lsn() <= up_to_lsn))
-    }
-}
-
-impl Slot {
-    fn batch(&self) -> Option<ReadBatch> {
-        Some(ReadBatch::new(self.envelope?, &self.entry()?.body))
     }
 }
 

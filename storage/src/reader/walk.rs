@@ -65,6 +65,11 @@ impl<'a> Walk<'a> {
         }
     }
 
+    /// The same walk, ending before entry `index`.
+    pub(super) fn below(self, index: u64) -> Self {
+        Self { synced_index: self.synced_index.min(index.saturating_sub(1)), ..self }
+    }
+
     fn path(&self) -> String {
         segment_path(&self.shared.directory, self.segment.number)
     }
