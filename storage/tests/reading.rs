@@ -190,6 +190,20 @@ fn retention_by_size_keeps_at_least_that_much_and_by_age_only_what_is_old() {
 }
 
 #[test]
+fn a_snapshot_counts_as_synced_only_when_its_segment_is() {
+    let mut rig = Rig::new(small_options());
+    (0..10).for_each(|_| rig.append(1, 1, 100));
+    rig.flush();
+    rig.log.set_commit(4);
+    // Entries 5..=7 here may be others than those the snapshot covers.
+    let checkpoint = Checkpoint { index: 7, term: 2, last_lsn: 7, commit: 7, ..Checkpoint::default() };
+    rig.log.install(checkpoint, [9; 16]).unwrap();
+    assert_eq!((rig.log.last_index(), rig.log.synced_index()), (7, 4));
+    let outcome = rig.log.take_group().unwrap().run();
+    assert_eq!(rig.log.group_done(outcome).unwrap().index, 7);
+}
+
+#[test]
 fn a_time_finds_the_first_batch_that_reaches_it() {
     let mut rig = filled(40);
     rig.append(9, 2, 10);

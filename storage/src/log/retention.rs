@@ -63,8 +63,9 @@ impl Log {
         view.last_lsn = self.tip.last_lsn;
         view.log_start = view.log_start.max(checkpoint.log_start).max(checkpoint.last_lsn + 1);
         view.truncations += 1;
-        // What lay before says nothing about the new log until the new segment is synced.
-        self.synced_index = self.synced_index.min(checkpoint.index);
+        // Until the new segment is synced the old log is what a crash leaves, and above its committed index the old
+        // log's entries may be others than those the snapshot stands for.
+        self.synced_index = self.synced_index.min(self.commit);
         self.in_flight_target = self.in_flight_target.min(self.synced_index);
         view.synced_index = self.synced_index;
         drop(view);
