@@ -100,7 +100,7 @@ pub fn inspect(disk: &dyn Disk, directory: &str, visit: &mut dyn FnMut(Finding<'
     let Inspection { mut summary, shard, .. } = inspection;
     let vote = disk.open(&format!("{directory}/{VOTE_FILE_NAME}"), OpenMode::Read);
     if let (Ok(vote), Some(shard)) = (vote, shard) {
-        summary.vote = read_newest(&*vote, shard)?.map(|(_, vote)| vote);
+        summary.vote = read_newest(&*vote, shard)?;
     }
     Ok(summary)
 }

@@ -7,9 +7,10 @@
 //!  +----------+----------+----------+--------+--------+-----------+---------+--------+-----------+
 //! ```
 //!
-//! Invariants: an update writes and syncs the first copy, then the second, so one of them is whole at every
-//! moment; it is done when both syncs returned. The whole copy of the higher `sequence` counts. Two broken
-//! copies are never "no vote yet": a replica that forgot its vote could give it twice in one term (Raft §5.2).
+//! Invariants: an update writes and syncs one copy, then the other, and begins with the one that is older or
+//! broken, so a whole copy of the last vote stands at every moment; it is done when both syncs returned. The whole
+//! copy of the higher `sequence` counts; one that cannot be read is broken. Two broken copies are never "no vote
+//! yet": a replica that forgot its vote could give it twice in one term (Raft §5.2).
 
 use crate::codec::{Fields, round_up};
 use crate::io::{Disk, DiskFile, OpenMode};
@@ -44,13 +45,25 @@ pub struct Vote {
 pub(crate) struct VoteFile {
     file: Arc<dyn DiskFile>,
     shard: u64,
+    newest: Copied,
+}
+
+/// A whole copy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Copied {
     sequence: u64,
+    /// Which of the two it is.
+    block: usize,
 }
 
 impl VoteFile {
     /// Creates the file with a vote for nobody; durable but for its name.
     pub(crate) fn create(disk: &dyn Disk, path: &str, shard: u64) -> io::Result<Self> {
-        let mut created = Self { file: disk.open(path, OpenMode::CreateNew)?, shard, sequence: 0 };
+        let mut created = Self {
+            file: disk.open(path, OpenMode::CreateNew)?,
+            shard,
+            newest: Copied { sequence: 0, block: 1 },
+        };
         created.write(Vote::default())?;
         Ok(created)
     }
@@ -58,34 +71,51 @@ impl VoteFile {
     /// Opens the file and reads its vote without writing; `None` if neither copy is whole.
     pub(crate) fn open(disk: &dyn Disk, path: &str, shard: u64) -> io::Result<Option<(Self, Vote)>> {
         let file = disk.open(path, OpenMode::ReadWrite)?;
-        let newest = read_newest(&*file, shard)?;
-        Ok(newest.map(|(sequence, vote)| (Self { file, shard, sequence }, vote)))
+        let newest = newest(&*file, shard)?;
+        Ok(newest.map(|(newest, vote)| (Self { file, shard, newest }, vote)))
     }
 
     /// Replaces the vote; durable when it returns.
     pub(crate) fn write(&mut self, vote: Vote) -> io::Result<()> {
-        self.sequence += 1;
-        let copy = encode(vote, self.sequence, self.shard);
-        for block in 0..2 {
+        let Copied { sequence, block } = self.newest;
+        let sequence = sequence + 1;
+        let copy = encode(vote, sequence, self.shard);
+        for block in [1 - block, block] {
             self.file.write_vectored_at(std::slice::from_ref(&copy), (block * BLOCK_BYTES) as u64)?;
             self.file.sync_data()?;
+            self.newest = Copied { sequence, block };
         }
         Ok(())
     }
 }
 
-/// The whole copy of the higher sequence number, with that number.
-pub(crate) fn read_newest(file: &dyn DiskFile, shard: u64) -> io::Result<Option<(u64, Vote)>> {
-    let mut newest = None;
+/// The vote that counts, `None` if neither copy is whole.
+pub(crate) fn read_newest(file: &dyn DiskFile, shard: u64) -> io::Result<Option<Vote>> {
+    Ok(newest(file, shard)?.map(|(_, vote)| vote))
+}
+
+fn newest(file: &dyn DiskFile, shard: u64) -> io::Result<Option<(Copied, Vote)>> {
+    let mut newest: Option<(Copied, Vote)> = None;
+    let mut unreadable = None;
     for block in 0..2 {
-        let bytes = file.read_at(COPY_BYTES, (block * BLOCK_BYTES) as u64)?;
+        let bytes = match file.read_at(COPY_BYTES, (block * BLOCK_BYTES) as u64) {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                unreadable = Some(error);
+                continue;
+            }
+        };
         if let Some((sequence, vote)) = decode(&bytes, shard)
-            && newest.is_none_or(|(other, _)| sequence > other)
+            && newest.is_none_or(|(other, _)| sequence > other.sequence)
         {
-            newest = Some((sequence, vote));
+            newest = Some((Copied { sequence, block }, vote));
         }
     }
-    Ok(newest)
+    match (newest, unreadable) {
+        // Nothing is known to be broken: perhaps the disk answers another time.
+        (None, Some(error)) => Err(error),
+        (newest, _) => Ok(newest),
+    }
 }
 
 fn encode(vote: Vote, sequence: u64, shard: u64) -> Bytes {
@@ -112,7 +142,7 @@ fn decode(bytes: &[u8], shard: u64) -> Option<(u64, Vote)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::io::fake::FakeDisk;
+    use crate::io::fake::{FakeDisk, Fault};
 
     const OLD: Vote = Vote { term: 4, voted_for: 2, commit: 0x1010_1010_1010_1010 };
     const NEW: Vote = Vote { term: 5, voted_for: 3, commit: 0x2121_2121_2121_2121 };
@@ -134,6 +164,64 @@ mod tests {
                 let (_, vote) = VoteFile::open(&*disk, "vote", 7).unwrap().expect("one copy is whole");
                 assert_eq!(vote, if block == 1 { NEW } else { OLD }, "block {block} torn at {torn_at}");
             }
+        }
+    }
+
+    /// A file of which one block cannot be read.
+    struct BadBlock(Arc<dyn DiskFile>, u64);
+
+    impl DiskFile for BadBlock {
+        fn write_vectored_at(&self, buffers: &[Bytes], position: u64) -> io::Result<()> {
+            self.0.write_vectored_at(buffers, position)
+        }
+
+        fn read_at(&self, length: usize, position: u64) -> io::Result<Bytes> {
+            if position == self.1 { Err(io::Error::other("EIO")) } else { self.0.read_at(length, position) }
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.0.sync_data()
+        }
+
+        fn sync_all(&self) -> io::Result<()> {
+            self.0.sync_all()
+        }
+
+        fn set_len(&self, length: u64) -> io::Result<()> {
+            self.0.set_len(length)
+        }
+
+        fn len(&self) -> io::Result<u64> {
+            self.0.len()
+        }
+    }
+
+    #[test]
+    fn a_copy_that_cannot_be_read_is_a_broken_one() {
+        for block in [0, BLOCK_BYTES as u64] {
+            let disk = FakeDisk::new();
+            VoteFile::create(&*disk, "vote", 7).unwrap().write(OLD).unwrap();
+            let bad = BadBlock(disk.open("vote", OpenMode::Read).unwrap(), block);
+            assert_eq!(read_newest(&bad, 7).unwrap(), Some(OLD));
+            // With the other one broken too nothing is proved lost, and nothing found.
+            disk.flip_bit("vote", BLOCK_BYTES as u64 - block + 30, 1);
+            assert!(read_newest(&bad, 7).is_err());
+        }
+    }
+
+    #[test]
+    fn the_only_whole_copy_is_never_the_one_being_written() {
+        for whole in 0..2 {
+            let disk = FakeDisk::new();
+            VoteFile::create(&*disk, "vote", 7).unwrap().write(OLD).unwrap();
+            disk.flip_bit("vote", ((1 - whole) * BLOCK_BYTES) as u64 + 30, 1);
+            let (mut votes, _) = VoteFile::open(&*disk, "vote", 7).unwrap().unwrap();
+            // The first write is under way, its sync has not returned.
+            disk.plant(disk.counters().operations + 2, Fault::Error(io::ErrorKind::Other));
+            votes.write(NEW).unwrap_err();
+            let file = disk.open("vote", OpenMode::Read).unwrap();
+            let copy = file.read_at(COPY_BYTES, (whole * BLOCK_BYTES) as u64).unwrap();
+            assert_eq!(decode(&copy, 7).map(|(_, vote)| vote), Some(OLD), "copy {whole} was touched");
         }
     }
 
