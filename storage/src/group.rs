@@ -40,8 +40,6 @@ pub(crate) enum Step {
     Truncate { remove: Vec<u64>, number: u64, length: u64 },
     /// A new term and vote.
     Vote(Vote),
-    /// Segments dropped from the front, oldest first.
-    Trim { remove: Vec<u64> },
     /// A new active segment that voids all before it.
     Restart { number: u64, header: Bytes, remove: Vec<u64> },
 }
@@ -77,6 +75,8 @@ pub(crate) struct Writer {
 pub struct WriteGroup {
     pub(crate) writer: Writer,
     pub(crate) steps: Vec<Step>,
+    /// Segments dropped from the front when all else is synced, oldest first; few, for the outcome waits for them.
+    pub(crate) trim: Vec<u64>,
     pub(crate) stats: GroupStats,
 }
 
@@ -99,7 +99,9 @@ impl WriteGroup {
     /// Does it: blocking, in order, at most one sync at the end in the normal case. Never panics.
     pub fn run(self) -> GroupOutcome {
         let mut run = Run { writer: self.writer, stats: self.stats, unsynced: false };
-        let outcome = self.steps.into_iter().try_for_each(|step| run.step(step)).and_then(|()| run.finish());
+        let mut steps = self.steps.into_iter();
+        let synced = steps.try_for_each(|step| run.step(step)).and_then(|()| run.finish());
+        let outcome = synced.and_then(|()| named("dropping old segments", run.remove(&self.trim)));
         let Run { writer, stats, .. } = run;
         match outcome {
             Ok(()) => GroupOutcome { result: Ok(writer), stats },
@@ -144,7 +146,6 @@ impl Run {
                 self.stats.header_bytes += VOTE_FILE_BYTES;
                 named("writing the vote", self.writer.votes.write(vote))
             }
-            Step::Trim { remove } => named("dropping old segments", self.remove(&remove)),
             Step::Restart { number, header, remove } => {
                 self.finish()?;
                 named("creating a segment for a snapshot", self.create_segment(number, header))?;

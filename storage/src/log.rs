@@ -41,8 +41,11 @@ use crate::segment::SegmentHeader;
 use crate::tail::{Slot, SlotPlace};
 use crate::vote::Vote;
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, MutexGuard};
+
+/// Segments one group removes at most: each costs syncs of directories, and entries behind them wait.
+const TRIM_SEGMENTS_PER_GROUP: usize = 2;
 
 /// The last entry, and what follows from all before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -88,6 +91,8 @@ pub struct Log {
     /// A seal was asked for and waits until all else is synced.
     pub(crate) seal_wanted: bool,
     pub(crate) queue: Vec<Step>,
+    /// Segments that left the log at its front and are still on disk, oldest first.
+    pub(crate) trimmed: VecDeque<u64>,
     pub(crate) queued: GroupStats,
     /// `None` while a group is in flight, and for ever once one has failed.
     pub(crate) writer: Option<Writer>,
@@ -319,18 +324,19 @@ impl Log {
 
     /// What is queued, for a thread that may block. `None` if nothing is, or a group is in flight already.
     pub fn take_group(&mut self) -> Option<WriteGroup> {
-        if self.queue.is_empty() {
+        if !self.has_pending() {
             return None;
         }
         let writer = self.writer.take()?;
         self.in_flight_target = self.tip.index;
         let (steps, stats) = (std::mem::take(&mut self.queue), std::mem::take(&mut self.queued));
-        Some(WriteGroup { writer, steps, stats })
+        let trim = self.trimmed.drain(..self.trimmed.len().min(TRIM_SEGMENTS_PER_GROUP)).collect();
+        Some(WriteGroup { writer, steps, trim, stats })
     }
 
     /// Whether something waits to be taken.
     pub fn has_pending(&self) -> bool {
-        !self.queue.is_empty()
+        !(self.queue.is_empty() && self.trimmed.is_empty())
     }
 
     /// Whether a group is out and its outcome not reported.
@@ -347,6 +353,7 @@ impl Log {
             Ok(writer) => self.writer = Some(writer),
             Err(failed) => {
                 self.queue.clear();
+                self.trimmed.clear();
                 return Err(self.failed.insert(failed).clone());
             }
         }

@@ -26,7 +26,7 @@ use crate::scan::{ScanError, load_index};
 use crate::segment::SegmentHeader;
 use crate::tail::Tail;
 use crate::vote::{VOTE_FILE_NAME, Vote, VoteFile};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 
@@ -185,6 +185,7 @@ impl<'a> Recovery<'a> {
             sealed: true,
             seal_wanted: false,
             queue: Vec::new(),
+            trimmed: VecDeque::new(),
             queued: crate::GroupStats::default(),
             writer: None,
             in_flight_target: 0,

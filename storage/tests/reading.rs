@@ -190,6 +190,31 @@ fn retention_by_size_keeps_at_least_that_much_and_by_age_only_what_is_old() {
 }
 
 #[test]
+fn trimmed_segments_go_a_few_with_each_group_behind_its_frames() {
+    let mut rig = filled(60);
+    let on_disk = |rig: &Rig| rig.disk.list(DIRECTORY).unwrap().len();
+    let before = on_disk(&rig);
+    rig.trim(rig.committed_lsn());
+    rig.append(9, 1, 10);
+    let group = rig.log.take_group().unwrap();
+    let outcome = group.run();
+    assert_eq!(outcome.stats.syncs, 1 + 2, "the frames, and two of many segments");
+    rig.log.group_done(outcome).unwrap();
+    assert_eq!(on_disk(&rig), before - 2);
+    rig.flush();
+    assert_eq!(on_disk(&rig), 2, "the vote and the last segment");
+
+    let mut rig = filled(60);
+    rig.trim(rig.committed_lsn());
+    rig.append(9, 1, 10);
+    let third = rig.disk.counters().operations + 3;
+    rig.disk.plant(third, lockstep_storage::io::fake::Fault::Error(std::io::ErrorKind::Other));
+    rig.flush();
+    assert_eq!(rig.log.failed().unwrap().operation, "dropping old segments", "the frames came first");
+    assert!(!rig.log.has_pending());
+}
+
+#[test]
 fn a_snapshot_counts_as_synced_only_when_its_segment_is() {
     let mut rig = Rig::new(small_options());
     (0..10).for_each(|_| rig.append(1, 1, 100));

@@ -13,7 +13,7 @@ use crate::tail::Tail;
 
 impl Log {
     /// The log now starts at `log_start_lsn`, or stays where it does if that is lower. Sealed segments wholly
-    /// below it and committed are dropped.
+    /// below it and committed are dropped: at once for readers, on disk a few with each group.
     pub fn trim(&mut self, log_start_lsn: u64) {
         if self.failed.is_some() {
             return;
@@ -31,7 +31,7 @@ impl Log {
         }
         self.oldest = view.index.oldest().checkpoint.clone();
         drop(view);
-        self.queue.push(Step::Trim { remove });
+        self.trimmed.extend(remove);
         let first = self.first_index();
         let whole_runs = self.terms.partition_point(|run| run.first_index <= first).saturating_sub(1);
         self.terms.drain(..whole_runs);
@@ -48,7 +48,8 @@ impl Log {
             return Err(RollError::Behind { index: checkpoint.index, commit: self.commit });
         }
         let mut view = self.shared.view();
-        let remove: Vec<u64> = view.index.segments().map(|segment| segment.number).collect();
+        let kept = view.index.segments().map(|segment| segment.number);
+        let remove = std::mem::take(&mut self.trimmed).into_iter().chain(kept).collect();
         let number = view.index.active().number + 1;
         let shard = self.options.shard;
         let header = SegmentHeader { restart: true, nonce, shard, number, predecessor_bytes: 0, checkpoint };
