@@ -114,10 +114,12 @@ fn a_fenced_writer_is_refused_by_this_leader_and_the_next() {
     assert!(matches!(cluster.answer(new), Some(Ok(Answer::Appended(_)))));
     cluster.elect(2);
     let old = cluster.append(2, Append { fence: Some(4), ..plain(&["old"]) });
-    let lower = cluster.command(2, Command::Fence { epoch: 5 });
+    let lower = cluster.command(2, Command::Fence { epoch: 4 });
+    let again = cluster.command(2, Command::Fence { epoch: 5 });
     cluster.settle();
     assert_eq!(cluster.answer(old), Some(&Err(AppendError::Fenced { current: 5 })));
     assert_eq!(cluster.answer(lower), Some(&Err(AppendError::Fenced { current: 5 })));
+    assert_eq!(cluster.answer(again), Some(&Ok(Answer::Done)), "a retry of what is in force is harmless");
     cluster.assert_everywhere(&["new"]);
 }
 

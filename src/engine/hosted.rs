@@ -172,7 +172,7 @@ impl Hosted {
         let shard = self.id;
         match health {
             Health::Failed(why) | Health::Faulty(why) => {
-                tracing::error!(shard, why, "the replica stopped; look at the disk, then restart the broker");
+                tracing::error!(shard, why, "the replica stopped; see docs/operations.md for what to do");
             }
             Health::Full => {
                 tracing::warn!(shard, "the disk is below its reserve of free space: appends are refused");

@@ -8,6 +8,7 @@
 //! - The engine decides nothing: whatever can be decided without IO is in [`crate::shard`].
 
 mod disk_workers;
+mod faulty;
 mod handle;
 mod hosted;
 mod segments;
@@ -145,6 +146,11 @@ impl Engine {
         let (disk, options, random) =
             (Arc::clone(&self.inner.disk), self.shard_options(shard, settings), self.draw());
         let (hosted, outputs, report) = blocking(move || {
+            let why = faulty::reason(&*disk, shard);
+            match why.map_err(|error| OpenError::Content { shard, why: error.to_string() })? {
+                Some(why) => return Err(OpenError::Faulty { shard, why }),
+                None => tracing::debug!(shard, "recovering"),
+            }
             let mut outputs = Vec::new();
             Shard::open(disk, options, random, &mut outputs).map(|(shard, report)| (shard, outputs, report))
         })
@@ -155,6 +161,7 @@ impl Engine {
         let worker = self.worker_of(shard);
         let handle = PartitionHandle::new(shard, hosted.reader(), watch, worker.clone());
         let _ = worker.send(Mail::Host { shard: Box::new(hosted), outputs, view });
+        faulty::watch(Arc::clone(&self.inner.disk), shard, handle.watch());
         self.inner.shards.insert(shard, handle.clone());
         Ok(handle)
     }
@@ -172,7 +179,11 @@ impl Engine {
             let _ = done.await;
         }
         let disk = Arc::clone(&self.inner.disk);
-        blocking(move || remove_files(&*disk, &directory(shard))).await
+        blocking(move || {
+            faulty::unmark(&*disk, shard)?;
+            remove_files(&*disk, &directory(shard))
+        })
+        .await
     }
 
     /// A shard that this node hosts.

@@ -124,7 +124,7 @@ impl Producers {
         let expected = producer.batches.back().map_or(0, |batch| wrap(batch.last, 1));
         if sequence.first == expected {
             Standing::Next
-        } else if is_before(sequence.first, expected) {
+        } else if is_before(sequence.first, expected) && is_before(sequence.last(), expected) {
             Standing::DuplicateTooOld
         } else {
             Standing::OutOfOrder { expected }
@@ -216,10 +216,10 @@ fn wrap(sequence: i32, add: u32) -> i32 {
     ((i64::from(sequence) + i64::from(add)) % (i64::from(i32::MAX) + 1)) as i32
 }
 
-/// Whether `sequence` lies in the half of the circle that ends at `expected`.
+/// Whether `sequence` lies in the half of the circle before `expected`.
 fn is_before(sequence: i32, expected: i32) -> bool {
     let circle = i64::from(i32::MAX) + 1;
-    (i64::from(expected) - i64::from(sequence)).rem_euclid(circle) < circle / 2
+    (1..circle / 2).contains(&(i64::from(expected) - i64::from(sequence)).rem_euclid(circle))
 }
 
 #[cfg(test)]
@@ -250,6 +250,13 @@ mod tests {
         }
         assert_eq!(producers.judge(sequence(1, 0, 1)), Standing::DuplicateTooOld);
         assert_eq!(producers.judge(sequence(1, 1, 1)), Standing::Duplicate { first_lsn: 2 });
+    }
+
+    #[test]
+    fn a_batch_that_only_overlaps_what_was_stored_is_no_duplicate() {
+        let mut producers = Producers::default();
+        producers.record(sequence(1, 0, 1), 1, 1);
+        assert_eq!(producers.judge(sequence(1, 0, 2)), Standing::OutOfOrder { expected: 1 });
     }
 
     #[test]

@@ -145,7 +145,7 @@ impl Shard {
     /// Whether a request may be appended: `Ok(Some)` if it was before.
     fn judge(&self, request: &Request) -> Result<Option<Appended>, AppendError> {
         match request {
-            Request::Command(Command::Fence { epoch }) if *epoch <= self.state.fence() => {
+            Request::Command(Command::Fence { epoch }) if *epoch < self.state.fence() => {
                 Err(AppendError::Fenced { current: self.state.fence() })
             }
             Request::Command(Command::Trim { log_start }) => {
@@ -175,7 +175,7 @@ impl Shard {
             Standing::Unknown => return Err(AppendError::UnknownProducer),
             Standing::Fenced { current } => return Err(AppendError::ProducerFenced { current }),
         }
-        if append.fence.is_some_and(|fence| fence != self.state.fence()) {
+        if append.fence.is_some_and(|fence| fence < self.state.fence()) {
             return Err(AppendError::Fenced { current: self.state.fence() });
         }
         if append.expected_next_lsn.is_some_and(|expected| expected != next_lsn) {

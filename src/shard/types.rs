@@ -21,7 +21,7 @@ pub struct Append {
     pub header: BatchHeader,
     /// Append only if the batch's first LSN will be this one.
     pub expected_next_lsn: Option<u64>,
-    /// Append only if the partition's fencing epoch is this one.
+    /// Append only if the partition's fencing epoch is not greater than this one.
     pub fence: Option<u64>,
 }
 
@@ -41,7 +41,7 @@ pub struct Appended {
 pub enum Command {
     /// From now on, batches that carry a lower fencing epoch are refused.
     Fence {
-        /// Greater than the one in force.
+        /// Not lower than the one in force; that one again changes nothing, so a retry is harmless.
         epoch: u64,
     },
     /// Records below `log_start` may be dropped.
@@ -71,7 +71,7 @@ pub enum AppendError {
         /// The LSN the next record will get.
         next_lsn: u64,
     },
-    /// The partition is fenced with another epoch; nothing was appended.
+    /// The partition is fenced with a greater epoch; nothing was appended.
     #[error("the partition's fencing epoch is {current}; this writer has been replaced")]
     Fenced {
         /// The epoch in force.
