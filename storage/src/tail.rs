@@ -4,7 +4,8 @@
 //! - Slots are consecutive and end with the log's last entry. Every entry above the committed index has one, so
 //!   a truncation always knows where it cuts.
 //! - A slot's payload is dropped, oldest first, only once the entry is synced: before, it cannot be read back.
-//! - Payload bytes stay below the limit, except for what is not synced yet.
+//! - What slots with a payload cost, the slots themselves included, stays below the limit, except for what is not
+//!   synced yet.
 
 use crate::entry::{Entry, EntryKind};
 use crate::envelope::Envelope;
@@ -64,7 +65,15 @@ impl Slot {
     pub(crate) fn payload_bytes(&self) -> usize {
         self.payload.as_ref().map_or(0, |(envelope, body)| envelope.len() + body.len())
     }
+
+    /// What it takes of the cache: nothing once its payload is gone.
+    fn cost_bytes(&self) -> usize {
+        self.payload.as_ref().map_or(0, |_| SLOT_BYTES + self.payload_bytes())
+    }
 }
+
+/// Memory a slot takes besides its payload: what counts where entries are small, or empty.
+const SLOT_BYTES: usize = size_of::<Slot>();
 
 /// Where an entry stands in the log.
 #[derive(Clone, Copy, Debug)]
@@ -82,13 +91,13 @@ pub(crate) struct Tail {
     slots: VecDeque<Slot>,
     /// How many slots at the front have lost their payload.
     bare: usize,
-    payload_bytes: usize,
+    cost_bytes: usize,
 }
 
 impl Tail {
     pub(crate) fn push(&mut self, slot: Slot) {
         debug_assert!(self.slots.back().is_none_or(|last| last.index + 1 == slot.index));
-        self.payload_bytes += slot.payload_bytes();
+        self.cost_bytes += slot.cost_bytes();
         self.slots.push_back(slot);
     }
 
@@ -103,11 +112,11 @@ impl Tail {
 
     /// Drops payloads above `limit_bytes` that are synced, then slots nobody can ask for.
     pub(crate) fn evict(&mut self, limit_bytes: usize, synced_index: u64, commit: u64) {
-        while self.payload_bytes > limit_bytes
+        while self.cost_bytes > limit_bytes
             && let Some(slot) = self.slots.get_mut(self.bare)
             && slot.index <= synced_index
         {
-            self.payload_bytes -= slot.payload_bytes();
+            self.cost_bytes -= slot.cost_bytes();
             slot.payload = None;
             self.bare += 1;
         }
@@ -120,7 +129,7 @@ impl Tail {
     /// Drops slots from `index` on.
     pub(crate) fn truncate(&mut self, index: u64) {
         while self.slots.back().is_some_and(|slot| slot.index >= index) {
-            self.payload_bytes -= self.slots.pop_back().map_or(0, |slot| slot.payload_bytes());
+            self.cost_bytes -= self.slots.pop_back().map_or(0, |slot| slot.cost_bytes());
         }
         self.bare = self.bare.min(self.slots.len());
     }
@@ -168,10 +177,20 @@ mod tests {
     }
 
     #[test]
+    fn entries_without_bytes_fill_the_cache_too() {
+        let mut tail = Tail::default();
+        (1..=1000).for_each(|index| tail.push(slot(index, 0)));
+        tail.evict(10 * SLOT_BYTES, 1000, 1000);
+        assert_eq!(tail.slots().count(), 10);
+        tail.truncate(1);
+        assert_eq!(tail.cost_bytes, 0);
+    }
+
+    #[test]
     fn an_uncommitted_entry_keeps_its_slot_without_its_bytes() {
         let mut tail = Tail::default();
         (1..=10).for_each(|index| tail.push(slot(index, 100)));
-        tail.evict(300, 10, 2);
+        tail.evict(3 * (SLOT_BYTES + 100), 10, 2);
         assert!(tail.get(2).is_none());
         assert!(tail.get(3).is_some_and(|slot| slot.entry().is_none()));
         assert_eq!(tail.starting_at(3).count(), 0);

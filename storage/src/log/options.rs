@@ -11,7 +11,8 @@ pub struct LogOptions {
     pub shard: u64,
     /// A segment is complete at this size, in bytes.
     pub segment_bytes: u64,
-    /// Envelopes and bodies the tail cache keeps, in bytes. What is not synced yet comes on top.
+    /// What the tail cache may take, in bytes: envelopes, bodies, and what it keeps about each entry. What is not
+    /// synced yet comes on top.
     pub cache_bytes: usize,
     /// Distance of the points of the sparse index, in bytes.
     pub index_interval_bytes: u64,
