@@ -12,7 +12,8 @@
 //! - After a failed attempt everything in flight is sent again, from the front. The broker takes each sequence
 //!   once, so that nothing is stored twice or out of order.
 //! - A batch with a condition on the next LSN is in flight alone: its refusal consumes no sequence, and the
-//!   next batch gets it.
+//!   next batch gets it. Unless an earlier attempt, still unread somewhere, could yet be stored under that
+//!   sequence: the next batch would then pass for its repetition. The outcome is open, and the lane ends.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use tokio::sync::Semaphore;
 
 use super::delivery::{BatchAck, BatchDelivery, Delivery, Ticket};
 use crate::client::{Client, Target};
-use crate::error::ProduceError;
+use crate::error::{ProduceError, RequestError};
 use crate::retry::Repeat;
 
 /// The producer's id and epoch, or none.
@@ -102,6 +103,17 @@ struct Sent {
     dispatch: Dispatch,
     base_sequence: i32,
     ticket: Arc<Ticket>,
+    /// An attempt ended without an answer: a broker may read it later.
+    attempt_open: bool,
+}
+
+impl Sent {
+    /// Whether no attempt can be stored any more once the condition failed with this next LSN. LSNs only grow:
+    /// a next LSN beyond the expected one refuses every earlier attempt too.
+    fn is_settled_at(&self, next_lsn: u64) -> bool {
+        let passed = self.dispatch.conditions.expected_next_lsn.is_some_and(|expected| next_lsn > expected);
+        passed || !self.attempt_open
+    }
 }
 
 /// A batch to be sent now.
@@ -209,7 +221,13 @@ impl Lane {
         };
         let batch = queued.builder.build(sequence).expect("only batches with records are queued");
         let dispatch = Dispatch { batch, conditions: queued.conditions };
-        self.in_flight.push_back(Sent { dispatch: dispatch.clone(), base_sequence, ticket: queued.ticket });
+        let ticket = queued.ticket;
+        self.in_flight.push_back(Sent {
+            dispatch: dispatch.clone(),
+            base_sequence,
+            ticket,
+            attempt_open: false,
+        });
         self.left += 1;
         dispatch
     }
@@ -234,12 +252,19 @@ impl Lane {
     }
 
     /// The front failed for good: tells it, and poisons the lane unless the failure consumed nothing.
-    pub(crate) fn front_failed(&mut self, error: ProduceError) {
+    pub(crate) fn front_failed(&mut self, mut error: ProduceError) {
         let Some(front) = self.take_front() else { return };
-        if matches!(error, ProduceError::ConditionFailed { .. }) && self.in_flight.is_empty() {
-            self.next_sequence = front.base_sequence;
-            front.ticket.settle(Err(error));
-            return;
+        if let ProduceError::ConditionFailed { next_lsn } = error {
+            if front.is_settled_at(next_lsn) && self.in_flight.is_empty() {
+                self.next_sequence = front.base_sequence;
+                front.ticket.settle(Err(error));
+                return;
+            }
+            let last = format!(
+                "the next LSN is {next_lsn}, not the expected one, but an earlier attempt is unanswered and may be \
+                 stored yet"
+            );
+            error = RequestError::OutcomeUnknown { last }.into();
         }
         // Stored is stored: the sequence stands, and what follows is in order.
         if matches!(error, ProduceError::StoredLongAgo) {
@@ -252,8 +277,9 @@ impl Lane {
         self.settle_rest(|| ProduceError::Poisoned { cause: Arc::clone(&cause) });
     }
 
-    /// An attempt failed: everything in flight is to be sent again.
-    pub(crate) fn resend(&mut self) {
+    /// An attempt failed: everything in flight is to be sent again. `outcome_open` if it may yet be stored.
+    pub(crate) fn resend(&mut self, outcome_open: bool) {
+        self.in_flight.iter_mut().take(self.left).for_each(|sent| sent.attempt_open |= outcome_open);
         self.left = 0;
     }
 

@@ -192,6 +192,7 @@ impl Sender {
     /// Judges the failed attempt at the front; everything in flight will be sent again, or fails with it.
     async fn attempt_failed(&mut self, failure: Failure) {
         self.pending.clear();
+        let outcome_open = failure.leaves_outcome_open();
         let node = self.broker.take().and_then(|(node, _)| node);
         let core = Arc::clone(&self.lane.client.core);
         let mut retry = self.retry.take().unwrap_or_else(|| core.retry(self.lane.repeat));
@@ -200,7 +201,7 @@ impl Sender {
             Ok(()) => self.retry = Some(retry),
             Err(error) => self.lane.lock().lane.front_failed(error.into()),
         }
-        self.lane.lock().lane.resend();
+        self.lane.lock().lane.resend(outcome_open);
     }
 }
 

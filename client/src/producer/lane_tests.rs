@@ -2,7 +2,6 @@ use lockstep_protocol::BatchHeader;
 use lockstep_protocol::native::Durability;
 
 use super::*;
-use crate::error::RequestError;
 
 const BUFFER_BYTES: usize = 1 << 20;
 const NOW: Duration = Duration::from_secs(1);
@@ -72,7 +71,7 @@ fn a_retried_batch_keeps_its_bytes_and_all_behind_it_follow_in_order() {
     push_batch(&mut lane, 1, None);
     push_batch(&mut lane, 2, None);
     let first = [lane.next_dispatch(NOW).unwrap(), lane.next_dispatch(NOW).unwrap()];
-    lane.resend();
+    lane.resend(true);
     push_batch(&mut lane, 1, None);
     let again = [lane.next_dispatch(NOW).unwrap(), lane.next_dispatch(NOW).unwrap()];
     assert_eq!(first, again);
@@ -156,6 +155,43 @@ fn a_failed_condition_consumes_no_sequence_and_the_lane_goes_on() {
     assert_eq!(sequence(&lane.next_dispatch(NOW).unwrap()), (2, 1), "the next batch gets the sequence");
     lane.front_stored(&produced(3, 1));
     assert!(outcome(&after).is_ok());
+}
+
+/// A conditional batch that expects LSN 7, sent twice, and one behind it.
+fn sent_twice(outcome_open: bool) -> (Lane, [BatchDelivery; 2]) {
+    let (mut lane, _) = lane(|_| ());
+    let deliveries = [push_batch(&mut lane, 1, Some(7)), push_batch(&mut lane, 1, None)];
+    lane.next_dispatch(NOW).unwrap();
+    lane.resend(outcome_open);
+    lane.next_dispatch(NOW).unwrap();
+    (lane, deliveries)
+}
+
+#[test]
+fn a_sequence_that_an_unread_attempt_may_still_take_is_not_given_to_another_batch() {
+    let (mut lane, [conditional, behind]) = sent_twice(true);
+    lane.front_failed(ProduceError::ConditionFailed { next_lsn: 3 });
+    let refused = outcome(&conditional);
+    assert!(
+        matches!(refused, Err(ProduceError::Request(RequestError::OutcomeUnknown { .. }))),
+        "{refused:?}"
+    );
+    assert!(matches!(outcome(&behind), Err(ProduceError::Poisoned { .. })));
+    assert_eq!(lane.next_dispatch(NOW), None);
+}
+
+#[test]
+fn a_failed_condition_frees_the_sequence_where_no_attempt_can_be_stored_any_more() {
+    for (outcome_open, next_lsn) in [(true, 8), (false, 3), (false, 8)] {
+        let (mut lane, [conditional, _]) = sent_twice(outcome_open);
+        lane.front_failed(ProduceError::ConditionFailed { next_lsn });
+        assert!(matches!(outcome(&conditional), Err(ProduceError::ConditionFailed { .. })));
+        assert_eq!(
+            sequence(&lane.next_dispatch(NOW).unwrap()),
+            (0, 1),
+            "open {outcome_open}, next {next_lsn}"
+        );
+    }
 }
 
 #[test]

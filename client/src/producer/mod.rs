@@ -186,7 +186,8 @@ impl Producer {
     ///
     /// # Errors
     /// [`ProduceError::ConditionFailed`] with the actual next LSN; nothing was written then, and the producer
-    /// goes on.
+    /// goes on. [`RequestError::OutcomeUnknown`](crate::RequestError::OutcomeUnknown) if the condition does not
+    /// hold now, but an earlier attempt is unanswered and might find it to hold later.
     pub async fn send_batch_if(
         &self,
         topic: &str,
