@@ -18,7 +18,10 @@ use crate::tail::Tail;
 use bytes::Bytes;
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use walk::{Start, Walk};
+use walk::{Target, Walk};
+
+/// Entries looked at in memory before the lock is given to others.
+const SLOTS_PER_LOCK: usize = 256;
 
 /// What a log shares with its readers.
 pub(crate) struct Shared {
@@ -160,20 +163,18 @@ impl LogReader {
     /// Batches from the one that holds `from_lsn` on, none with an LSN above `up_to_lsn`, as many as `max_bytes`
     /// allow and at least one. Never touches the disk.
     pub fn cached(&self, from_lsn: u64, max_bytes: usize, up_to_lsn: u64) -> CachedRead {
-        let view = self.shared.view();
-        if from_lsn < view.log_start {
-            return CachedRead::BelowStart { log_start: view.log_start };
-        }
-        if from_lsn > view.last_lsn.min(up_to_lsn) {
-            return CachedRead::AtEnd;
-        }
-        let Some(slots) = view.tail.holding(from_lsn) else { return CachedRead::Miss };
         let mut taken = Collected::new(max_bytes, up_to_lsn);
-        for slot in slots {
-            if let (Some(envelope), Some(entry)) = (slot.envelope, slot.entry())
-                && !taken.push(envelope, &entry.body)
-            {
+        let (mut next_lsn, mut truncations) = (from_lsn, None);
+        loop {
+            let view = self.shared.view();
+            if *truncations.get_or_insert(view.truncations) != view.truncations {
                 break;
+            }
+            match view.collect(next_lsn, &mut taken) {
+                Ok(Some(next)) => next_lsn = next,
+                Ok(None) => break,
+                Err(answer) if taken.batches.is_empty() => return answer,
+                Err(_) => break,
             }
         }
         // The batch that holds `from_lsn` may reach above `up_to_lsn`.
@@ -193,9 +194,9 @@ impl LogReader {
             if from_lsn > view.last_lsn.min(up_to_lsn) {
                 return Err(ReadError::AtEnd);
             }
-            Walk::new(&self.shared, &view, view.index.for_lsn(from_lsn))
+            Walk::new(&self.shared, &view, view.index.for_lsn(from_lsn), Target::Lsn(from_lsn))
         };
-        walk.seek(|index| Start::at(index.for_lsn(from_lsn)))?;
+        walk.seek()?;
         let mut taken = Collected::new(max_bytes, up_to_lsn);
         loop {
             let frame = match walk.next() {
@@ -224,9 +225,9 @@ impl LogReader {
             if low <= view.index.oldest().checkpoint.index {
                 return Err(ReadError::BelowStart { log_start: view.log_start });
             }
-            Walk::new(&self.shared, &view, view.index.for_index(low))
+            Walk::new(&self.shared, &view, view.index.for_index(low), Target::Index(low))
         };
-        walk.seek(|index| Start::at(index.for_index(low)))?;
+        walk.seek()?;
         let (mut taken, mut bytes) = (Vec::new(), 0);
         loop {
             let entry = match walk.next() {
@@ -244,6 +245,30 @@ impl LogReader {
             taken.push(entry);
         }
         if taken.is_empty() { Err(ReadError::AtEnd) } else { Ok(taken) }
+    }
+}
+
+impl View {
+    /// Collects some batches from memory, few enough for one hold of the lock that appends wait for. Returns the LSN
+    /// to go on from, if there may be more to take.
+    fn collect(&self, from_lsn: u64, taken: &mut Collected) -> Result<Option<u64>, CachedRead> {
+        if from_lsn < self.log_start {
+            return Err(CachedRead::BelowStart { log_start: self.log_start });
+        }
+        if from_lsn > self.last_lsn.min(taken.up_to_lsn) {
+            return Err(CachedRead::AtEnd);
+        }
+        let slots = self.tail.holding(from_lsn).ok_or(CachedRead::Miss)?;
+        let mut next_lsn = from_lsn;
+        for slot in slots.take(SLOTS_PER_LOCK) {
+            if let (Some(envelope), Some(entry)) = (slot.envelope, slot.entry())
+                && !taken.push(envelope, &entry.body)
+            {
+                return Ok(None);
+            }
+            next_lsn = slot.last_lsn() + 1;
+        }
+        Ok(Some(next_lsn))
     }
 }
 

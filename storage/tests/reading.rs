@@ -89,6 +89,23 @@ fn an_entry_is_readable_before_it_is_written_and_never_above_what_is_visible() {
 }
 
 #[test]
+fn a_cached_read_takes_all_that_fits_however_many_batches_that_are() {
+    let mut rig = Rig::new(LogOptions { segment_bytes: 1 << 20, cache_bytes: 1 << 20, ..small_options() });
+    (0..1000).for_each(|_| rig.append(1, 1, 20));
+    (0..300).for_each(|_| rig.append_system(EntryKind::Normal, b""));
+    rig.append(1, 1, 20);
+    let batches = |from, max_bytes, up_to| match rig.reader.cached(from, max_bytes, up_to) {
+        CachedRead::Hit(batches) => batches.iter().map(|batch| batch.first_lsn).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(batches(1, usize::MAX, 1001), (1..=1001).collect::<Vec<_>>());
+    assert_eq!(batches(3, usize::MAX, 999), (3..=999).collect::<Vec<_>>());
+    // A third of the bodies begin with five bytes of state, which is not served.
+    let served: usize = (1..=600).map(|index| if index % 3 == 0 { 15 } else { 20 }).sum();
+    assert_eq!(batches(1, served, 1001).len(), 600);
+}
+
+#[test]
 fn every_lsn_reads_the_same_after_every_kind_of_restart() {
     let mut rig = filled(40);
     rig.check_reads();

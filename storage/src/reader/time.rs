@@ -4,9 +4,10 @@
 //! What is found in memory at that moment bounds the search of the disk, so an entry that is synced and evicted
 //! meanwhile is not missed between the two.
 
-use super::walk::{Start, Walk};
+use super::walk::{Target, Walk};
 use super::{LogReader, ReadBatch, ReadError, Shared, View};
 use crate::envelope::Envelope;
+use crate::index::SegmentIndex;
 use crate::tail::Slot;
 
 impl LogReader {
@@ -51,11 +52,12 @@ impl<'a> Search<'a> {
         let sought = Sought { timestamp_ms, log_start: view.log_start };
         let (below, in_memory) = sought.in_memory(&view).unzip();
         let below = below.unwrap_or(u64::MAX);
+        let too_early = |index: &SegmentIndex| index.max_timestamp_ms() < timestamp_ms;
         let segments = view.index.segments().filter(|segment| {
-            let too_early = |index: &crate::index::SegmentIndex| index.max_timestamp_ms() < timestamp_ms;
             segment.checkpoint.index + 1 < below && !segment.index.as_deref().is_some_and(too_early)
         });
-        let walks = segments.map(|segment| Walk::new(shared, &view, segment).below(below)).collect();
+        let target = Target::Time(timestamp_ms);
+        let walks = segments.map(|segment| Walk::new(shared, &view, segment, target).below(below)).collect();
         Self { sought, in_memory, walks }
     }
 }
@@ -72,10 +74,7 @@ impl Sought {
     }
 
     fn on_disk(&self, walk: &mut Walk<'_>) -> Result<Option<ReadBatch>, ReadError> {
-        walk.seek(|index| match index.max_timestamp_ms() < self.timestamp_ms {
-            true => Start::Nowhere,
-            false => Start::at(index.for_time(self.timestamp_ms)),
-        })?;
+        walk.seek()?;
         while let Some(frame) = walk.next_in_segment()? {
             if let Some(envelope) = frame.envelope.filter(|envelope| self.is(envelope)) {
                 return Ok(Some(ReadBatch::new(envelope, &frame.entry.body)));

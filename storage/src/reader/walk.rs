@@ -14,9 +14,20 @@ use crate::log::Damage;
 use crate::scan::{Cursor, Frame, ScanError, load_index};
 use std::sync::Arc;
 
+/// What a walk starts at.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Target {
+    /// The entry that holds this LSN.
+    Lsn(u64),
+    /// The entry of this index.
+    Index(u64),
+    /// The first entry with a timestamp as late as this, in milliseconds since 1970.
+    Time(i64),
+}
+
 /// Where in its first segment a walk starts.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Start {
+enum Start {
     /// What is looked for is not in it.
     Nowhere,
     /// At its first frame.
@@ -25,10 +36,15 @@ pub(super) enum Start {
     At(Point),
 }
 
-impl Start {
-    /// At `point`, or at the first frame if the index has none before what is looked for.
-    pub(super) fn at(point: Option<Point>) -> Self {
-        point.map_or(Self::First, Self::At)
+impl Target {
+    fn start(self, index: &SegmentIndex) -> Start {
+        let point = match self {
+            Self::Lsn(lsn) => index.for_lsn(lsn),
+            Self::Index(entry) => index.for_index(entry),
+            Self::Time(time) if index.max_timestamp_ms() < time => return Start::Nowhere,
+            Self::Time(time) => index.for_time(time),
+        };
+        point.map_or(Start::First, Start::At)
     }
 }
 
@@ -37,8 +53,9 @@ pub(super) struct Walk<'a> {
     segment: Segment,
     /// The checkpoint of the segment after it, once there is one.
     successor: Option<Arc<Checkpoint>>,
-    /// Index of the active segment, if the walk began in it.
-    active_index: Option<SegmentIndex>,
+    target: Target,
+    /// Where to start, if memory had the segment's index.
+    start: Option<Start>,
     file: Option<Arc<dyn DiskFile>>,
     /// `None` where nothing can be read.
     cursor: Option<Cursor>,
@@ -50,12 +67,14 @@ pub(super) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(super) fn new(shared: &'a Shared, view: &View, segment: &Segment) -> Self {
+    pub(super) fn new(shared: &'a Shared, view: &View, segment: &Segment, target: Target) -> Self {
         let is_active = view.index.active().number == segment.number;
+        let index = if is_active { Some(view.index.active_index()) } else { segment.index.as_deref() };
         Self {
             shared,
             successor: successor(view, segment.number),
-            active_index: is_active.then(|| view.index.active_index().clone()),
+            target,
+            start: index.map(|index| target.start(index)),
             segment: segment.clone(),
             file: None,
             cursor: None,
@@ -83,28 +102,25 @@ impl<'a> Walk<'a> {
         Ok(self.file.insert(file).clone())
     }
 
-    /// The segment's sparse index, fetched from its footer on first use.
-    fn index(&mut self) -> Result<Arc<SegmentIndex>, ReadError> {
-        if let Some(index) = &self.active_index {
-            return Ok(Arc::new(index.clone()));
-        }
-        if let Some(index) = &self.segment.index {
-            return Ok(index.clone());
-        }
+    /// The sparse index of a sealed segment, fetched from its footer on first use.
+    fn load_index(&mut self) -> Result<Arc<SegmentIndex>, ReadError> {
         let file = self.file()?;
         let loaded = load_index(&file, &self.segment, self.shared.index_interval_bytes);
         let index = Arc::new(loaded.map_err(|error| self.explain(error))?);
         self.shared.view().index.set_index(self.segment.number, index.clone());
-        self.segment.index = Some(index.clone());
         Ok(index)
     }
 
-    /// Stands the walk where `lookup` says; nowhere if nothing from there on was synced when it began.
-    pub(super) fn seek(&mut self, lookup: impl Fn(&SegmentIndex) -> Start) -> Result<(), ReadError> {
+    /// Stands the walk at its target; nowhere if nothing from there on was synced when it began.
+    pub(super) fn seek(&mut self) -> Result<(), ReadError> {
         if self.segment.checkpoint.index >= self.synced_index {
             return Ok(());
         }
-        match lookup(&*self.index()?) {
+        let start = match self.start {
+            Some(start) => start,
+            None => self.target.start(&*self.load_index()?),
+        };
+        match start {
             Start::Nowhere => Ok(()),
             Start::First => self.enter(),
             Start::At(point) if point.index > self.synced_index => Ok(()),
@@ -149,7 +165,7 @@ impl<'a> Walk<'a> {
             return Err(self.explain(ScanError::Bad { position: self.segment.end, why }));
         };
         (self.segment, self.successor) = (next, successor);
-        (self.file, self.active_index) = (None, None);
+        self.file = None;
         self.enter()
     }
 
@@ -236,9 +252,9 @@ mod tests {
 
     fn walk<'a>(shared: &'a Shared, from: u64) -> Walk<'a> {
         let view = shared.view();
-        let mut walk = Walk::new(shared, &view, view.index.for_index(from));
+        let mut walk = Walk::new(shared, &view, view.index.for_index(from), Target::Index(from));
         drop(view);
-        walk.seek(|index| Start::at(index.for_index(from))).unwrap();
+        walk.seek().unwrap();
         walk
     }
 
