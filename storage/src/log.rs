@@ -200,6 +200,7 @@ impl Log {
         self.synced_index = self.synced_index.min(from - 1);
         view.synced_index = self.synced_index;
         drop(view);
+        self.shared.forget_file();
 
         truncate_terms(&mut self.terms, from);
         self.memberships.split_off(&from);

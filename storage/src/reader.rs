@@ -10,8 +10,9 @@ mod walk;
 
 use crate::entry::{Entry, EntryError};
 use crate::envelope::Envelope;
-use crate::index::LogIndex;
-use crate::io::Disk;
+use crate::frame::Nonce;
+use crate::index::{LogIndex, Segment};
+use crate::io::{Disk, DiskFile};
 use crate::log::Damage;
 use crate::scan::Frame;
 use crate::tail::Tail;
@@ -29,6 +30,8 @@ pub(crate) struct Shared {
     pub(crate) directory: String,
     pub(crate) index_interval_bytes: u64,
     view: Mutex<View>,
+    /// The file last read, by the nonce of its use: reads of one consumer stay in one segment for long.
+    file: Mutex<Option<(Nonce, Arc<dyn DiskFile>)>>,
 }
 
 /// The part of a log that readers see.
@@ -44,7 +47,27 @@ pub(crate) struct View {
 
 impl Shared {
     pub(crate) fn new(disk: Arc<dyn Disk>, directory: String, index_interval_bytes: u64, view: View) -> Self {
-        Self { disk, directory, index_interval_bytes, view: Mutex::new(view) }
+        Self { disk, directory, index_interval_bytes, view: Mutex::new(view), file: Mutex::new(None) }
+    }
+
+    fn file(&self) -> MutexGuard<'_, Option<(Nonce, Arc<dyn DiskFile>)>> {
+        self.file.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The open file of `segment`, if it was the last one read.
+    fn kept_file(&self, segment: &Segment) -> Option<Arc<dyn DiskFile>> {
+        let kept = self.file();
+        let (_, file) = kept.as_ref().filter(|(nonce, _)| *nonce == segment.nonce)?;
+        Some(file.clone())
+    }
+
+    fn keep_file(&self, segment: &Segment, file: Arc<dyn DiskFile>) {
+        *self.file() = Some((segment.nonce, file));
+    }
+
+    /// Closes the file last read, which may be about to be removed.
+    pub(crate) fn forget_file(&self) {
+        *self.file() = None;
     }
 
     pub(crate) fn view(&self) -> MutexGuard<'_, View> {
@@ -194,7 +217,8 @@ impl LogReader {
             if from_lsn > view.last_lsn.min(up_to_lsn) {
                 return Err(ReadError::AtEnd);
             }
-            Walk::new(&self.shared, &view, view.index.for_lsn(from_lsn), Target::Lsn(from_lsn))
+            let segment = view.index.for_lsn(from_lsn);
+            Walk::new(&self.shared, &view, segment, Target::Lsn(from_lsn)).wanting(max_bytes)
         };
         walk.seek()?;
         let mut taken = Collected::new(max_bytes, up_to_lsn);
@@ -225,7 +249,8 @@ impl LogReader {
             if low <= view.index.oldest().checkpoint.index {
                 return Err(ReadError::BelowStart { log_start: view.log_start });
             }
-            Walk::new(&self.shared, &view, view.index.for_index(low), Target::Index(low))
+            let segment = view.index.for_index(low);
+            Walk::new(&self.shared, &view, segment, Target::Index(low)).wanting(max_bytes)
         };
         walk.seek()?;
         let (mut taken, mut bytes) = (Vec::new(), 0);

@@ -16,8 +16,10 @@ use bytes::Bytes;
 use std::io;
 use std::sync::Arc;
 
-/// Bytes fetched at a time while scanning.
+/// Bytes fetched at a time while scanning, at most.
 const READ_AHEAD_BYTES: usize = 256 << 10;
+/// And at least: less is not cheaper.
+const READ_AHEAD_MIN_BYTES: usize = 4 << 10;
 
 /// One verified frame.
 #[derive(Clone, Debug)]
@@ -80,6 +82,7 @@ pub(crate) struct Cursor {
     nonce: Nonce,
     position: u64,
     end: u64,
+    read_ahead: usize,
     buffer: Bytes,
     buffer_position: u64,
 }
@@ -87,7 +90,13 @@ pub(crate) struct Cursor {
 impl Cursor {
     /// From the frame at `position`; `end` is where the last one ends, or may.
     pub(crate) fn new(file: Arc<dyn DiskFile>, nonce: Nonce, position: u64, end: u64) -> Self {
-        Self { file, nonce, position, end, buffer: Bytes::new(), buffer_position: position }
+        let (read_ahead, buffer) = (READ_AHEAD_BYTES, Bytes::new());
+        Self { file, nonce, position, end, read_ahead, buffer, buffer_position: position }
+    }
+
+    /// The same cursor, for a caller that wants about so many bytes.
+    pub(crate) fn wanting(self, bytes: usize) -> Self {
+        Self { read_ahead: bytes.clamp(READ_AHEAD_MIN_BYTES, READ_AHEAD_BYTES), ..self }
     }
 
     pub(crate) fn position(&self) -> u64 {
@@ -143,7 +152,7 @@ impl Cursor {
         }
         let at = (self.position - self.buffer_position) as usize;
         if at + length > self.buffer.len() {
-            self.buffer = self.file.read_at(length.max(READ_AHEAD_BYTES).min(remaining), self.position)?;
+            self.buffer = self.file.read_at(length.max(self.read_ahead).min(remaining), self.position)?;
             self.buffer_position = self.position;
             if self.buffer.len() < length {
                 return Err(self.bad("the file ends inside a frame"));

@@ -107,6 +107,15 @@ fn flush(log: &mut Log) {
 }
 
 #[test]
+fn reads_of_one_segment_open_its_file_once() {
+    let changing = Changing::filled(20);
+    changing.reader.read(2, 1, 20).unwrap();
+    changing.meanwhile(|_| panic!("opened again"));
+    changing.reader.read(1, 1, 20).unwrap();
+    changing.reader.read_entries(3, 4, 1).unwrap();
+}
+
+#[test]
 fn a_search_for_a_time_goes_on_behind_what_is_trimmed_during_it() {
     let changing = Changing::filled(20);
     changing.meanwhile(|log| {

@@ -106,6 +106,20 @@ fn a_cached_read_takes_all_that_fits_however_many_batches_that_are() {
 }
 
 #[test]
+fn a_small_read_from_disk_fetches_little() {
+    let mut rig = Rig::new(LogOptions { segment_bytes: 1 << 20, ..small_options() });
+    (0..500).for_each(|_| rig.append(1, 1, 1000));
+    rig.flush();
+    let before = rig.disk.counters();
+    assert_eq!(rig.reader.read(100, 1, 500).unwrap().len(), 1);
+    let after = rig.disk.counters();
+    assert!(after.read_bytes - before.read_bytes <= 8 << 10, "{}", after.read_bytes - before.read_bytes);
+    assert_eq!(rig.reader.read(100, 100_000, 500).unwrap().len(), 100);
+    let whole = rig.disk.counters();
+    assert!(whole.read_bytes - after.read_bytes < 2 * 120_000, "{}", whole.read_bytes - after.read_bytes);
+}
+
+#[test]
 fn every_lsn_reads_the_same_after_every_kind_of_restart() {
     let mut rig = filled(40);
     rig.check_reads();

@@ -48,6 +48,8 @@ pub struct FakeCounters {
     pub directory_syncs: u64,
     /// Reads of files.
     pub reads: u64,
+    /// Bytes of them.
+    pub read_bytes: u64,
 }
 
 /// The simulated disk. Shared by `Arc`: the test keeps one handle and storage another.
@@ -313,8 +315,10 @@ impl DiskFile for FakeFile {
     fn read_at(&self, length: usize, position: u64) -> io::Result<Bytes> {
         self.disk.look(|state| self.alive(state))?;
         let mut state = self.disk.state();
+        let bytes = self.contents(&mut state)?.read(position, length);
         state.counters.reads += 1;
-        Ok(self.contents(&mut state)?.read(position, length))
+        state.counters.read_bytes += bytes.len() as u64;
+        Ok(bytes)
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -31,6 +31,7 @@ impl Log {
         }
         self.oldest = view.index.oldest().checkpoint.clone();
         drop(view);
+        self.shared.forget_file();
         self.trimmed.extend(remove);
         let first = self.first_index();
         let whole_runs = self.terms.partition_point(|run| run.first_index <= first).saturating_sub(1);
@@ -70,6 +71,7 @@ impl Log {
         self.in_flight_target = self.in_flight_target.min(self.synced_index);
         view.synced_index = self.synced_index;
         drop(view);
+        self.shared.forget_file();
 
         self.commit = checkpoint.index;
         self.terms.clear();

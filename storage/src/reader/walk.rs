@@ -54,6 +54,8 @@ pub(super) struct Walk<'a> {
     /// The checkpoint of the segment after it, once there is one.
     successor: Option<Arc<Checkpoint>>,
     target: Target,
+    /// How many bytes the caller wants, from the target on.
+    wanted_bytes: usize,
     /// Where to start, if memory had the segment's index.
     start: Option<Start>,
     file: Option<Arc<dyn DiskFile>>,
@@ -74,6 +76,7 @@ impl<'a> Walk<'a> {
             shared,
             successor: successor(view, segment.number),
             target,
+            wanted_bytes: usize::MAX,
             start: index.map(|index| target.start(index)),
             segment: segment.clone(),
             file: None,
@@ -89,6 +92,11 @@ impl<'a> Walk<'a> {
         Self { synced_index: self.synced_index.min(index.saturating_sub(1)), ..self }
     }
 
+    /// The same walk, for a caller that wants about so many bytes.
+    pub(super) fn wanting(self, bytes: usize) -> Self {
+        Self { wanted_bytes: bytes, ..self }
+    }
+
     fn path(&self) -> String {
         segment_path(&self.shared.directory, self.segment.number)
     }
@@ -97,8 +105,15 @@ impl<'a> Walk<'a> {
         if let Some(file) = &self.file {
             return Ok(file.clone());
         }
-        let opened = self.shared.disk.open(&self.path(), OpenMode::Read);
-        let file = opened.map_err(|error| self.explain(ScanError::Io(error)))?;
+        let file = match self.shared.kept_file(&self.segment) {
+            Some(file) => file,
+            None => {
+                let opened = self.shared.disk.open(&self.path(), OpenMode::Read);
+                let opened = opened.map_err(|error| self.explain(ScanError::Io(error)))?;
+                self.shared.keep_file(&self.segment, opened.clone());
+                opened
+            }
+        };
         Ok(self.file.insert(file).clone())
     }
 
@@ -136,7 +151,11 @@ impl<'a> Walk<'a> {
 
     fn stand_at(&mut self, position: u64) -> Result<(), ReadError> {
         let file = self.file()?;
-        self.cursor = Some(Cursor::new(file, self.segment.nonce, position, self.segment.end));
+        // From a point of the index the target may still be an interval away.
+        let interval = usize::try_from(self.shared.index_interval_bytes).unwrap_or(usize::MAX);
+        let wanted = self.wanted_bytes.saturating_add(interval);
+        let cursor = Cursor::new(file, self.segment.nonce, position, self.segment.end);
+        self.cursor = Some(cursor.wanting(wanted));
         Ok(())
     }
 
