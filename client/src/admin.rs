@@ -3,8 +3,10 @@
 use lockstep_protocol::native::{
     CreateTopicRequest, DeleteTopicRequest, DescribeTopicRequest, DescribeTopicResponse, FenceRequest,
     FetchItem, FetchRequest, ListTopicsRequest, LsnForTimeRequest, LsnForTimeResponse, MetadataRequest,
-    MetadataResponse, TailRequest, TailResponse, TopicConfig, TopicMetadata, TopicSummary, TrimRequest,
+    MetadataResponse, PartitionMetadata, TailRequest, TailResponse, TopicConfig, TopicMetadata, TopicSummary,
+    TrimRequest,
 };
+use lockstep_protocol::{ErrorCode, Request};
 
 use crate::client::{Client, Target};
 use crate::error::{PartitionError, RequestError, TopicError};
@@ -77,10 +79,11 @@ impl NewTopic {
 }
 
 impl Client {
-    /// Creates a topic and waits until its partitions have leaders.
+    /// Creates a topic and waits until its partitions have leaders. If an attempt's answer was lost, a topic that
+    /// then exists with these very settings counts as created by it.
     ///
     /// # Errors
-    /// [`TopicError::Exists`] also if an earlier attempt of this very call succeeded and its answer was lost.
+    /// [`TopicError::Exists`] if there was one of this name already.
     pub async fn create_topic(&self, topic: NewTopic) -> Result<TopicMetadata, TopicError> {
         let request = CreateTopicRequest {
             name: topic.name,
@@ -89,20 +92,42 @@ impl Client {
             config: topic.config,
             timeout_ms: self.timeout_ms(),
         };
-        let response = self.core.call(Target::Controller, &request, Repeat::Harmless).await?;
-        self.core.learn_topic(&response.topic);
-        Ok(response.topic)
+        let (result, outcome_open) = self.change_topics(&request).await;
+        let topic = match result {
+            Ok(response) => response.topic,
+            Err(error) if outcome_open && error.code() == Some(ErrorCode::TopicExists) => {
+                let found = self.describe_at(Target::Controller, &request.name).await?.topic;
+                is_what_was_asked(&found, &request).then_some(found).ok_or(error)?
+            }
+            Err(error) => return Err(error.into()),
+        };
+        self.core.learn_topic(&topic);
+        Ok(topic)
     }
 
-    /// Deletes a topic and its records.
+    /// Deletes a topic and its records. If an attempt's answer was lost, a topic that is then missing counts as
+    /// deleted by it.
     ///
     /// # Errors
     /// [`TopicError::Unknown`] if there is no such topic.
     pub async fn delete_topic(&self, name: &str) -> Result<(), TopicError> {
         let request = DeleteTopicRequest { name: name.to_owned() };
-        self.core.call(Target::Controller, &request, Repeat::Harmless).await?;
+        match self.change_topics(&request).await {
+            (Ok(_), _) => {}
+            (Err(error), true) if error.code() == Some(ErrorCode::UnknownTopic) => {}
+            (Err(error), _) => return Err(error.into()),
+        }
         self.core.routing().remove_topic(name);
         Ok(())
+    }
+
+    /// Asks for a change. Also says whether an attempt may have made it before the last one was judged.
+    async fn change_topics<R: Request>(&self, request: &R) -> (Result<R::Response, RequestError>, bool) {
+        let mut retry = self.core.retry(Repeat::Harmless);
+        let limit = self.core.options.request_timeout;
+        let result = self.core.attempts(&mut retry, Target::Controller, request, limit).await;
+        // The last failure is the refusal that is to be judged: it leaves nothing open.
+        (result.map(|(response, _)| response), retry.outcome_open())
     }
 
     /// The names of all topics, in order.
@@ -118,10 +143,18 @@ impl Client {
     /// # Errors
     /// [`TopicError::Unknown`] if there is no such topic.
     pub async fn describe_topic(&self, name: &str) -> Result<DescribeTopicResponse, TopicError> {
-        let request = DescribeTopicRequest { name: name.to_owned() };
-        let response = self.core.call(Target::Any, &request, Repeat::Harmless).await?;
+        let response = self.describe_at(Target::Any, name).await?;
         self.core.learn_topic(&response.topic);
         Ok(response)
+    }
+
+    async fn describe_at(
+        &self,
+        target: Target<'_>,
+        name: &str,
+    ) -> Result<DescribeTopicResponse, RequestError> {
+        let request = DescribeTopicRequest { name: name.to_owned() };
+        self.core.call(target, &request, Repeat::Harmless).await
     }
 
     /// Finds a topic or, if the cluster allows it, creates it; returns its number of partitions.
@@ -236,4 +269,14 @@ impl Client {
     pub(crate) fn timeout_ms(&self) -> u32 {
         u32::try_from(self.core.options.request_timeout.as_millis()).unwrap_or(u32::MAX)
     }
+}
+
+/// Whether a topic is as a request to create it would have made it.
+fn is_what_was_asked(topic: &TopicMetadata, request: &CreateTopicRequest) -> bool {
+    let replicas_fit = |partition: &PartitionMetadata| {
+        request.replication == 0 || partition.replicas.len() == request.replication as usize
+    };
+    topic.config == request.config
+        && topic.partitions.len() == request.partitions as usize
+        && topic.partitions.iter().all(replicas_fit)
 }

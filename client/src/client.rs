@@ -178,7 +178,17 @@ impl Core {
         repeat: Repeat,
         limit: Duration,
     ) -> Result<(R::Response, Bytes), RequestError> {
-        let mut retry = self.retry(repeat);
+        self.attempts(&mut self.retry(repeat), target, request, limit).await
+    }
+
+    /// [`Core::call_with_payload`], keeping account of the attempts in `retry`.
+    pub(crate) async fn attempts<R: Request>(
+        &self,
+        retry: &mut Retry,
+        target: Target<'_>,
+        request: &R,
+        limit: Duration,
+    ) -> Result<(R::Response, Bytes), RequestError> {
         loop {
             let attempt = usize::try_from(retry.failures()).unwrap_or(usize::MAX);
             let (node, result) = match self.route(target, attempt).await {
@@ -187,7 +197,7 @@ impl Core {
             };
             match result {
                 Ok(answer) => return Ok(answer),
-                Err(failure) => self.after_failure(&mut retry, target, node, failure).await?,
+                Err(failure) => self.after_failure(retry, target, node, failure).await?,
             }
         }
     }

@@ -121,13 +121,14 @@ pub struct Retry {
     started: Duration,
     failures: u32,
     followed_hint: bool,
+    outcome_open: bool,
 }
 
 impl Retry {
     /// Begins at `now`, a time since any fixed moment, read from the caller's clock.
     #[must_use]
     pub fn new(policy: RetryPolicy, repeat: Repeat, now: Duration) -> Self {
-        Self { policy, repeat, started: now, failures: 0, followed_hint: false }
+        Self { policy, repeat, started: now, failures: 0, followed_hint: false, outcome_open: false }
     }
 
     /// How many attempts have failed so far.
@@ -136,9 +137,16 @@ impl Retry {
         self.failures
     }
 
+    /// Whether an attempt may have been carried out without this side having heard of it.
+    #[must_use]
+    pub fn outcome_open(&self) -> bool {
+        self.outcome_open
+    }
+
     /// Judges one failed attempt.
     pub fn failed(&mut self, failure: &Failure, now: Duration, jitter: &mut dyn Jitter) -> Verdict {
         self.failures = self.failures.saturating_add(1);
+        self.outcome_open |= failure.leaves_outcome_open();
         let unsafe_to_repeat = self.repeat == Repeat::Harmful && failure.leaves_outcome_open();
         if !failure.is_retryable() || unsafe_to_repeat {
             return Verdict::GiveUp;

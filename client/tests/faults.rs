@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use fake::{FakeCluster, ProduceFault, SubscribeFault, TOPIC};
 use lockstep_client::{
-    Client, ClientOptions, ConnectError, ConsumeError, Consumer, ProduceError, Producer, ProducerRecord,
-    Record, RequestError, Start,
+    Client, ClientOptions, ConnectError, ConsumeError, Consumer, NewTopic, ProduceError, Producer,
+    ProducerRecord, Record, RequestError, Start, TopicError,
 };
 
 fn options() -> ClientOptions {
@@ -199,4 +199,32 @@ async fn nobody_at_any_address_is_said_with_the_addresses() {
     drop(holder);
     let refused = Client::connect(address.as_str()).await.err().unwrap();
     assert!(refused.is_retryable() && refused.to_string().contains(&address), "{refused}");
+}
+
+#[tokio::test]
+async fn a_creation_whose_answer_was_lost_has_succeeded_and_so_has_a_deletion() {
+    let cluster = FakeCluster::start().await;
+    let client = connect(&cluster).await;
+    cluster.state().topic_answers_lost = 1;
+    let topic = || NewTopic::new("new").partitions(2).retention_ms(5);
+    assert_eq!(client.create_topic(topic()).await.unwrap().partitions.len(), 2);
+    let again = client.create_topic(topic()).await.unwrap_err();
+    assert!(matches!(again, TopicError::Exists { .. }), "without a lost answer it was there before: {again}");
+
+    cluster.state().topic_answers_lost = 1;
+    client.delete_topic("new").await.unwrap();
+    let again = client.delete_topic("new").await.unwrap_err();
+    assert!(matches!(again, TopicError::Unknown { .. }), "{again}");
+}
+
+#[tokio::test]
+async fn a_topic_with_other_settings_was_not_created_by_the_attempt_whose_answer_was_lost() {
+    let cluster = FakeCluster::start().await;
+    let client = connect(&cluster).await;
+    client.create_topic(NewTopic::new("new").partitions(2)).await.unwrap();
+    for other in [NewTopic::new("new").partitions(3), NewTopic::new("new").partitions(2).retention_ms(5)] {
+        cluster.state().topic_answers_lost = 1;
+        let refused = client.create_topic(other).await.unwrap_err();
+        assert!(matches!(refused, TopicError::Exists { .. }), "{refused}");
+    }
 }

@@ -7,9 +7,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::{Bytes, BytesMut};
 use lockstep_protocol::native::{
-    Durability, HelloRequest, HelloResponse, InitProducerRequest, InitProducerResponse, MetadataRequest,
-    MetadataResponse, NodeInfo, PartitionMetadata, ProduceItem, ProduceRequest, ProduceResponse, Produced,
-    Push, SubscribeRequest, SubscribeResponse, TailRequest, TailResponse, TopicConfig, TopicMetadata,
+    CreateTopicRequest, CreateTopicResponse, DeleteTopicRequest, DeleteTopicResponse, DescribeTopicRequest,
+    DescribeTopicResponse, Durability, HelloRequest, HelloResponse, InitProducerRequest,
+    InitProducerResponse, MetadataRequest, MetadataResponse, NodeInfo, PartitionMetadata, ProduceItem,
+    ProduceRequest, ProduceResponse, Produced, Push, SubscribeRequest, SubscribeResponse, TailRequest,
+    TailResponse, TopicConfig, TopicMetadata,
 };
 use lockstep_protocol::{
     Api, BatchHeader, EncodedFrame, ErrorCode, ErrorOutcome, Frame, FrameDecoder, LeaderHint, Outcome,
@@ -60,6 +62,10 @@ pub struct State {
     pub subscribe_faults: VecDeque<SubscribeFault>,
     /// Every batch as it arrived, by sequence: to see that repeats are byte-identical.
     pub arrived: BTreeMap<i32, Vec<Bytes>>,
+    /// The topic that was created beside [`TOPIC`].
+    pub created: Option<TopicMetadata>,
+    /// How many answers to a creation or deletion are lost from now on.
+    pub topic_answers_lost: u32,
     /// Who answered each subscribe request.
     pub subscribed_at: Vec<u64>,
 }
@@ -141,6 +147,22 @@ impl FakeCluster {
                 let answer = InitProducerResponse { producer_id: 5, epoch: 0 };
                 one(response::<InitProducerRequest>(frame, Ok(answer)))
             }
+            Api::CreateTopic => {
+                let request = CreateTopicRequest::decode(&frame.meta).unwrap();
+                let outcome = state.create_topic(request);
+                state.topic_answer(response::<CreateTopicRequest>(frame, outcome))
+            }
+            Api::DeleteTopic => {
+                let outcome = state.created.take().map(|_| DeleteTopicResponse {});
+                let outcome = outcome.ok_or_else(|| ErrorCode::UnknownTopic.into());
+                state.topic_answer(response::<DeleteTopicRequest>(frame, outcome))
+            }
+            Api::DescribeTopic => {
+                let described = |topic| DescribeTopicResponse { topic, partitions: Vec::new() };
+                let outcome = state.created.clone().map(described);
+                let outcome = outcome.ok_or_else(|| ErrorCode::UnknownTopic.into());
+                one(response::<DescribeTopicRequest>(frame, outcome))
+            }
             Api::Tail => one(response::<TailRequest>(frame, Ok(state.tail()))),
             Api::Produce => {
                 let result = state.produce(node, frame)?;
@@ -192,6 +214,30 @@ impl State {
         // Stale on purpose: it names broker 1 whoever leads, so that hints are what counts.
         let nodes = self.addresses.iter().enumerate().map(node).collect();
         MetadataResponse { nodes, controller: Some(1), topics: vec![Ok(topic)] }
+    }
+
+    fn create_topic(&mut self, request: CreateTopicRequest) -> Outcome<CreateTopicResponse> {
+        if self.created.is_some() {
+            return Err(ErrorCode::TopicExists.into());
+        }
+        let partition = |partition| PartitionMetadata {
+            partition,
+            shard: 2,
+            leader: Some(1),
+            term: 1,
+            replicas: vec![1, 2, 3],
+        };
+        let partitions = (0..request.partitions).map(partition).collect();
+        let topic = TopicMetadata { name: request.name, id: 2, partitions, config: request.config };
+        self.created = Some(topic.clone());
+        Ok(CreateTopicResponse { topic })
+    }
+
+    /// The answer, unless it is to be lost.
+    fn topic_answer(&mut self, answer: EncodedFrame) -> Option<Vec<EncodedFrame>> {
+        let lost = self.topic_answers_lost > 0;
+        self.topic_answers_lost = self.topic_answers_lost.saturating_sub(1);
+        (!lost).then(|| vec![answer])
     }
 
     fn tail(&self) -> TailResponse {
