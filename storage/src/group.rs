@@ -66,6 +66,7 @@ pub(crate) struct Writer {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) directory: String,
     pub(crate) pool: Option<Arc<SegmentPool>>,
+    pub(crate) segment_bytes: u64,
     pub(crate) votes: VoteFile,
     pub(crate) active: Arc<dyn DiskFile>,
 }
@@ -198,25 +199,26 @@ impl Run {
 
     /// Removes segments in the order given, each durably before the next, so that no hole can appear.
     fn remove(&mut self, numbers: &[u64]) -> io::Result<()> {
-        let Writer { disk, directory, pool, .. } = &self.writer;
+        let Writer { disk, directory, pool, segment_bytes, .. } = &self.writer;
+        let pool = pool.as_deref().map(|pool| (pool, *segment_bytes));
         for number in numbers {
             self.stats.syncs += 1;
-            remove_segment(&**disk, directory, pool.as_deref(), *number)?;
+            remove_segment(&**disk, directory, pool, *number)?;
         }
         Ok(())
     }
 }
 
-/// Removes one segment durably, or gives its file to the pool.
+/// Removes one segment durably, or gives its file to the pool of segments of so many bytes.
 pub(crate) fn remove_segment(
     disk: &dyn Disk,
     directory: &str,
-    pool: Option<&SegmentPool>,
+    pool: Option<(&SegmentPool, u64)>,
     number: u64,
 ) -> io::Result<()> {
     let path = segment_path(directory, number);
     match pool {
-        Some(pool) => pool.give(&path),
+        Some((pool, segment_bytes)) => pool.give(&path, segment_bytes),
         None => {
             disk.remove_file(&path)?;
             disk.sync_dir(directory)

@@ -16,6 +16,9 @@ pub const POOL_DIRECTORY: &str = "recycle";
 /// Zeros written per call while a file is prepared, in bytes.
 const PREPARE_CHUNK_BYTES: usize = 1 << 20;
 
+/// A file is recycled if its length differs from a segment's by at most the segment's length over this.
+const LENGTH_TOLERANCE: u64 = 8;
+
 /// The recycled and prepared files of one data directory, shared by its logs.
 pub struct SegmentPool {
     disk: Arc<dyn Disk>,
@@ -109,9 +112,13 @@ impl SegmentPool {
         Ok(true)
     }
 
-    /// Takes over the file at `path`, or removes it when the pool is full; its directory is synced then.
-    pub(crate) fn give(&self, path: &str) -> io::Result<()> {
-        if self.files().free.len() >= self.files_max {
+    /// Takes over the file at `path`, or removes it when the pool is full or its length is not about
+    /// `segment_bytes`: a short one would grow in its next life, and a long one holds space that nobody counts. A
+    /// sealed segment is rarely of exactly that length. Its directory is synced then.
+    pub(crate) fn give(&self, path: &str, segment_bytes: u64) -> io::Result<()> {
+        let length = self.disk.open(path, OpenMode::Read)?.len()?;
+        let fits = length.abs_diff(segment_bytes) <= segment_bytes / LENGTH_TOLERANCE;
+        if !fits || self.files().free.len() >= self.files_max {
             self.disk.remove_file(path)?;
             return self.disk.sync_dir(parent(path));
         }
@@ -158,6 +165,19 @@ mod tests {
         (1..=counted(None)).for_each(|operation| {
             counted(Some(operation));
         });
+    }
+
+    #[test]
+    fn only_files_of_about_a_segment_are_recycled() {
+        let disk = FakeDisk::new();
+        let pool = SegmentPool::open(disk.clone(), 4, 0).unwrap();
+        let lengths: [(u64, usize); 6] = [(0, 0), (6999, 0), (7000, 1), (8000, 2), (9000, 3), (9001, 3)];
+        for (length, available) in lengths {
+            disk.open("old", OpenMode::CreateNew).unwrap().set_len(length).unwrap();
+            pool.give("old", 8000).unwrap();
+            assert_eq!(pool.available(), available, "after one of {length}");
+            assert!(!disk.exists("old").unwrap());
+        }
     }
 
     #[test]

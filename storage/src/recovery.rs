@@ -215,6 +215,7 @@ impl<'a> Recovery<'a> {
             disk: place.disk.clone(),
             directory: place.path.to_owned(),
             pool: place.options.pool.clone(),
+            segment_bytes: place.options.segment_bytes,
             votes,
             active,
         });

@@ -41,7 +41,7 @@ pub(super) fn find(place: &Directory<'_>) -> Result<(Vec<SegmentHeader>, usize),
         place.disk.remove_file(&format!("{}/{name}", place.path)).map_err(failed)?;
         removed += 1;
     }
-    let pool = place.options.pool.as_deref();
+    let pool = place.options.pool.as_deref().map(|pool| (pool, place.options.segment_bytes));
     for number in numbers.iter().filter(|number| **number < first.number) {
         remove_segment(&*place.disk, place.path, pool, *number).map_err(failed)?;
         removed += 1;
