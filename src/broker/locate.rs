@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use super::{Broker, LocateError, NEWS_WAIT};
 use crate::cluster::{Placement, Topic};
-use crate::engine::PartitionHandle;
+use crate::engine::{METADATA_SHARD, PartitionHandle};
 
 /// How long a replica that is being opened is waited for.
 const OPENING_WAIT: Duration = Duration::from_secs(1);
+
+/// Nothing can be said of a topic that is missing from a state that may be old.
+const METADATA_OPENING: LocateError = LocateError::Opening { shard: METADATA_SHARD };
 
 /// A partition that this broker holds.
 #[derive(Clone)]
@@ -20,8 +23,12 @@ pub(super) struct Located {
 impl Broker {
     /// The local replica of a partition, if there is one now.
     pub(super) fn locate_now(&self, topic: &str, partition: u32) -> Result<Located, LocateError> {
+        let current = self.cluster().is_current();
         let state = self.cluster().state();
-        let topic = state.topic(topic).ok_or_else(|| LocateError::UnknownTopic(topic.to_owned()))?;
+        let topic = state.topic(topic).ok_or_else(|| {
+            // Asked before the state was taken: what is missing from a current one does not exist.
+            if current { LocateError::UnknownTopic(topic.to_owned()) } else { METADATA_OPENING }
+        })?;
         let placement = self.placement(topic, partition)?;
         if let Some(handle) = self.cluster().replica(placement.shard) {
             return Ok(Located { topic: Arc::clone(topic), handle });

@@ -9,6 +9,12 @@ use crate::cluster::{NewTopic, Refusal, Topic};
 /// How long a topic that a client's metadata request creates may take to have leaders.
 const CREATE_MISSING_WAIT: Duration = Duration::from_secs(5);
 
+/// How long a broker that has just started may take to know all topics before a question is refused.
+const CURRENT_WAIT: Duration = Duration::from_secs(1);
+
+/// Why nothing can be said of a topic that is not known here.
+const NOT_CURRENT: &str = "it has heard of no commit by a leader of this run yet; try again shortly";
+
 /// A topic, and who leads its partitions as far as this broker knows.
 #[derive(Clone, Debug)]
 pub struct TopicView {
@@ -66,7 +72,16 @@ impl Broker {
         self.cluster().new_producer_id().await
     }
 
-    /// All topics, by name.
+    /// All topics, by name, once this broker knows all that there were before it started.
+    ///
+    /// # Errors
+    /// It does not know yet.
+    pub async fn all_topics(&self) -> Result<Vec<TopicView>, TopicError> {
+        self.await_current().await?;
+        Ok(self.topics())
+    }
+
+    /// All topics that this broker knows of now, by name.
     pub fn topics(&self) -> Vec<TopicView> {
         self.cluster().state().topics().map(|topic| self.view_topic(Arc::clone(topic))).collect()
     }
@@ -79,11 +94,27 @@ impl Broker {
     /// One topic; waits a little for one that may be just on its way here.
     ///
     /// # Errors
-    /// There is none of this name.
+    /// There is none of this name, or this broker cannot know yet.
     pub async fn topic(&self, name: &str) -> Result<TopicView, TopicError> {
         match self.find_topic(name).await {
             Some(topic) => Ok(self.view_topic(topic)),
-            None => Err(Refusal::UnknownTopic(name.to_owned()).into()),
+            None => {
+                self.await_current().await?;
+                self.topic_or_why(name)
+            }
+        }
+    }
+
+    /// One topic, or whether it is known not to exist, now.
+    ///
+    /// # Errors
+    /// There is none of this name, or this broker cannot know yet.
+    pub fn topic_or_why(&self, name: &str) -> Result<TopicView, TopicError> {
+        let current = self.cluster().is_current();
+        match self.topic_now(name) {
+            Some(known) => Ok(known),
+            None if current => Err(Refusal::UnknownTopic(name.to_owned()).into()),
+            None => Err(TopicError::Stuck(NOT_CURRENT.into())),
         }
     }
 
@@ -119,6 +150,12 @@ impl Broker {
             });
         }
         statuses
+    }
+
+    /// Waits a little until what this broker does not know of does not exist.
+    async fn await_current(&self) -> Result<(), TopicError> {
+        let current = self.cluster().wait_until_current();
+        tokio::time::timeout(CURRENT_WAIT, current).await.map_err(|_| TopicError::Stuck(NOT_CURRENT.into()))
     }
 
     async fn find_topic(&self, name: &str) -> Option<Arc<Topic>> {

@@ -28,8 +28,8 @@ pub enum MetadataError {
     /// The metadata log takes nothing here.
     #[error("the metadata log: {0}")]
     Log(AppendError),
-    /// This broker cannot follow the metadata log.
-    #[error("this broker cannot follow the metadata log: {0}")]
+    /// This broker does not, or not yet, keep up with the metadata log.
+    #[error("this broker is not in step with the metadata log: {0}")]
     Stuck(String),
 }
 

@@ -1,6 +1,12 @@
 //! Following the metadata log: committed commands are applied in order, and the node acts on them.
+//!
+//! What holds: [`Followed::current`] is set only once the state includes everything that was committed before
+//! this run. A term that has a leader now and a committed entry of that very term proves it: every entry
+//! committed in earlier terms lies below that one (Raft's leader completeness), and this replica has them all
+//! (its log matching property). Until then "there is no such topic" is not known, and must not be said.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use lockstep_protocol::record::RecordIter;
 use lockstep_storage::ReadBatch;
@@ -14,6 +20,10 @@ use crate::engine::PartitionHandle;
 /// Bytes of metadata read and applied at once.
 const READ_BYTES: usize = 1 << 20;
 
+/// How often a state that is not known to be current is looked at again: the commit that confirms it holds no
+/// record, so the high watermark does not tell.
+const CONFIRM_PAUSE: Duration = Duration::from_millis(20);
+
 /// How far this broker has followed the metadata log.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Followed {
@@ -21,6 +31,8 @@ pub(super) struct Followed {
     pub(super) state: Arc<MetadataState>,
     /// The LSN through which this node's shards match the state.
     pub(super) reconciled_lsn: u64,
+    /// Whether the state includes everything that was committed before this run.
+    pub(super) current: bool,
     /// Why nothing more will be applied, if so.
     pub(super) stuck: Option<String>,
 }
@@ -39,14 +51,33 @@ pub(super) async fn follow(
             followed.send_modify(|followed| followed.stuck = Some(why));
             return;
         }
+        let current = followed.borrow().current || is_current(&handle, state.applied_lsn()).await;
         let now = Arc::new(state.clone());
-        followed.send_modify(|followed| followed.state = Arc::clone(&now));
+        followed.send_modify(|followed| {
+            followed.state = Arc::clone(&now);
+            followed.current = current;
+        });
         replicas.reconcile(&now).await;
         followed.send_modify(|followed| followed.reconciled_lsn = now.applied_lsn());
-        if view.wait_for(|view| view.high_watermark > now.applied_lsn()).await.is_err() {
+        let news = view.wait_for(|view| view.high_watermark > now.applied_lsn());
+        let pause = if current { Duration::MAX } else { CONFIRM_PAUSE };
+        if let Ok(Err(_)) = tokio::time::timeout(pause, news).await {
             return;
         }
     }
+}
+
+/// Whether the last committed entry is of a term that has a leader, and the state includes what is below it.
+async fn is_current(handle: &PartitionHandle, applied_lsn: u64) -> bool {
+    let Some(description) = handle.describe().await else { return false };
+    let (view, last) = (description.view, description.commit_index);
+    if view.leader.is_none() || view.high_watermark > applied_lsn {
+        return false;
+    }
+    let reader = handle.reader().clone();
+    let read = tokio::task::spawn_blocking(move || reader.read_entries(last, last + 1, 1)).await;
+    let entry = read.ok().and_then(Result::ok).and_then(|entries| entries.into_iter().next());
+    entry.is_some_and(|entry| entry.term == view.term)
 }
 
 async fn catch_up(

@@ -128,6 +128,20 @@ impl Cluster {
         Arc::clone(&self.inner.followed.borrow().state)
     }
 
+    /// Whether the state includes everything that was committed before this broker started. Until then a topic
+    /// that is not in it may well exist.
+    pub fn is_current(&self) -> bool {
+        self.inner.followed.borrow().current
+    }
+
+    /// Waits until [`Cluster::is_current`], or for ever.
+    pub async fn wait_until_current(&self) {
+        let mut followed = self.inner.followed.clone();
+        if followed.wait_for(|followed| followed.current).await.is_err() {
+            std::future::pending().await
+        }
+    }
+
     /// Waits until `found` finds something in the state; `None` once the broker stops following it.
     pub async fn wait_for<T>(&self, found: impl Fn(&MetadataState) -> Option<T>) -> Option<T> {
         let mut followed = self.inner.followed.clone();
@@ -192,6 +206,9 @@ impl Cluster {
                 "recovering: metadata applied through LSN {} of {}",
                 followed.reconciled_lsn, view.high_watermark
             ));
+        }
+        if !followed.current {
+            return Err("recovering: this run's metadata leader has committed nothing yet".into());
         }
         for (topic, placement) in followed.state.placements() {
             let leaderless =

@@ -15,8 +15,8 @@ use super::connection::Context;
 use super::fetch;
 use super::outbound::Gone;
 use super::outcome::{ToOutcome, to_metadata, to_settings};
-use crate::broker::{Broker, TopicError};
-use crate::cluster::{NewTopic, Refusal};
+use crate::broker::{Broker, TopicError, TopicView};
+use crate::cluster::NewTopic;
 
 /// The longest a client may wait for a new topic's leaders.
 const CREATE_WAIT_MAX: Duration = Duration::from_secs(60);
@@ -86,7 +86,10 @@ async fn metadata(context: &Context, request: MetadataRequest) -> Outcome<Metada
         http_address: member.http.clone(),
     });
     let topics = match request.topics {
-        None => broker.topics().iter().map(|view| Ok(to_metadata(view))).collect(),
+        None => {
+            let topics = broker.all_topics().await.map_err(|error| error.to_outcome(broker))?;
+            topics.iter().map(|view| Ok(to_metadata(view))).collect()
+        }
         Some(names) => find_topics(broker, &names, request.create_missing).await,
     };
     Ok(MetadataResponse { nodes: nodes.collect(), controller: broker.cluster().controller().0, topics })
@@ -100,7 +103,7 @@ async fn find_topics(broker: &Broker, names: &[String], create_missing: bool) ->
         let found = match broker.topic_now(name) {
             Some(known) => Ok(known),
             None if create_missing && broker.creates_missing() => broker.topic_or_create(name).await,
-            None if waited => Err(Refusal::UnknownTopic(name.clone()).into()),
+            None if waited => broker.topic_or_why(name),
             None => {
                 waited = true;
                 broker.topic(name).await
@@ -151,12 +154,12 @@ async fn describe_topic(context: &Context, request: DescribeTopicRequest) -> Out
 }
 
 async fn list_topics(context: &Context, _: ListTopicsRequest) -> Outcome<ListTopicsResponse> {
-    let state = context.broker.cluster().state();
-    let summary = |topic: &std::sync::Arc<crate::cluster::Topic>| TopicSummary {
-        name: topic.name.clone(),
-        partitions: u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX),
+    let topics = context.broker.all_topics().await.map_err(|error| error.to_outcome(&context.broker))?;
+    let summary = |view: &TopicView| TopicSummary {
+        name: view.topic.name.clone(),
+        partitions: u32::try_from(view.topic.partitions.len()).unwrap_or(u32::MAX),
     };
-    Ok(ListTopicsResponse { topics: state.topics().map(summary).collect() })
+    Ok(ListTopicsResponse { topics: topics.iter().map(summary).collect() })
 }
 
 async fn tail(context: &Context, request: TailRequest) -> Outcome<TailResponse> {

@@ -1,7 +1,7 @@
 //! Three brokers together.
 
 use lockstep_protocol::ErrorCode;
-use lockstep_protocol::native::{MetadataRequest, TailRequest};
+use lockstep_protocol::native::{ListTopicsRequest, MetadataRequest, TailRequest};
 
 use super::*;
 
@@ -150,6 +150,46 @@ async fn producer_ids_are_never_given_out_twice() {
     ids.sort_unstable();
     ids.dedup();
     assert_eq!(ids.len(), given);
+    for server in servers {
+        server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_alone_after_a_full_restart_never_says_that_a_topic_does_not_exist() {
+    let root = tempfile::tempdir().unwrap();
+    let servers = cluster(root.path(), 3).await;
+    create_topic(&servers, "t", 1).await;
+    let configs: Vec<Config> = servers.iter().map(|server| server.config().clone()).collect();
+    for server in servers {
+        server.stop().await;
+    }
+    let mut configs = configs.into_iter();
+    let mut servers = vec![Server::start(configs.next().unwrap()).await.unwrap()];
+    let mut client = Client::connect(servers[0].addresses().native).await;
+    // Without a majority nobody can tell which topics there are.
+    let names = Some(vec!["t".to_owned(), "other".to_owned()]);
+    let request = MetadataRequest { topics: names, create_missing: false };
+    let answer = client.call(&request).await.unwrap();
+    assert_eq!(answer.topics[1].as_ref().unwrap_err().code, ErrorCode::NotReady);
+    if let Err(error) = &answer.topics[0] {
+        assert_eq!(error.code, ErrorCode::NotReady);
+    }
+    let all = MetadataRequest { topics: None, create_missing: false };
+    assert_eq!(client.call(&all).await.unwrap_err().code, ErrorCode::NotReady);
+    assert_eq!(client.call(&ListTopicsRequest {}).await.unwrap_err().code, ErrorCode::NotReady);
+    assert_eq!(client.produce("other", batch(&["x"])).await.unwrap_err().code, ErrorCode::NotReady);
+    assert_eq!(client.fetch("other", 1, 1).await.unwrap_err().code, ErrorCode::NotReady);
+
+    for config in configs {
+        servers.push(Server::start(config).await.unwrap());
+    }
+    for server in &servers {
+        ready(server).await;
+    }
+    let answer = client.call(&request).await.unwrap();
+    assert!(answer.topics[0].is_ok());
+    assert_eq!(answer.topics[1].as_ref().unwrap_err().code, ErrorCode::UnknownTopic);
     for server in servers {
         server.stop().await;
     }
