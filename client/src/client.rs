@@ -375,7 +375,7 @@ impl Core {
             let leadership = Leadership { leader: partition.leader, term: partition.term };
             (partition.partition, PartitionRoute { leadership, replicas: partition.replicas.clone() })
         });
-        self.routing().set_topic(&metadata.name, routes);
+        self.routing().set_topic(&metadata.name, metadata.id, routes);
     }
 
     /// The number of partitions of a topic, asked for if it is not known yet; a missing topic is created on

@@ -338,6 +338,12 @@ pub enum ConsumeError {
         /// The next LSN to be written.
         next_lsn: u64,
     },
+    /// The topic that was read is gone; the one of its name is another.
+    #[error("topic {topic:?} was deleted and made anew: its LSNs begin anew, so open a new consumer")]
+    MadeAnew {
+        /// The topic.
+        topic: String,
+    },
     /// 0 is no LSN.
     #[error("LSN 0 does not exist: records are numbered from 1")]
     Zero,

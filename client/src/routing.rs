@@ -39,11 +39,19 @@ pub struct PartitionRoute {
     pub replicas: Vec<NodeId>,
 }
 
+/// What is known of one topic.
+#[derive(Debug, Clone, Default)]
+struct TopicRoutes {
+    /// Another topic of the same name has another id.
+    id: u32,
+    partitions: BTreeMap<u32, PartitionRoute>,
+}
+
 /// The cluster as last heard of.
 #[derive(Debug, Clone, Default)]
 pub struct RoutingTable {
     nodes: BTreeMap<NodeId, String>,
-    topics: BTreeMap<String, BTreeMap<u32, PartitionRoute>>,
+    topics: BTreeMap<String, TopicRoutes>,
     controller: Option<NodeId>,
 }
 
@@ -58,9 +66,15 @@ impl RoutingTable {
         self.controller = controller;
     }
 
-    /// Takes over a topic's partitions; leadership of a smaller term than known is not believed.
-    pub fn set_topic(&mut self, name: &str, partitions: impl IntoIterator<Item = (u32, PartitionRoute)>) {
-        let known = self.topics.remove(name).unwrap_or_default();
+    /// Takes over a topic's partitions; leadership of a smaller term than known is not believed. Terms of a
+    /// topic that was made anew begin anew: nothing is kept of one with another id.
+    pub fn set_topic(
+        &mut self,
+        name: &str,
+        id: u32,
+        partitions: impl IntoIterator<Item = (u32, PartitionRoute)>,
+    ) {
+        let known = self.topics.remove(name).filter(|known| known.id == id).unwrap_or_default().partitions;
         let fresh = partitions.into_iter().map(|(partition, mut route)| {
             if let Some(old) = known.get(&partition)
                 && old.leadership.outlives(route.leadership.term)
@@ -69,7 +83,8 @@ impl RoutingTable {
             }
             (partition, route)
         });
-        self.topics.insert(name.to_owned(), fresh.collect());
+        let partitions = fresh.collect();
+        self.topics.insert(name.to_owned(), TopicRoutes { id, partitions });
     }
 
     /// Forgets a topic that is no more.
@@ -79,10 +94,7 @@ impl RoutingTable {
 
     /// Believes a hint, unless it is older than what is known. Returns whether it was believed.
     pub fn follow(&mut self, topic: &str, partition: u32, hint: &LeaderHint) -> bool {
-        let Some(route) = self.topics.get_mut(topic).and_then(|partitions| partitions.get_mut(&partition))
-        else {
-            return false;
-        };
+        let Some(route) = self.partition_mut(topic, partition) else { return false };
         if route.leadership.outlives(hint.term) {
             return false;
         }
@@ -103,7 +115,7 @@ impl RoutingTable {
 
     /// Forgets that `node` leads the partition: it refused, or it is gone.
     pub fn forget_leader(&mut self, topic: &str, partition: u32, node: NodeId) {
-        if let Some(route) = self.topics.get_mut(topic).and_then(|partitions| partitions.get_mut(&partition))
+        if let Some(route) = self.partition_mut(topic, partition)
             && route.leadership.leader == Some(node)
         {
             route.leadership.leader = None;
@@ -136,13 +148,23 @@ impl RoutingTable {
     /// One partition.
     #[must_use]
     pub fn partition(&self, topic: &str, partition: u32) -> Option<&PartitionRoute> {
-        self.topics.get(topic)?.get(&partition)
+        self.topics.get(topic)?.partitions.get(&partition)
+    }
+
+    fn partition_mut(&mut self, topic: &str, partition: u32) -> Option<&mut PartitionRoute> {
+        self.topics.get_mut(topic)?.partitions.get_mut(&partition)
+    }
+
+    /// The id of a known topic.
+    #[must_use]
+    pub fn topic_id(&self, topic: &str) -> Option<u32> {
+        self.topics.get(topic).map(|topic| topic.id)
     }
 
     /// How many partitions a known topic has.
     #[must_use]
     pub fn partition_count(&self, topic: &str) -> Option<u32> {
-        self.topics.get(topic).map(|partitions| u32::try_from(partitions.len()).unwrap_or(u32::MAX))
+        self.topics.get(topic).map(|topic| u32::try_from(topic.partitions.len()).unwrap_or(u32::MAX))
     }
 
     /// All brokers, by id.
@@ -188,7 +210,7 @@ mod tests {
     fn table(leader: Option<NodeId>, term: u64) -> RoutingTable {
         let mut table = RoutingTable::default();
         table.set_nodes((1..=3).map(|node| (node, format!("b{node}:1"))), Some(1));
-        table.set_topic("t", [(0, route(leader, term))]);
+        table.set_topic("t", 1, [(0, route(leader, term))]);
         table
     }
 
@@ -209,15 +231,22 @@ mod tests {
     fn metadata_of_an_older_term_does_not_undo_a_hint() {
         let mut table = table(Some(2), 5);
         table.follow("t", 0, &hint(3, 6));
-        table.set_topic("t", [(0, route(Some(2), 5))]);
+        table.set_topic("t", 1, [(0, route(Some(2), 5))]);
         assert_eq!(table.leader("t", 0), Some((3, "b3:2")));
+    }
+
+    #[test]
+    fn a_topic_made_anew_is_led_in_terms_of_its_own() {
+        let mut table = table(Some(2), 5);
+        table.set_topic("t", 2, [(0, route(Some(3), 1))]);
+        assert_eq!((table.leader("t", 0), table.topic_id("t")), (Some((3, "b3:1")), Some(2)));
     }
 
     #[test]
     fn where_no_leader_is_known_even_an_old_statement_is_believed() {
         let mut table = table(Some(2), 5);
         table.forget_leader("t", 0, 2);
-        table.set_topic("t", [(0, route(Some(1), 3))]);
+        table.set_topic("t", 1, [(0, route(Some(1), 3))]);
         assert_eq!(table.leader("t", 0), Some((1, "b1:1")));
         table.forget_leader("t", 0, 1);
         assert!(table.follow("t", 0, &hint(3, 1)));
@@ -230,7 +259,7 @@ mod tests {
         assert!(table.leader("t", 0).is_some(), "another node's refusal does not depose the leader");
         table.forget_leader("t", 0, 2);
         assert_eq!(table.leader("t", 0), None);
-        table.set_topic("t", [(0, route(Some(2), 5))]);
+        table.set_topic("t", 1, [(0, route(Some(2), 5))]);
         assert!(table.leader("t", 0).is_some());
     }
 

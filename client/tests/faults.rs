@@ -161,6 +161,17 @@ async fn a_consumer_goes_on_at_another_broker_when_its_own_dies() {
 }
 
 #[tokio::test]
+async fn a_consumer_does_not_go_on_in_another_topic_of_the_same_name() {
+    let cluster = FakeCluster::start().await;
+    fill(&cluster, 30).await;
+    cluster.state().subscribe_faults.push_back(SubscribeFault::DieAfter(7));
+    let consumer = connect(&cluster).await.consumer(TOPIC).until_end().open().await.unwrap();
+    cluster.state().topic_id = 2;
+    let refused = read_all(consumer).await.unwrap_err();
+    assert!(matches!(refused, ConsumeError::MadeAnew { .. }), "{refused}");
+}
+
+#[tokio::test]
 async fn a_broker_that_leaves_out_a_batch_is_found_out() {
     let cluster = FakeCluster::start().await;
     fill(&cluster, 5).await;

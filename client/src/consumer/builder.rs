@@ -96,6 +96,9 @@ impl ConsumerBuilder {
                 return Err(RequestError::Refused { error }.into());
             }
         };
+        let Some(id) = self.client.core.routing().topic_id(&self.topic) else {
+            return Err(ConsumeError::Unknown { message: format!("topic {:?} was deleted", self.topic) });
+        };
         let (sender, batches) = mpsc::channel(BATCHES_WAITING_MAX);
         let mut consumer = Consumer { batches, current: None, failed: false, tasks: Vec::new() };
         for partition in partitions {
@@ -104,7 +107,7 @@ impl ConsumerBuilder {
             let end = if self.until_end { Some(self.tail(partition, true).await?.1) } else { None };
             let reader = PartitionReader::new(
                 self.client.clone(),
-                self.topic.clone(),
+                (self.topic.clone(), id),
                 Position { partition, next_lsn },
                 end,
                 self.start == Start::Earliest,

@@ -43,6 +43,8 @@ pub(crate) struct ReaderSettings {
 pub(crate) struct PartitionReader {
     client: Client,
     topic: String,
+    /// What tells the topic from a later one of its name.
+    topic_id: u32,
     position: Position,
     /// LSN after which reading ends.
     end: Option<u64>,
@@ -81,7 +83,7 @@ enum Stop {
 impl PartitionReader {
     pub(crate) fn new(
         client: Client,
-        topic: String,
+        (topic, topic_id): (String, u32),
         position: Position,
         end: Option<u64>,
         follow_log_start: bool,
@@ -91,6 +93,7 @@ impl PartitionReader {
         Self {
             client,
             topic,
+            topic_id,
             position,
             end,
             follow_log_start,
@@ -131,9 +134,12 @@ impl PartitionReader {
     }
 
     async fn subscribe(&mut self) -> Result<(Option<NodeId>, Subscription), Stop> {
-        let core = &self.client.core;
         let attempt = self.retry.as_ref().map_or(0, Retry::failures);
         let attempt = usize::try_from(attempt).unwrap_or(usize::MAX);
+        if attempt > 0 {
+            self.refresh(attempt).await?;
+        }
+        let core = &self.client.core;
         let (node, connection) = core
             .route(self.target(), attempt)
             .await
@@ -148,6 +154,22 @@ impl PartitionReader {
         match connection.subscribe(&request, core.options.request_timeout).await {
             Ok((SubscribeResponse { .. }, pushes)) => Ok((node, Subscription { connection, pushes })),
             Err(failure) => Err(self.judge(node, failure).await),
+        }
+    }
+
+    /// Asks where the copies are now, and whether the topic is still the one that was read.
+    async fn refresh(&mut self, attempt: usize) -> Result<(), Stop> {
+        let core = Arc::clone(&self.client.core);
+        match core.refresh(Some(&self.topic), attempt).await {
+            // Ids only grow: a smaller one is old news from a broker that lags.
+            Ok(Some(found)) if found.id < self.topic_id => {
+                Err(Stop::Failed(None, lagging("the broker knows only an earlier topic of the name")))
+            }
+            Ok(Some(found)) if found.id > self.topic_id => {
+                Err(Stop::Fatal(ConsumeError::MadeAnew { topic: self.topic.clone() }))
+            }
+            Ok(_) => Ok(()),
+            Err(failure) => Err(self.judge(None, failure).await),
         }
     }
 
@@ -249,9 +271,6 @@ impl PartitionReader {
         let core = Arc::clone(&self.client.core);
         let mut retry = self.retry.take().unwrap_or_else(|| core.retry(Repeat::Harmless));
         core.after_failure(&mut retry, self.target(), node, failure).await?;
-        // The copies may have moved; failing to learn so is not worse than not asking.
-        let attempt = usize::try_from(retry.failures()).unwrap_or(usize::MAX);
-        let _ = core.refresh(Some(&self.topic), attempt).await;
         self.retry = Some(retry);
         Ok(())
     }

@@ -52,6 +52,8 @@ pub enum SubscribeFault {
 pub struct State {
     pub leader: u64,
     pub addresses: Vec<String>,
+    /// Id of [`TOPIC`].
+    pub topic_id: u32,
     /// Stamped batches.
     pub log: Vec<Bytes>,
     next_lsn: u64,
@@ -86,7 +88,7 @@ impl FakeCluster {
 
     /// Brokers that write so many bytes at a time.
     pub async fn start_with_step(step: usize) -> Self {
-        let state = State { leader: 1, next_lsn: 1, ..State::default() };
+        let state = State { leader: 1, topic_id: 1, next_lsn: 1, ..State::default() };
         let cluster = Self { state: Arc::new(Mutex::new(state)), step };
         for node in 1..=3 {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -207,7 +209,7 @@ impl State {
             PartitionMetadata { partition: 0, shard: 1, leader: Some(1), term: 1, replicas: vec![1, 2, 3] };
         let topic = TopicMetadata {
             name: TOPIC.to_owned(),
-            id: 1,
+            id: self.topic_id,
             partitions: vec![partition],
             config: TopicConfig::default(),
         };
