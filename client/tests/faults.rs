@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use fake::{FakeCluster, ProduceFault, SubscribeFault, TOPIC};
 use lockstep_client::{
-    Client, ClientOptions, ConnectError, ConsumeError, Consumer, NewTopic, ProduceError, Producer,
+    Client, ClientOptions, ConnectError, ConsumeError, Consumer, ErrorCode, NewTopic, ProduceError, Producer,
     ProducerRecord, Record, RequestError, Start, TopicError,
 };
 
@@ -192,6 +192,14 @@ async fn a_consumer_starts_where_it_is_told() {
     assert_eq!(read_all(latest).await.unwrap(), Vec::<u64>::new());
     let zero = client.consumer(TOPIC).from(Start::Lsn(0)).open().await;
     assert!(matches!(zero.err(), Some(ConsumeError::Zero)));
+}
+
+#[tokio::test]
+async fn a_start_time_whose_records_were_trimmed_meanwhile_is_no_nonsense_of_the_broker() {
+    let cluster = FakeCluster::start().await;
+    let refused = connect(&cluster).await.consumer(TOPIC).from(Start::Time(5)).open().await.err().unwrap();
+    let ConsumeError::Request(error) = &refused else { panic!("{refused}") };
+    assert_eq!(error.code(), Some(ErrorCode::LsnBelowLogStart), "{refused}");
 }
 
 #[tokio::test]

@@ -6,9 +6,9 @@ use super::Consumer;
 use super::partition::{PartitionReader, ReadFrom, ReaderSettings};
 use super::verify::Position;
 use crate::client::{Client, Target, unknown_partition};
-use crate::error::{ConsumeError, PartitionError, RequestError};
+use crate::error::{ConsumeError, RequestError};
 use crate::retry::Repeat;
-use lockstep_protocol::native::TailRequest;
+use lockstep_protocol::native::{LsnForTimeRequest, TailRequest};
 
 /// Batches that may wait for the consumer, beside the credit that bounds their bytes.
 const BATCHES_WAITING_MAX: usize = 64;
@@ -137,8 +137,9 @@ impl ConsumerBuilder {
             Start::Earliest => Ok(self.tail(partition, false).await?.0.max(1)),
             Start::Latest => Ok(self.tail(partition, false).await?.1 + 1),
             Start::Time(timestamp_ms) => {
-                let found = self.client.lsn_for_time(&self.topic, partition, timestamp_ms).await;
-                match found.map_err(consume_error)?.lsn {
+                let request = LsnForTimeRequest { topic: self.topic.clone(), partition, timestamp_ms };
+                let target = Target::Leader(&self.topic, partition);
+                match self.client.core.call(target, &request, Repeat::Harmless).await?.lsn {
                     Some(lsn) => Ok(lsn),
                     None => Ok(self.tail(partition, false).await?.1 + 1),
                 }
@@ -152,13 +153,5 @@ impl ConsumerBuilder {
         let target = Target::Leader(&self.topic, partition);
         let tail = self.client.core.call(target, &request, Repeat::Harmless).await?;
         Ok((tail.log_start, tail.high_watermark))
-    }
-}
-
-fn consume_error(error: PartitionError) -> ConsumeError {
-    match error {
-        PartitionError::Unknown { message } => ConsumeError::Unknown { message },
-        PartitionError::Request(error) => ConsumeError::Request(error),
-        other => ConsumeError::Request(RequestError::Garbled { why: other.to_string() }),
     }
 }

@@ -9,9 +9,9 @@ use bytes::{Bytes, BytesMut};
 use lockstep_protocol::native::{
     CreateTopicRequest, CreateTopicResponse, DeleteTopicRequest, DeleteTopicResponse, DescribeTopicRequest,
     DescribeTopicResponse, Durability, HelloRequest, HelloResponse, InitProducerRequest,
-    InitProducerResponse, MetadataRequest, MetadataResponse, NodeInfo, PartitionMetadata, ProduceItem,
-    ProduceRequest, ProduceResponse, Produced, Push, SubscribeRequest, SubscribeResponse, TailRequest,
-    TailResponse, TopicConfig, TopicMetadata,
+    InitProducerResponse, LsnForTimeRequest, MetadataRequest, MetadataResponse, NodeInfo, PartitionMetadata,
+    ProduceItem, ProduceRequest, ProduceResponse, Produced, Push, SubscribeRequest, SubscribeResponse,
+    TailRequest, TailResponse, TopicConfig, TopicMetadata,
 };
 use lockstep_protocol::{
     Api, BatchHeader, EncodedFrame, ErrorCode, ErrorOutcome, Frame, FrameDecoder, LeaderHint, Outcome,
@@ -164,6 +164,10 @@ impl FakeCluster {
                 let outcome = state.created.clone().map(described);
                 let outcome = outcome.ok_or_else(|| ErrorCode::UnknownTopic.into());
                 one(response::<DescribeTopicRequest>(frame, outcome))
+            }
+            Api::LsnForTime => {
+                let trimmed = ErrorOutcome::from(ErrorCode::LsnBelowLogStart).with_detail(3);
+                one(response::<LsnForTimeRequest>(frame, Err(trimmed)))
             }
             Api::Tail => one(response::<TailRequest>(frame, Ok(state.tail()))),
             Api::Produce => {
