@@ -329,7 +329,9 @@ pub enum ConsumeError {
         log_start: u64,
     },
     /// The LSN is beyond the end of the log.
-    #[error("LSN {from_lsn} of partition {partition} does not exist yet: the next one is {next_lsn}")]
+    #[error(
+        "LSN {from_lsn} of partition {partition} does not exist yet: the next one is {next_lsn}. Start there, or earlier"
+    )]
     BeyondTail {
         /// The partition.
         partition: u32,

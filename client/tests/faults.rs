@@ -190,6 +190,11 @@ async fn a_consumer_starts_where_it_is_told() {
     assert_eq!(read_all(from_three).await.unwrap(), [3, 4, 5]);
     let latest = client.consumer(TOPIC).from(Start::Latest).until_end().open().await.unwrap();
     assert_eq!(read_all(latest).await.unwrap(), Vec::<u64>::new());
+    let next = client.consumer(TOPIC).from(Start::Lsn(6)).until_end().open().await.unwrap();
+    assert_eq!(read_all(next).await.unwrap(), Vec::<u64>::new(), "nothing is there yet, but it is the end");
+    let beyond = client.consumer(TOPIC).from(Start::Lsn(500)).until_end().open().await.err();
+    let told = matches!(beyond, Some(ConsumeError::BeyondTail { from_lsn: 500, next_lsn: 6, .. }));
+    assert!(told, "a start behind the end is an error and not nothing: {beyond:?}");
     let zero = client.consumer(TOPIC).from(Start::Lsn(0)).open().await;
     assert!(matches!(zero.err(), Some(ConsumeError::Zero)));
 }

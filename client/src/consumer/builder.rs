@@ -85,7 +85,7 @@ impl ConsumerBuilder {
     ///
     /// # Errors
     /// [`ConsumeError::Unknown`] if there is no such topic or partition, [`ConsumeError::NotThere`] if the only
-    /// broker to read from holds no copy.
+    /// broker to read from holds no copy, [`ConsumeError::BeyondTail`] if it is to end before it starts.
     pub async fn open(self) -> Result<Consumer, ConsumeError> {
         let count = self.client.core.partition_count(&self.topic, false).await?;
         let partitions = match self.partition {
@@ -105,6 +105,9 @@ impl ConsumerBuilder {
             self.check_node(partition)?;
             let next_lsn = self.start_lsn(partition).await?;
             let end = if self.until_end { Some(self.tail(partition, true).await?.1) } else { None };
+            if let Some(end) = end.filter(|end| next_lsn > end + 1) {
+                return Err(ConsumeError::BeyondTail { partition, from_lsn: next_lsn, next_lsn: end + 1 });
+            }
             let reader = PartitionReader::new(
                 self.client.clone(),
                 (self.topic.clone(), id),
