@@ -57,7 +57,7 @@ impl ConnectError {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum RequestError {
     /// A broker refused it, and repeating it is of no use.
-    #[error("{error}. {}", .error.code.fix())]
+    #[error("{}", refusal(.error))]
     Refused {
         /// The refusal.
         error: ErrorOutcome,
@@ -125,12 +125,29 @@ impl RequestError {
 /// A failure in words.
 pub(crate) fn describe(failure: &Failure) -> String {
     match failure {
-        Failure::Refused(error) => error.to_string(),
+        // Another sentence follows.
+        Failure::Refused(error) => error.to_string().trim_end_matches('.').to_owned(),
         Failure::Unreachable => "the broker cannot be reached".to_owned(),
         Failure::ConnectionLost => "the connection was lost before the answer came".to_owned(),
         Failure::TimedOut => "no answer within the time limit".to_owned(),
         Failure::NoRoute => "the partition has no leader at the moment".to_owned(),
         Failure::Garbled(why) => why.clone(),
+    }
+}
+
+/// A broker's refusal with what to do about it, without a full stop.
+fn refusal(error: &ErrorOutcome) -> String {
+    format!("{}: {}", error.code.name(), advised(&error.message, error.code.fix()))
+}
+
+/// A broker's words and `fix`, unless the words have a second clause: brokers say what to do there. Without a
+/// full stop.
+fn advised(message: &str, fix: &str) -> String {
+    let message = message.trim_end_matches('.');
+    if message.contains("; ") || message.contains(". ") {
+        message.to_owned()
+    } else {
+        format!("{message}. {}", fix.trim_end_matches('.'))
     }
 }
 
@@ -152,19 +169,19 @@ macro_rules! from_request_error {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum TopicError {
     /// There is a topic of this name already.
-    #[error("the topic exists already: {message}. Use it, or choose another name")]
+    #[error("{}", advised(.message, "Use the existing topic, or choose another name"))]
     Exists {
         /// The broker's words.
         message: String,
     },
     /// There is no topic of this name.
-    #[error("there is no such topic: {message}. Create it (lockstep topic create), or correct the name")]
+    #[error("{}", advised(.message, "Create it (lockstep topic create), or correct the name"))]
     Unknown {
         /// The broker's words.
         message: String,
     },
     /// The name, the counts or the settings are not allowed.
-    #[error("the topic is not allowed: {error}. {}", .error.code.fix())]
+    #[error("the topic is not allowed: {}", refusal(.error))]
     Invalid {
         /// The refusal.
         error: ErrorOutcome,
@@ -196,7 +213,7 @@ impl TopicError {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PartitionError {
     /// There is no such topic or partition.
-    #[error("there is no such partition: {message}. Correct the topic or the partition number")]
+    #[error("{}", advised(.message, "Correct the topic or the partition number"))]
     Unknown {
         /// The broker's words.
         message: String,
@@ -239,7 +256,7 @@ impl PartitionError {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ProduceError {
     /// There is no such topic or partition.
-    #[error("there is no such partition: {message}. Create the topic, or correct the name or number")]
+    #[error("{}", advised(.message, "Create the topic, or correct the name or number"))]
     Unknown {
         /// What is missing.
         message: String,
@@ -276,7 +293,7 @@ pub enum ProduceError {
     StoredLongAgo,
     /// An earlier batch of the partition failed for good, so this one was not sent: the order would break.
     #[error(
-        "not sent, because an earlier batch of the partition failed: {cause}. Mend that, then open a new producer"
+        "not sent, because an earlier batch of the partition failed: mend that, then open a new producer. It failed so: {cause}"
     )]
     Poisoned {
         /// What became of the earlier batch.
@@ -313,7 +330,7 @@ impl ProduceError {
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ConsumeError {
     /// There is no such topic or partition.
-    #[error("there is no such partition: {message}. Correct the topic or the partition number")]
+    #[error("{}", advised(.message, "Correct the topic or the partition number"))]
     Unknown {
         /// What is missing.
         message: String,
@@ -401,6 +418,49 @@ impl ConsumeError {
             Self::Request(error) => error.is_retryable(),
             Self::BeyondTail { .. } => true,
             _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(code: ErrorCode, message: &str) -> RequestError {
+        RequestError::Refused { error: ErrorOutcome::new(code, message) }
+    }
+
+    #[test]
+    fn a_fix_is_said_once_whether_or_not_the_broker_says_it() {
+        let exists = "topic \"a\" exists already; use it, or choose another name";
+        assert_eq!(TopicError::from(refused(ErrorCode::TopicExists, exists)).to_string(), exists);
+        let bare = TopicError::from(refused(ErrorCode::TopicExists, "topic \"a\" exists already"));
+        assert_eq!(
+            bare.to_string(),
+            "topic \"a\" exists already. Use the existing topic, or choose another name"
+        );
+        let of_code = RequestError::Refused { error: ErrorCode::UnknownProducer.into() }.to_string();
+        assert_eq!(of_code.matches("Ask for a new producer id").count(), 1, "{of_code}");
+    }
+
+    #[test]
+    fn an_unknown_topic_is_not_called_a_partition() {
+        let message = "there is no topic \"a\"; create it, or correct the name";
+        let unknown = || refused(ErrorCode::UnknownTopic, message);
+        assert_eq!(ProduceError::from(unknown()).to_string(), message);
+        assert_eq!(ConsumeError::from(unknown()).to_string(), message);
+        assert_eq!(PartitionError::from(unknown()).to_string(), message);
+    }
+
+    #[test]
+    fn no_sentence_ends_in_two_full_stops() {
+        let final_words = ErrorCode::ALL.iter().map(|code| RequestError::Refused { error: (*code).into() });
+        let spent = ErrorCode::ALL.iter().map(|code| {
+            RequestError::budget_spent(1, &Failure::Refused(ErrorOutcome::new(*code, "No leader.")))
+        });
+        for error in final_words.chain(spent) {
+            let poisoned = ProduceError::Poisoned { cause: Arc::new(ProduceError::from(error)) }.to_string();
+            assert!(!poisoned.contains(".. ") && !poisoned.ends_with(".."), "{poisoned}");
         }
     }
 }
