@@ -12,12 +12,14 @@ const UNIT_BYTES: usize = 1024;
 pub struct ByteBudget {
     units: Arc<Semaphore>,
     total_units: usize,
+    whole: Option<Arc<ByteBudget>>,
 }
 
 /// Bytes that are held; given back when dropped.
 #[derive(Debug)]
 pub struct ByteLease {
     permit: OwnedSemaphorePermit,
+    of_whole: Option<Box<ByteLease>>,
 }
 
 impl ByteBudget {
@@ -25,7 +27,12 @@ impl ByteBudget {
     pub fn new(bytes: u64) -> ByteBudget {
         let most = Semaphore::MAX_PERMITS.min(u32::MAX as usize);
         let total_units = usize::try_from(bytes).unwrap_or(usize::MAX).div_ceil(UNIT_BYTES).clamp(1, most);
-        ByteBudget { units: Arc::new(Semaphore::new(total_units)), total_units }
+        ByteBudget { units: Arc::new(Semaphore::new(total_units)), total_units, whole: None }
+    }
+
+    /// A part of this budget that lends out at most `bytes`: what it lends counts here too.
+    pub fn part(&self, bytes: u64) -> ByteBudget {
+        ByteBudget { whole: Some(Arc::new(self.clone())), ..ByteBudget::new(bytes) }
     }
 
     /// Waits, in order of asking, until `bytes` are free. More than the whole budget counts as all of it, so
@@ -33,13 +40,24 @@ impl ByteBudget {
     pub async fn acquire(&self, bytes: usize) -> ByteLease {
         let units = self.units_for(bytes);
         let permit = Arc::clone(&self.units).acquire_many_owned(units).await;
-        ByteLease { permit: permit.expect("the semaphore is never closed") }
+        let permit = permit.expect("the semaphore is never closed");
+        let of_whole = match &self.whole {
+            // The part first: who waits for the part keeps nothing of the whole from others.
+            Some(whole) => Some(Box::new(Box::pin(whole.acquire(bytes)).await)),
+            None => None,
+        };
+        ByteLease { permit, of_whole }
     }
 
     /// The lease, if `bytes` are free now and nobody waits.
     pub fn try_acquire(&self, bytes: usize) -> Option<ByteLease> {
         let units = self.units_for(bytes);
-        Arc::clone(&self.units).try_acquire_many_owned(units).ok().map(|permit| ByteLease { permit })
+        let permit = Arc::clone(&self.units).try_acquire_many_owned(units).ok()?;
+        let of_whole = match &self.whole {
+            Some(whole) => Some(Box::new(whole.try_acquire(bytes)?)),
+            None => None,
+        };
+        Some(ByteLease { permit, of_whole })
     }
 
     /// Bytes that are lent out.
@@ -62,6 +80,15 @@ impl ByteLease {
     pub fn bytes(&self) -> usize {
         self.permit.num_permits() * UNIT_BYTES
     }
+
+    /// Gives back all but `bytes`, rounded up to KiB.
+    pub fn keep(&mut self, bytes: usize) {
+        let spare = self.permit.num_permits().saturating_sub(bytes.div_ceil(UNIT_BYTES));
+        drop(self.permit.split(spare));
+        if let Some(of_whole) = &mut self.of_whole {
+            of_whole.keep(bytes);
+        }
+    }
 }
 
 #[cfg(test)]
@@ -77,6 +104,20 @@ mod tests {
         drop(first);
         assert!(budget.try_acquire(4 * 1024).is_some());
         assert_eq!(budget.held_bytes(), 0);
+    }
+
+    #[tokio::test]
+    async fn what_a_part_lends_counts_in_the_whole_and_neither_lends_more_than_it_has() {
+        let whole = ByteBudget::new(10 * 1024);
+        let (first, second) = (whole.part(6 * 1024), whole.part(6 * 1024));
+        let mut lease = first.acquire(6 * 1024).await;
+        assert!(first.try_acquire(1).is_none() && second.try_acquire(6 * 1024).is_none());
+        lease.keep(2 * 1024);
+        assert_eq!((first.held_bytes(), whole.held_bytes()), (2048, 2048));
+        let other = second.try_acquire(6 * 1024).unwrap();
+        assert_eq!(whole.held_bytes(), 8192);
+        drop((lease, other));
+        assert_eq!((first.held_bytes(), second.held_bytes(), whole.held_bytes()), (0, 0, 0));
     }
 
     #[tokio::test]

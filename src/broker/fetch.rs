@@ -79,7 +79,7 @@ impl Broker {
         let mut watches: Vec<_> = located.iter().flatten().map(|located| located.handle.watch()).collect();
         loop {
             watches.iter_mut().for_each(|watch| drop(watch.borrow_and_update()));
-            let answer = read_all(fetch, &located, memory).await;
+            let answer = self.read_all(fetch, &located, memory).await;
             let failed = answer.items.iter().any(Result::is_err);
             let bytes: usize = answer.items.iter().flatten().map(Fetched::bytes).sum();
             if failed || bytes >= fetch.min_bytes.max(1) || Instant::now() >= deadline {
@@ -94,6 +94,44 @@ impl Broker {
         let located = self.locate(&item.topic, item.partition).await?;
         check_position(&located, item.from_lsn).await?;
         Ok(located)
+    }
+
+    /// What there is now, within a lease that is taken before anything is read.
+    async fn read_all(
+        &self,
+        fetch: &Fetch,
+        located: &[Result<Located, FetchError>],
+        memory: &ByteBudget,
+    ) -> FetchAnswer {
+        let readable = |(item, located): (&FetchFrom, &Result<Located, FetchError>)| {
+            let located = located.as_ref().ok()?;
+            let readable = located.handle.view().high_watermark >= item.from_lsn;
+            readable.then(|| self.batch_bytes_max(&located.topic.settings))
+        };
+        let largest = fetch.items.iter().zip(located).filter_map(readable).max();
+        let mut lease = match largest {
+            Some(largest) => Some(memory.acquire(fetch.max_bytes.max(largest)).await),
+            None => None,
+        };
+        let mut items: Vec<Result<Fetched, FetchError>> = Vec::with_capacity(fetch.items.len());
+        let mut taken = 0;
+        for (item, located) in fetch.items.iter().zip(located) {
+            let room = fetch.max_bytes.saturating_sub(taken);
+            let answer = match located {
+                Err(error) => Err(error.clone()),
+                // What became readable after the lease was taken is left for the next fetch.
+                Ok(located) if lease.is_none() => read_one(located, item, None).await,
+                // The first partition with records answers whatever the limit is; the others fit the rest.
+                Ok(located) if taken == 0 => read_one(located, item, Some(item.max_bytes.min(room))).await,
+                Ok(located) => read_rest(located, item, room).await,
+            };
+            taken += answer.as_ref().map_or(0, Fetched::bytes);
+            items.push(answer);
+        }
+        if let Some(lease) = &mut lease {
+            lease.keep(taken);
+        }
+        FetchAnswer { items, lease }
     }
 }
 
@@ -132,29 +170,14 @@ pub(super) fn check_works(view: &ShardView) -> Result<(), LocateError> {
     }
 }
 
-async fn read_all(
-    fetch: &Fetch,
-    located: &[Result<Located, FetchError>],
-    memory: &ByteBudget,
-) -> FetchAnswer {
-    let readable = |(item, located): (&FetchFrom, &Result<Located, FetchError>)| {
-        located.as_ref().is_ok_and(|located| located.handle.view().high_watermark >= item.from_lsn)
-    };
-    let anything = fetch.items.iter().zip(located).any(readable);
-    let lease = if anything { Some(memory.acquire(fetch.max_bytes).await) } else { None };
-    let mut items = Vec::with_capacity(fetch.items.len());
-    let mut room = fetch.max_bytes;
-    for (item, located) in fetch.items.iter().zip(located) {
-        // The first partition with records answers whatever the limit is; the others only while there is room.
-        let full = room == 0 && items.iter().flatten().any(|fetched: &Fetched| !fetched.batches.is_empty());
-        let answer = match located {
-            Err(error) => Err(error.clone()),
-            Ok(located) => read_one(located, item, (!full).then_some(item.max_bytes.min(room))).await,
-        };
-        room = room.saturating_sub(answer.as_ref().map_or(0, Fetched::bytes));
-        items.push(answer);
+/// As much of a partition as fits, which may be nothing.
+async fn read_rest(located: &Located, item: &FetchFrom, room: usize) -> Result<Fetched, FetchError> {
+    let most = (room > 0).then_some(item.max_bytes.min(room));
+    let mut fetched = read_one(located, item, most).await?;
+    while fetched.bytes() > room {
+        fetched.batches.pop();
     }
-    FetchAnswer { items, lease }
+    Ok(fetched)
 }
 
 async fn read_one(

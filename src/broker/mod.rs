@@ -19,7 +19,7 @@ mod wake;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, TopicSettings};
 use crate::config::{Config, Limits};
 pub use budget::{ByteBudget, ByteLease};
 pub use control::{FoundRecord, Tail};
@@ -44,6 +44,7 @@ struct Inner {
     limits: Limits,
     create_missing: bool,
     inflight: ByteBudget,
+    reads: ByteBudget,
 }
 
 impl Broker {
@@ -54,6 +55,7 @@ impl Broker {
             limits: config.limits.clone(),
             create_missing: config.topics.create_missing,
             inflight: ByteBudget::new(config.limits.inflight_bytes),
+            reads: ByteBudget::new(config.limits.read_bytes),
         };
         Broker { inner: Arc::new(inner) }
     }
@@ -71,6 +73,16 @@ impl Broker {
     /// The node's budget for batches that were taken in and are not answered yet.
     pub fn inflight(&self) -> &ByteBudget {
         &self.inner.inflight
+    }
+
+    /// The node's budget for records that were read for clients and are not written to them yet.
+    pub fn reads(&self) -> &ByteBudget {
+        &self.inner.reads
+    }
+
+    /// Bytes of the largest batch that a topic with these settings takes.
+    fn batch_bytes_max(&self, settings: &TopicSettings) -> usize {
+        settings.max_batch_bytes.unwrap_or(u32::MAX).min(self.limits().max_batch_bytes) as usize
     }
 
     /// Whether a client's metadata request may create the topics it misses.

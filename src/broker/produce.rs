@@ -38,8 +38,7 @@ impl Broker {
         let located = self.locate(&request.topic, request.partition).await?;
         let settings = &located.topic.settings;
         let limits = ValidationLimits {
-            max_batch_bytes: settings.max_batch_bytes.unwrap_or(u32::MAX).min(self.limits().max_batch_bytes)
-                as usize,
+            max_batch_bytes: self.batch_bytes_max(settings),
             max_record_bytes: self.limits().max_record_bytes as usize,
             trust_producer: settings.trust_producers,
         };

@@ -13,6 +13,7 @@ pub struct Subscription {
     handle: PartitionHandle,
     watch: watch::Receiver<ShardView>,
     next_lsn: u64,
+    batch_bytes_max: usize,
 }
 
 impl Broker {
@@ -29,7 +30,8 @@ impl Broker {
         let located = self.locate(topic, partition).await?;
         check_position(&located, from_lsn).await?;
         let watch = located.handle.watch();
-        Ok(Subscription { handle: located.handle, watch, next_lsn: from_lsn })
+        let batch_bytes_max = self.batch_bytes_max(&located.topic.settings);
+        Ok(Subscription { handle: located.handle, watch, next_lsn: from_lsn, batch_bytes_max })
     }
 }
 
@@ -42,6 +44,11 @@ impl Subscription {
     /// The LSN to be read next.
     pub fn next_lsn(&self) -> u64 {
         self.next_lsn
+    }
+
+    /// The most that [`Subscription::read`] may return, in bytes, when it is asked for `max_bytes`.
+    pub fn read_bytes_max(&self, max_bytes: usize) -> usize {
+        max_bytes.max(self.batch_bytes_max)
     }
 
     /// Waits until the next LSN is committed.

@@ -97,6 +97,8 @@ pub struct Limits {
     pub max_record_bytes: u32,
     /// Bytes of batches the node takes in before they are answered; above it, it stops reading clients.
     pub inflight_bytes: u64,
+    /// Bytes of records the node has read for clients and not written to them yet; above it, readers wait.
+    pub read_bytes: u64,
     /// Client connections at once.
     pub max_connections: usize,
     /// Partitions of one topic.
@@ -211,6 +213,7 @@ impl Default for Limits {
             max_batch_bytes: 8 << 20,
             max_record_bytes: 4 << 20,
             inflight_bytes: 128 << 20,
+            read_bytes: 512 << 20,
             max_connections: 4096,
             max_partitions: 1024,
         }

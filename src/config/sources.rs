@@ -31,6 +31,7 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("limits.max_batch_bytes", Kind::Number),
     ("limits.max_record_bytes", Kind::Number),
     ("limits.inflight_bytes", Kind::Number),
+    ("limits.read_bytes", Kind::Number),
     ("limits.max_connections", Kind::Number),
     ("limits.max_partitions", Kind::Number),
     ("storage.segment_bytes", Kind::Number),

@@ -92,6 +92,12 @@ impl Config {
             "lower it, or raise limits.inflight_bytes",
         )?;
         check(
+            batch <= self.limits.read_bytes,
+            "limits.read_bytes",
+            format!("{} is less than one batch ({batch})", self.limits.read_bytes),
+            "raise it, or lower limits.max_batch_bytes",
+        )?;
+        check(
             inflight_bytes <= 1 << 40,
             "limits.inflight_bytes",
             "it is more than 1 TiB",

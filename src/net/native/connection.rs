@@ -42,13 +42,8 @@ pub(super) async fn serve(stream: TcpStream, broker: Broker, cluster: ClusterId)
     let (read, write) = stream.into_split();
     let mut inbound = Inbound::new(read, broker.limits().max_frame_bytes as usize, broker.inflight().clone());
     let (outbound, mut writer) = Outbound::start(write);
-    let context = Context {
-        broker,
-        outbound,
-        memory: ByteBudget::new(READ_AHEAD_BYTES),
-        subscriptions: Arc::default(),
-        cluster,
-    };
+    let memory = broker.reads().part(READ_AHEAD_BYTES);
+    let context = Context { broker, outbound, memory, subscriptions: Arc::default(), cluster };
     let mut connection = Connection {
         context,
         greeted: false,

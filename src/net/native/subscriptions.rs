@@ -196,10 +196,11 @@ async fn push_all(
             return Ok(Gone);
         };
         let most = most.min(usize::try_from(granted).unwrap_or(usize::MAX));
-        let lease = context.memory.acquire(most).await;
+        let mut lease = context.memory.acquire(subscription.read_bytes_max(most)).await;
         let batches = subscription.read(most).await?;
         let Some(first) = batches.first() else { continue };
         let bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
+        lease.keep(bytes);
         let push = Push {
             high_watermark: subscription.view().high_watermark,
             first_lsn: first.first_lsn,

@@ -276,3 +276,39 @@ async fn a_client_that_reads_nothing_is_not_answered_into_memory_and_disturbs_no
     }
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_read_for_clients_that_read_nothing_is_counted_whole_and_bounded_for_the_node() {
+    let root = tempfile::tempdir().unwrap();
+    let mut config = quick_config(1, root.path());
+    config.limits.max_record_bytes = 1 << 20;
+    config.limits.max_batch_bytes = 1 << 20;
+    config.limits.read_bytes = 8 << 20;
+    let server = Server::start(config).await.unwrap();
+    ready(&server).await;
+    let mut steady = Client::connect(server.addresses().native).await;
+    steady.create_topic("t", 1).await.unwrap();
+    steady.produce("t", batch(&[&"v".repeat(1_000_000)])).await.unwrap();
+    let mut deaf = Vec::new();
+    for _ in 0..4 {
+        let mut client = Client::connect(server.addresses().native).await;
+        for _ in 0..30 {
+            let (topic, partition, from_lsn) = ("t".into(), 0, 1);
+            let subscribe =
+                SubscribeRequest { topic, partition, from_lsn, credit_bytes: 1, max_push_bytes: 1 };
+            client.send(&subscribe, Vec::new()).await;
+        }
+        deaf.push(client);
+    }
+    // 120 MB are wanted: more than the sockets take in, so the budget fills up, to the last batch.
+    let filled = async {
+        while server.broker().reads().held_bytes() < 7 << 20 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, filled).await.expect("what is read is not counted");
+    assert!(server.broker().reads().held_bytes() <= 8 << 20);
+    drop(deaf);
+    assert_eq!(steady.read_all("t", 1).await.len(), 1, "who reads is served again");
+    server.stop().await;
+}
