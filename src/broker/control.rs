@@ -72,15 +72,16 @@ impl Broker {
         timestamp_ms: i64,
     ) -> Result<Option<FoundRecord>, ControlError> {
         let handle = self.locate(topic, partition).await?.handle;
-        let (reader, up_to) = (handle.reader().clone(), handle.view().high_watermark);
-        let search = tokio::task::spawn_blocking(move || reader.lsn_for_time(timestamp_ms, up_to)).await;
-        let candidate = match search {
-            Ok(candidate) => candidate.map_err(from_storage)?,
-            Err(panicked) => return Err(ReadFault::Unreadable(panicked.to_string().into()).into()),
-        };
-        match candidate {
-            Some(candidate) => find_in_batches(&handle, candidate.first_lsn, timestamp_ms).await,
-            None => Ok(None),
+        let mut log_start = handle.view().log_start;
+        loop {
+            match search(&handle, log_start, timestamp_ms).await {
+                // Trimmed meanwhile: what is left begins further on.
+                Err(ControlError::Read(ReadFault::BelowLogStart { log_start: now })) if now > log_start => {
+                    log_start = now;
+                }
+                Ok(Some(found)) if found.lsn < handle.view().log_start => log_start = handle.view().log_start,
+                settled => return settled,
+            }
         }
     }
 
@@ -140,12 +141,32 @@ impl Broker {
     }
 }
 
-/// The first record at or after a time, from the batch at `from_lsn` on.
-async fn find_in_batches(
+/// The first committed record at or after a time and at or above `log_start`.
+async fn search(
     handle: &PartitionHandle,
-    mut from_lsn: u64,
+    log_start: u64,
     timestamp_ms: i64,
 ) -> Result<Option<FoundRecord>, ControlError> {
+    let (reader, up_to) = (handle.reader().clone(), handle.view().high_watermark);
+    let search = tokio::task::spawn_blocking(move || reader.lsn_for_time(timestamp_ms, up_to)).await;
+    let candidate = match search {
+        Ok(candidate) => candidate.map_err(from_storage)?,
+        Err(panicked) => return Err(ReadFault::Unreadable(panicked.to_string().into()).into()),
+    };
+    match candidate {
+        // The batch may begin below the log start; only what is above it is kept.
+        Some(batch) => find_in_batches(handle, batch.first_lsn.max(log_start), timestamp_ms).await,
+        None => Ok(None),
+    }
+}
+
+/// The first record at or after a time, from `first_lsn` on.
+async fn find_in_batches(
+    handle: &PartitionHandle,
+    first_lsn: u64,
+    timestamp_ms: i64,
+) -> Result<Option<FoundRecord>, ControlError> {
+    let mut from_lsn = first_lsn;
     loop {
         let batches = read_committed(handle, from_lsn, 1).await?;
         let Some(batch) = batches.into_iter().next() else { return Ok(None) };
@@ -154,7 +175,7 @@ async fn find_in_batches(
             |error: lockstep_protocol::BatchError| ReadFault::Unreadable(error.to_string().into());
         for numbered in RecordIter::new(batch.bytes).map_err(unreadable)? {
             let numbered = numbered.map_err(unreadable)?;
-            if numbered.record.timestamp_ms >= timestamp_ms {
+            if numbered.lsn >= first_lsn && numbered.record.timestamp_ms >= timestamp_ms {
                 let timestamp_ms = numbered.record.timestamp_ms;
                 return Ok(Some(FoundRecord { lsn: numbered.lsn, timestamp_ms }));
             }
