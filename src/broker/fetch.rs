@@ -73,8 +73,9 @@ impl Broker {
     pub async fn fetch(&self, fetch: &Fetch, memory: &ByteBudget) -> FetchAnswer {
         let deadline = Instant::now() + fetch.max_wait;
         let mut located = Vec::with_capacity(fetch.items.len());
+        let locate_by = Instant::now() + NEWS_WAIT;
         for item in &fetch.items {
-            located.push(self.locate_position(item).await);
+            located.push(self.locate_position(item, locate_by).await);
         }
         let mut watches: Vec<_> = located.iter().flatten().map(|located| located.handle.watch()).collect();
         loop {
@@ -90,8 +91,8 @@ impl Broker {
         }
     }
 
-    async fn locate_position(&self, item: &FetchFrom) -> Result<Located, FetchError> {
-        let located = self.locate(&item.topic, item.partition).await?;
+    async fn locate_position(&self, item: &FetchFrom, locate_by: Instant) -> Result<Located, FetchError> {
+        let located = self.locate_by(&item.topic, item.partition, locate_by).await?;
         check_position(&located, item.from_lsn).await?;
         Ok(located)
     }

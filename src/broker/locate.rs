@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::{Instant, timeout_at};
+
 use super::{Broker, LocateError, NEWS_WAIT};
 use crate::cluster::{Placement, Topic};
 use crate::engine::{METADATA_SHARD, PartitionHandle};
@@ -45,6 +47,16 @@ impl Broker {
 
     /// The local replica of a partition; waits a little for a topic that may be just on its way here.
     pub(super) async fn locate(&self, topic: &str, partition: u32) -> Result<Located, LocateError> {
+        self.locate_by(topic, partition, Instant::now() + OPENING_WAIT).await
+    }
+
+    /// [`Broker::locate`], but waiting no longer than until `deadline`.
+    pub(super) async fn locate_by(
+        &self,
+        topic: &str,
+        partition: u32,
+        deadline: Instant,
+    ) -> Result<Located, LocateError> {
         let wait = match self.locate_now(topic, partition) {
             Err(LocateError::UnknownTopic(_)) => NEWS_WAIT,
             Err(LocateError::Opening { .. }) => OPENING_WAIT,
@@ -54,7 +66,7 @@ impl Broker {
             Err(LocateError::UnknownTopic(_) | LocateError::Opening { .. }) => None,
             settled => Some(settled),
         });
-        match tokio::time::timeout(wait, settled).await {
+        match timeout_at(deadline.min(Instant::now() + wait), settled).await {
             Ok(Some(settled)) => settled,
             Ok(None) | Err(_) => self.locate_now(topic, partition),
         }

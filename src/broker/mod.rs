@@ -25,7 +25,7 @@ pub use budget::{ByteBudget, ByteLease};
 pub use control::{FoundRecord, Tail};
 pub use error::{ControlError, FetchError, LocateError, ProduceError, TopicError};
 pub use fetch::{Fetch, FetchAnswer, FetchFrom, Fetched};
-pub use produce::ProduceBatch;
+pub use produce::{BegunAppend, ProduceBatch};
 pub use subscribe::Subscription;
 pub use topics::{LeaderView, PartitionStatus, TopicView};
 

@@ -1,12 +1,14 @@
 //! Appending batches.
 
+use std::pin::Pin;
 use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_protocol::validate::{ValidationLimits, validate};
+use tokio::time::{Instant, timeout_at};
 
 use super::{Broker, ProduceError};
-use crate::engine::{Append, Appended};
+use crate::engine::{Append, AppendError, Appended};
 use crate::metrics;
 
 /// A batch and its conditions.
@@ -24,18 +26,29 @@ pub struct ProduceBatch {
     pub fence: Option<u64>,
 }
 
+/// A batch that its partition has been handed.
+pub struct BegunAppend {
+    answer: Pin<Box<dyn Future<Output = Result<Appended, AppendError>> + Send>>,
+    deadline: Instant,
+    timeout: Duration,
+    bytes: u64,
+    records: u64,
+}
+
 impl Broker {
-    /// Validates a batch and appends it; returns once it is synced on a majority.
-    ///
-    /// The batch is handed to its partition before the first wait: of two calls whose futures are polled one
-    /// after the other, the first one's batch is judged first. (Only a topic this broker has not heard of
-    /// yet is waited for before.)
+    /// Validates a batch and hands it to its partition: of two batches, the one begun first is judged first.
+    /// A topic that is unknown, or whose replica is being opened, is waited for a little, until `locate_by` at
+    /// the most.
     ///
     /// # Errors
-    /// The batch is invalid, the partition is not led here, a condition does not hold, or the outcome is not
-    /// known in time.
-    pub async fn produce(&self, request: ProduceBatch, timeout: Duration) -> Result<Appended, ProduceError> {
-        let located = self.locate(&request.topic, request.partition).await?;
+    /// The partition is not held here, or the batch is invalid.
+    pub async fn begin_produce(
+        &self,
+        request: ProduceBatch,
+        timeout: Duration,
+        locate_by: Instant,
+    ) -> Result<BegunAppend, ProduceError> {
+        let located = self.locate_by(&request.topic, request.partition, locate_by).await?;
         let settings = &located.topic.settings;
         let limits = ValidationLimits {
             max_batch_bytes: self.batch_bytes_max(settings),
@@ -44,23 +57,35 @@ impl Broker {
         };
         let validated = validate(&request.batch, &limits)?;
         let bytes = request.batch.len() as u64;
-        let append = located.handle.begin_append(Append {
+        let answer = located.handle.begin_append(Append {
             batch: request.batch,
             header: validated.header,
             expected_next_lsn: request.expected_next_lsn,
             fence: request.fence,
         });
-        let appended = match tokio::time::timeout(timeout, append).await {
+        let deadline = Instant::now() + timeout;
+        let records = validated.records.into();
+        Ok(BegunAppend { answer: Box::pin(answer), deadline, timeout, bytes, records })
+    }
+}
+
+impl BegunAppend {
+    /// Waits until the batch is synced on a majority.
+    ///
+    /// # Errors
+    /// The partition is not led here, a condition does not hold, or the outcome is not known in time.
+    pub async fn finish(self) -> Result<Appended, ProduceError> {
+        let appended = match timeout_at(self.deadline, self.answer).await {
             Ok(answer) => answer?,
             Err(_) => {
-                let waited_ms = u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX);
+                let waited_ms = u64::try_from(self.timeout.as_millis()).unwrap_or(u64::MAX);
                 return Err(ProduceError::TimedOut { waited_ms });
             }
         };
         if appended.duplicate {
             metrics::batch_duplicate();
         } else {
-            metrics::batch_acknowledged(bytes, validated.records.into());
+            metrics::batch_acknowledged(self.bytes, self.records);
         }
         Ok(appended)
     }

@@ -18,7 +18,7 @@
 mod connection;
 mod fetch;
 mod inbound;
-mod ordered;
+mod limits;
 mod outbound;
 mod outcome;
 mod produce;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use lockstep_protocol::frame::{FrameKind, PROTOCOL_VERSION, ReplyTo};
 use lockstep_protocol::native::{Api, HelloRequest, HelloResponse, Message};
 use lockstep_protocol::{EncodedFrame, ErrorCode, ErrorOutcome, Frame, FrameError, Outcome, Request};
@@ -13,7 +14,7 @@ use tokio::task::JoinSet;
 use super::inbound::{Inbound, Received, Refused};
 use super::outbound::{Gone, Outbound};
 use super::subscriptions::Subscriptions;
-use super::{produce, requests};
+use super::{limits, produce, requests};
 use crate::broker::{Broker, ByteBudget, ByteLease};
 use crate::identity::ClusterId;
 use crate::metrics;
@@ -181,6 +182,9 @@ impl Connection {
 impl Context {
     /// The message in a frame; if it is malformed, the client is told and there is none.
     pub(super) async fn decode<M: Message>(&self, frame: &Frame) -> Result<Option<M>, Gone> {
+        if let Err(outcome) = limits::check(frame) {
+            return self.refuse(frame, &outcome).await.map(|()| None);
+        }
         match M::decode(&frame.meta) {
             Ok(message) => Ok(Some(message)),
             Err(error) => {
@@ -201,7 +205,25 @@ impl Context {
         if let Err(error) = &outcome {
             metrics::request_failed(api, error.code.name());
         }
-        self.outbound.send(EncodedFrame::response::<R>(frame.correlation, &outcome, Vec::new()), None).await
+        self.outbound.send(self.respond::<R>(frame, &outcome, Vec::new()), None).await
+    }
+
+    /// The answer to a request, or a refusal in its place if it would be longer than a frame may be.
+    pub(super) fn respond<R: Request>(
+        &self,
+        frame: &Frame,
+        outcome: &Outcome<R::Response>,
+        payload: Vec<Bytes>,
+    ) -> EncodedFrame {
+        let response = EncodedFrame::response::<R>(frame.correlation, outcome, payload);
+        let (bytes, most) = (response.total_bytes(), self.broker.limits().max_frame_bytes);
+        if bytes <= most as usize {
+            return response;
+        }
+        let message =
+            format!("the answer has {bytes} bytes, and a frame at most {most}: ask for less at once");
+        let outcome = ErrorOutcome::new(ErrorCode::FrameTooLarge, message);
+        EncodedFrame::refusal(ReplyTo { api: frame.api as u8, correlation: frame.correlation }, &outcome)
     }
 
     /// Refuses a request, whatever its answer would have been.

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use lockstep_protocol::native::{FetchRequest, FetchResponse, Fetched};
-use lockstep_protocol::{EncodedFrame, ErrorOutcome, Frame};
+use lockstep_protocol::{ErrorOutcome, Frame};
 
 use super::connection::Context;
 use super::outbound::Gone;
@@ -19,7 +19,9 @@ const WAIT_MAX: Duration = Duration::from_secs(300);
 pub(super) async fn serve(context: &Context, frame: &Frame) -> Result<(), Gone> {
     let begun = Instant::now();
     let Some(request) = context.decode::<FetchRequest>(frame).await? else { return Ok(()) };
-    let most = (request.max_bytes as usize).min(context.broker.limits().max_frame_bytes as usize);
+    // A sixteenth of the frame is left for the answer's message.
+    let frame_bytes_max = context.broker.limits().max_frame_bytes as usize;
+    let most = (request.max_bytes as usize).min(frame_bytes_max - frame_bytes_max / 16);
     let from = |item: lockstep_protocol::native::FetchItem| FetchFrom {
         topic: item.topic,
         partition: item.partition,
@@ -44,8 +46,7 @@ pub(super) async fn serve(context: &Context, frame: &Frame) -> Result<(), Gone> 
         payload.extend(batches.iter().map(|batch| batch.bytes.clone()));
         items.push(to_item(context, item, from_lsn));
     }
-    let response =
-        EncodedFrame::response::<FetchRequest>(frame.correlation, &Ok(FetchResponse { items }), payload);
+    let response = context.respond::<FetchRequest>(frame, &Ok(FetchResponse { items }), payload);
     metrics::request_answered("fetch");
     metrics::fetch_answered(begun.elapsed(), response.total_bytes() as u64, records);
     context.outbound.send(response, answer.lease).await

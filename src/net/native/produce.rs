@@ -1,14 +1,13 @@
 //! Produce requests: begun in the order they came, answered when their batches are committed.
 
-use std::pin::Pin;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lockstep_protocol::native::{Durability, ProduceRequest, ProduceResponse, Produced};
-use lockstep_protocol::{EncodedFrame, ErrorCode, ErrorOutcome, Frame, Outcome};
+use lockstep_protocol::{ErrorCode, ErrorOutcome, Frame, Outcome};
+use tokio::time::Instant;
 
 use super::connection::Context;
 use super::inbound::lend;
-use super::ordered::Together;
 use super::outbound::Gone;
 use super::outcome::ToOutcome;
 use crate::broker::{Broker, ByteLease, ProduceBatch, ProduceError};
@@ -17,6 +16,8 @@ use crate::metrics;
 
 /// The longest a client may wait for a commit.
 const TIMEOUT_MAX: Duration = Duration::from_secs(300);
+/// How long all the batches of a request together may wait for their partitions to be opened here.
+const LOCATE_WAIT: Duration = Duration::from_secs(1);
 
 /// Hands the batches to their partitions, in order, before it returns; what is returned waits for their
 /// commit and answers. Nothing is, if the request is refused or answered already.
@@ -39,8 +40,10 @@ pub(super) async fn begin(
         None => lend(context.broker.inflight(), frame.payload.len()).await,
     };
     let timeout = Duration::from_millis(request.timeout_ms.into()).min(TIMEOUT_MAX);
-    let appends = request.batches.into_iter().zip(batches).map(|(item, batch)| {
-        let broker = context.broker.clone();
+    // The items share one wait for topics that are not known here yet, and the next request waits behind it.
+    let locate_by = Instant::now() + LOCATE_WAIT;
+    let mut begun = Vec::with_capacity(batches.len());
+    for (item, batch) in request.batches.into_iter().zip(batches) {
         let batch = ProduceBatch {
             topic: item.topic,
             partition: item.partition,
@@ -48,25 +51,25 @@ pub(super) async fn begin(
             expected_next_lsn: item.expected_next_lsn,
             fence: item.fence,
         };
-        let append = async move { broker.produce(batch, timeout).await };
-        Box::pin(append) as Pin<Box<dyn Future<Output = Result<Appended, ProduceError>> + Send>>
-    });
-    let mut appends = Together::new(appends);
-    let done = appends.begin().await;
+        begun.push(context.broker.begin_produce(batch, timeout, locate_by).await);
+    }
     let context = context.clone();
     let bytes = frame.payload.len() as u64;
     Ok(Some(async move {
-        let results = match done {
-            Some(results) => results,
-            None => appends.finish().await,
-        };
+        let mut results = Vec::with_capacity(begun.len());
+        for append in begun {
+            results.push(match append {
+                Ok(append) => append.finish().await,
+                Err(refused) => Err(refused),
+            });
+        }
         let records =
             results.iter().flatten().map(|appended| appended.last_lsn - appended.first_lsn + 1).sum();
         let results = results.into_iter().map(|result| to_outcome(&context.broker, result)).collect();
         let answer = Ok(ProduceResponse { results });
         metrics::produce_answered(received.elapsed(), bytes, records);
         metrics::request_answered("produce");
-        let answer = EncodedFrame::response::<ProduceRequest>(frame.correlation, &answer, Vec::new());
+        let answer = context.respond::<ProduceRequest>(&frame, &answer, Vec::new());
         // The lease ends before the answer waits in the queue: it counts batches that are not committed.
         drop((frame, lease));
         let inflight = context.broker.inflight();

@@ -312,3 +312,18 @@ async fn what_is_read_for_clients_that_read_nothing_is_counted_whole_and_bounded
     assert_eq!(steady.read_all("t", 1).await.len(), 1, "who reads is served again");
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_of_many_unknown_topics_is_answered_after_one_wait_and_one_of_too_many_at_once() {
+    let root = tempfile::tempdir().unwrap();
+    let server = single(root.path()).await;
+    let mut client = Client::connect(server.addresses().native).await;
+    let unknown = produce_item("nowhere", &Bytes::new());
+    let request = ProduceRequest { timeout_ms: 10_000, batches: vec![unknown.clone(); 4096] };
+    let results = client.call(&request).await.unwrap().results;
+    assert_eq!(results.len(), 4096);
+    assert!(results.iter().all(|result| result.as_ref().unwrap_err().code == ErrorCode::UnknownTopic));
+    let request = ProduceRequest { timeout_ms: 10_000, batches: vec![unknown; 4097] };
+    assert_eq!(client.call(&request).await.unwrap_err().code, ErrorCode::MalformedRequest);
+    server.stop().await;
+}

@@ -268,3 +268,47 @@ async fn without_credit_nothing_is_pushed_and_with_it_nothing_was_lost() {
     assert_eq!(values(client.push(subscription).await.1), [(3, "c".to_owned())]);
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_time_before_a_trim_inside_a_batch_is_found_at_the_log_start() {
+    let root = tempfile::tempdir().unwrap();
+    let server = single(root.path()).await;
+    let mut client = Client::connect(server.addresses().native).await;
+    client.create_topic("t", 1).await.unwrap();
+    client.produce("t", batch(&["a", "b", "c", "d"])).await.unwrap();
+    client.call(&TrimRequest { topic: "t".into(), partition: 0, log_start: 3 }).await.unwrap();
+    for timestamp_ms in [0, 1000, 1002] {
+        let request = LsnForTimeRequest { topic: "t".into(), partition: 0, timestamp_ms };
+        let found = client.call(&request).await.unwrap();
+        assert_eq!((found.lsn, found.timestamp_ms), (Some(3), 1002), "asked for {timestamp_ms}");
+    }
+    client.call(&TrimRequest { topic: "t".into(), partition: 0, log_start: 5 }).await.unwrap();
+    let request = LsnForTimeRequest { topic: "t".into(), partition: 0, timestamp_ms: 0 };
+    assert_eq!(client.call(&request).await.unwrap().lsn, None);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn produces_sent_before_their_topic_is_here_are_judged_in_the_order_they_were_sent() {
+    let root = tempfile::tempdir().unwrap();
+    let server = single(root.path()).await;
+    let mut client = Client::connect(server.addresses().native).await;
+    let mut other = Client::connect(server.addresses().native).await;
+    let bytes = batch(&["x"]);
+    let batches = vec![produce_item("late", &bytes)];
+    let request = lockstep_protocol::native::ProduceRequest { timeout_ms: 10_000, batches };
+    let mut sent = Vec::new();
+    for _ in 0..50 {
+        sent.push(client.send(&request, vec![bytes.clone()]).await);
+    }
+    other.create_topic("late", 1).await.unwrap();
+    sent.push(client.send(&request, vec![bytes]).await);
+    let mut lsns = Vec::new();
+    for correlation in sent {
+        let (response, _) = client.response::<lockstep_protocol::native::ProduceRequest>(correlation).await;
+        // The first ones may come before the topic has a leader.
+        lsns.extend(response.unwrap().results.remove(0).map(|produced| produced.first_lsn));
+    }
+    assert!(!lsns.is_empty() && lsns.is_sorted(), "{lsns:?}");
+    server.stop().await;
+}
