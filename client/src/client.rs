@@ -181,7 +181,7 @@ impl Core {
         self.attempts(&mut self.retry(repeat), target, request, limit).await
     }
 
-    /// [`Core::call_with_payload`], keeping account of the attempts in `retry`.
+    /// [`Core::call_with_payload`], keeping account of the attempts in `retry`. None outlasts the budget.
     pub(crate) async fn attempts<R: Request>(
         &self,
         retry: &mut Retry,
@@ -191,8 +191,12 @@ impl Core {
     ) -> Result<(R::Response, Bytes), RequestError> {
         loop {
             let attempt = usize::try_from(retry.failures()).unwrap_or(usize::MAX);
-            let (node, result) = match self.route(target, attempt).await {
-                Ok((node, connection)) => (node, connection.call_with_payload(request, limit).await),
+            let routed = tokio::time::timeout(retry.remaining(self.now()), self.route(target, attempt)).await;
+            let (node, result) = match routed.unwrap_or(Err((None, Failure::Unreachable))) {
+                Ok((node, connection)) => {
+                    let limit = limit.min(retry.remaining(self.now()));
+                    (node, connection.call_with_payload(request, limit).await)
+                }
                 Err((node, failure)) => (node, Err(failure)),
             };
             match result {

@@ -143,6 +143,16 @@ impl Retry {
         self.outcome_open
     }
 
+    /// What is left of the budget for the attempt that begins at `now`. The one attempt of a budget of 0 takes
+    /// as long as it takes.
+    #[must_use]
+    pub fn remaining(&self, now: Duration) -> Duration {
+        if self.policy.budget.is_zero() {
+            return Duration::MAX;
+        }
+        self.policy.budget.saturating_sub(now.saturating_sub(self.started))
+    }
+
     /// Judges one failed attempt.
     pub fn failed(&mut self, failure: &Failure, now: Duration, jitter: &mut dyn Jitter) -> Verdict {
         self.failures = self.failures.saturating_add(1);
@@ -296,6 +306,19 @@ mod tests {
         assert_eq!(route(ErrorCode::Overloaded), Route::Same);
         let lost = retry(Repeat::Harmless).failed(&Failure::ConnectionLost, Duration::ZERO, &mut jitter);
         assert!(matches!(lost, Verdict::Again { route: Route::Refresh, .. }));
+    }
+
+    #[test]
+    fn no_attempt_is_given_more_than_what_is_left_of_the_budget() {
+        let retry = Retry::new(policy(), Repeat::Harmless, Duration::from_secs(5));
+        assert_eq!(retry.remaining(Duration::from_secs(5)), Duration::from_secs(10));
+        assert_eq!(retry.remaining(Duration::from_secs(12)), Duration::from_secs(3));
+        assert_eq!(retry.remaining(Duration::from_secs(99)), Duration::ZERO);
+        let once = RetryPolicy { budget: Duration::ZERO, ..policy() };
+        assert_eq!(
+            Retry::new(once, Repeat::Harmless, Duration::ZERO).remaining(Duration::ZERO),
+            Duration::MAX
+        );
     }
 
     #[test]

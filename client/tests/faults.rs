@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use fake::{FakeCluster, ProduceFault, SubscribeFault, TOPIC};
 use lockstep_client::{
-    Client, ClientOptions, ConnectError, ConsumeError, Consumer, ErrorCode, NewTopic, ProduceError, Producer,
-    ProducerRecord, Record, RequestError, Start, TopicError,
+    Client, ClientOptions, ConnectError, ConsumeError, Consumer, ErrorCode, NewTopic, PartitionError,
+    ProduceError, Producer, ProducerRecord, Record, RequestError, Start, TopicError,
 };
 
 fn options() -> ClientOptions {
@@ -214,6 +214,18 @@ async fn a_broker_of_another_cluster_is_refused() {
     assert!(matches!(refused.err(), Some(ConnectError::Refused { .. })));
     let welcome = Client::connect_with(cluster.addresses(), options().cluster(fake::CLUSTER)).await;
     assert!(welcome.is_ok());
+}
+
+#[tokio::test]
+async fn a_silent_broker_is_waited_for_no_longer_than_the_budget() {
+    let cluster = FakeCluster::start().await;
+    cluster.state().tail_is_silent = true;
+    let options =
+        options().retry_budget(Duration::from_millis(200)).request_timeout(Duration::from_secs(3_600));
+    let client = Client::connect_with(cluster.addresses(), options).await.unwrap();
+    let waited = tokio::time::timeout(Duration::from_secs(60), client.tail(TOPIC, 0, false)).await;
+    let refused = waited.expect("the budget ends the attempt, not the hour of the request").unwrap_err();
+    assert!(matches!(refused, PartitionError::Request(RequestError::BudgetSpent { .. })), "{refused}");
 }
 
 #[tokio::test]

@@ -66,6 +66,8 @@ pub struct State {
     pub arrived: BTreeMap<i32, Vec<Bytes>>,
     /// The topic that was created beside [`TOPIC`].
     pub created: Option<TopicMetadata>,
+    /// Whether requests for the ends of the log are never answered.
+    pub tail_is_silent: bool,
     /// How many answers to a creation or deletion are lost from now on.
     pub topic_answers_lost: u32,
     /// Who answered each subscribe request.
@@ -169,6 +171,7 @@ impl FakeCluster {
                 let trimmed = ErrorOutcome::from(ErrorCode::LsnBelowLogStart).with_detail(3);
                 one(response::<LsnForTimeRequest>(frame, Err(trimmed)))
             }
+            Api::Tail if state.tail_is_silent => Some(Vec::new()),
             Api::Tail => one(response::<TailRequest>(frame, Ok(state.tail()))),
             Api::Produce => {
                 let result = state.produce(node, frame)?;
