@@ -81,6 +81,11 @@ impl ByteLease {
         self.permit.num_permits() * UNIT_BYTES
     }
 
+    /// Gives the part it was lent from its bytes back, and holds those of the whole alone.
+    pub fn into_whole(self) -> ByteLease {
+        self.of_whole.map_or(ByteLease { permit: self.permit, of_whole: None }, |whole| *whole)
+    }
+
     /// Gives back all but `bytes`, rounded up to KiB.
     pub fn keep(&mut self, bytes: usize) {
         let spare = self.permit.num_permits().saturating_sub(bytes.div_ceil(UNIT_BYTES));
@@ -112,6 +117,10 @@ mod tests {
         let (first, second) = (whole.part(6 * 1024), whole.part(6 * 1024));
         let mut lease = first.acquire(6 * 1024).await;
         assert!(first.try_acquire(1).is_none() && second.try_acquire(6 * 1024).is_none());
+        lease = lease.into_whole();
+        assert_eq!((first.held_bytes(), whole.held_bytes()), (0, 6144));
+        drop(lease);
+        lease = first.acquire(6 * 1024).await;
         lease.keep(2 * 1024);
         assert_eq!((first.held_bytes(), whole.held_bytes()), (2048, 2048));
         let other = second.try_acquire(6 * 1024).unwrap();

@@ -44,17 +44,20 @@ struct Inner {
     limits: Limits,
     create_missing: bool,
     inflight: ByteBudget,
+    unfinished: ByteBudget,
     reads: ByteBudget,
 }
 
 impl Broker {
     /// A broker on a cluster that is being followed.
     pub fn new(config: &Config, cluster: Cluster) -> Broker {
+        let inflight = ByteBudget::new(config.limits.inflight_bytes);
         let inner = Inner {
             cluster,
             limits: config.limits.clone(),
             create_missing: config.topics.create_missing,
-            inflight: ByteBudget::new(config.limits.inflight_bytes),
+            unfinished: inflight.part(config.limits.inflight_bytes / 2),
+            inflight,
             reads: ByteBudget::new(config.limits.read_bytes),
         };
         Broker { inner: Arc::new(inner) }
@@ -73,6 +76,11 @@ impl Broker {
     /// The node's budget for batches that were taken in and are not answered yet.
     pub fn inflight(&self) -> &ByteBudget {
         &self.inner.inflight
+    }
+
+    /// The part of [`Broker::inflight`] for requests that have not arrived whole.
+    pub fn unfinished(&self) -> &ByteBudget {
+        &self.inner.unfinished
     }
 
     /// The node's budget for records that were read for clients and are not written to them yet.

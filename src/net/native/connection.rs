@@ -41,7 +41,8 @@ pub(super) struct Context {
 /// Serves a client until it leaves.
 pub(super) async fn serve(stream: TcpStream, broker: Broker, cluster: ClusterId) {
     let (read, write) = stream.into_split();
-    let mut inbound = Inbound::new(read, broker.limits().max_frame_bytes as usize, broker.inflight().clone());
+    let mut inbound =
+        Inbound::new(read, broker.limits().max_frame_bytes as usize, broker.unfinished().clone());
     let (outbound, mut writer) = Outbound::start(write);
     let memory = broker.reads().part(READ_AHEAD_BYTES);
     let context = Context { broker, outbound, memory, subscriptions: Arc::default(), cluster };

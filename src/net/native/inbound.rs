@@ -1,7 +1,12 @@
 //! Cutting a client's bytes into frames, within the node's byte budget.
 //!
-//! A frame that does not fit the small first buffer is read only once the budget has room for it: a client
-//! that announces much makes nobody hold much. One that has not said hello takes nothing from the budget at all.
+//! What holds:
+//! - A frame that does not fit the small first buffer takes its bytes from the budget, once that buffer is full:
+//!   a client that announces much and sends little makes nobody hold anything.
+//! - Frames that are not whole yet take half of the budget at the most: however many clients stall in the middle
+//!   of one, requests that are here are served.
+//! - A frame has one time limit, from its first byte to its last, apart from waiting for the budget.
+//! - A client that has not said hello takes nothing from the budget at all.
 
 use std::time::Duration;
 
@@ -9,7 +14,7 @@ use bytes::BytesMut;
 use lockstep_protocol::{Frame, FrameDecoder, FrameError};
 use tokio::io::AsyncReadExt;
 use tokio::net::tcp::OwnedReadHalf;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::broker::{ByteBudget, ByteLease};
 use crate::metrics;
@@ -18,8 +23,8 @@ use crate::metrics;
 const BUFFER_BYTES: usize = 32 << 10;
 /// Longest frame of a client that has not said hello.
 const FIRST_FRAMES_BYTES_MAX: usize = BUFFER_BYTES;
-/// How long the rest of a frame may take once its first byte is here.
-const FRAME_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a frame may take from its first byte to its last.
+const FRAME_TIMEOUT: Duration = Duration::from_secs(30);
 /// Bytes of a frame's length field.
 const LENGTH_BYTES: usize = 4;
 
@@ -43,14 +48,15 @@ pub(super) struct Inbound {
     buffer: BytesMut,
     decoder: FrameDecoder,
     frame_bytes_max: usize,
-    budget: ByteBudget,
+    /// The part of the budget for frames that are not whole yet.
+    unfinished: ByteBudget,
 }
 
 impl Inbound {
-    pub(super) fn new(stream: OwnedReadHalf, frame_bytes_max: usize, budget: ByteBudget) -> Inbound {
+    pub(super) fn new(stream: OwnedReadHalf, frame_bytes_max: usize, unfinished: ByteBudget) -> Inbound {
         let buffer = BytesMut::with_capacity(BUFFER_BYTES);
         let decoder = FrameDecoder::new(frame_bytes_max.min(FIRST_FRAMES_BYTES_MAX));
-        Inbound { stream, buffer, decoder, frame_bytes_max, budget }
+        Inbound { stream, buffer, decoder, frame_bytes_max, unfinished }
     }
 
     /// The client has said hello: from now on frames may be as long as it was told.
@@ -60,21 +66,25 @@ impl Inbound {
 
     /// The next frame. After [`Refused::Frame`] with someone to answer, the stream goes on behind it.
     pub(super) async fn next(&mut self) -> Result<Received, Refused> {
-        let mut lease = None;
+        let mut lease: Option<ByteLease> = None;
+        let mut deadline = (!self.buffer.is_empty()).then(|| Instant::now() + FRAME_TIMEOUT);
         loop {
             if let Some(frame) = self.decoder.decode(&mut self.buffer).map_err(Refused::Frame)? {
-                return Ok(Received { frame, lease });
+                return Ok(Received { frame, lease: lease.map(ByteLease::into_whole) });
             }
             // The decoder has checked the length against the limit, or there is none yet.
             let missing = self.announced_bytes().saturating_sub(self.buffer.len());
-            if missing > BUFFER_BYTES && lease.is_none() {
-                lease = Some(lend(&self.budget, self.announced_bytes()).await);
-                self.buffer.reserve(missing);
-            } else {
-                self.buffer.reserve(missing.clamp(BUFFER_BYTES / 4, BUFFER_BYTES));
+            if missing > 0 && self.buffer.len() >= BUFFER_BYTES && lease.is_none() {
+                let asked = Instant::now();
+                lease = Some(lend(&self.unfinished, self.announced_bytes()).await);
+                deadline = deadline.map(|deadline| deadline + asked.elapsed());
             }
-            let within = if self.buffer.is_empty() { None } else { Some(FRAME_TIMEOUT) };
-            self.fill(within).await?;
+            match lease {
+                Some(_) => self.buffer.reserve(missing),
+                None => self.buffer.reserve(missing.clamp(LENGTH_BYTES, BUFFER_BYTES / 4)),
+            }
+            self.fill(deadline).await?;
+            deadline.get_or_insert_with(|| Instant::now() + FRAME_TIMEOUT);
         }
     }
 
@@ -100,11 +110,11 @@ impl Inbound {
         }
     }
 
-    async fn fill(&mut self, within: Option<Duration>) -> Result<(), Refused> {
+    async fn fill(&mut self, deadline: Option<Instant>) -> Result<(), Refused> {
         let read = self.stream.read_buf(&mut self.buffer);
-        let count = match within {
+        let count = match deadline {
             None => read.await,
-            Some(within) => timeout(within, read).await.map_err(|_| Refused::Closed)?,
+            Some(deadline) => timeout_at(deadline, read).await.map_err(|_| Refused::Closed)?,
         };
         match count {
             Ok(0) | Err(_) => Err(Refused::Closed),

@@ -327,3 +327,46 @@ async fn a_request_of_many_unknown_topics_is_answered_after_one_wait_and_one_of_
     assert_eq!(client.call(&request).await.unwrap_err().code, ErrorCode::MalformedRequest);
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clients_that_stall_in_the_middle_of_long_frames_do_not_stop_the_others() {
+    let root = tempfile::tempdir().unwrap();
+    let mut config = quick_config(1, root.path());
+    config.limits.max_frame_bytes = 2 << 20;
+    config.limits.max_record_bytes = 1 << 20;
+    config.limits.max_batch_bytes = 1 << 20;
+    config.limits.inflight_bytes = 4 << 20;
+    let server = Server::start(config).await.unwrap();
+    ready(&server).await;
+    let mut steady = Client::connect(server.addresses().native).await;
+    steady.create_topic("t", 1).await.unwrap();
+    let mut begun = request_frame(1);
+    begun[..4].copy_from_slice(&(2u32 << 20).saturating_sub(4).to_le_bytes());
+    begun[16..20].copy_from_slice(&8u32.to_le_bytes());
+    let mut stalled = Vec::new();
+    for _ in 0..9 {
+        let mut client = Client::connect(server.addresses().native).await;
+        client.send_bytes(&begun).await;
+        stalled.push(client);
+    }
+    // Announced alone, a frame takes nothing: long ones still pass.
+    steady.produce("t", batch(&[&"v".repeat(1_000_000)])).await.unwrap();
+    assert_eq!(server.broker().inflight().held_bytes(), 0);
+    for client in &mut stalled {
+        client.send_bytes(&vec![0; 40 << 10]).await;
+    }
+    let held = async {
+        while server.broker().inflight().held_bytes() == 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, held).await.unwrap();
+    // Begun, they take half of the budget and no more.
+    for lsn in 2..10 {
+        assert_eq!(steady.produce("t", batch(&["short"])).await.unwrap().first_lsn, lsn);
+    }
+    assert_eq!(server.broker().inflight().held_bytes(), 2 << 20);
+    drop(stalled);
+    steady.produce("t", batch(&[&"v".repeat(1_000_000)])).await.unwrap();
+    server.stop().await;
+}
