@@ -39,9 +39,13 @@ use crate::metrics;
 /// How long to wait after the system refused to accept, as it does when file descriptors run out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Clients above the limit that are told so at once; more of them are only cut off.
+const FAREWELLS_MAX: usize = 64;
+
 /// Accepts clients until it is dropped; their connections end with it.
 pub async fn serve(listener: TcpListener, broker: Broker, cluster: ClusterId) {
     let slots = Arc::new(Semaphore::new(broker.limits().max_connections));
+    let farewells = Arc::new(Semaphore::new(FAREWELLS_MAX));
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -56,6 +60,12 @@ pub async fn serve(listener: TcpListener, broker: Broker, cluster: ClusterId) {
         let Ok(slot) = Arc::clone(&slots).try_acquire_owned() else {
             metrics::connection_refused();
             tracing::warn!(%address, "a client was turned away; raise limits.max_connections, or close idle clients");
+            if let Ok(place) = Arc::clone(&farewells).try_acquire_owned() {
+                connections.spawn(async move {
+                    connection::turn_away(stream).await;
+                    drop(place);
+                });
+            }
             continue;
         };
         connections.spawn(serve_one(stream, broker.clone(), cluster, slot));

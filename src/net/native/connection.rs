@@ -25,6 +25,8 @@ const REQUESTS_AT_ONCE: usize = 1024;
 const READ_AHEAD_BYTES: u64 = 32 << 20;
 /// How long a new connection may take to say hello.
 const HELLO_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long the last requests of a client that sends no more may take.
+const LAST_ANSWERS: Duration = Duration::from_secs(10);
 /// How long a refused client may take to read why.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -59,10 +61,28 @@ pub(super) async fn serve(stream: TcpStream, broker: Broker, cluster: ClusterId)
         _ = &mut writer => return,
     }
     drop(subscriptions);
+    // A client that has only closed its own direction still reads what it asked for.
+    let answered = async { while connection.tasks.join_next().await.is_some() {} };
+    tokio::select! {
+        _ = tokio::time::timeout(LAST_ANSWERS, answered) => {}
+        _ = &mut writer => return,
+    }
     connection.tasks.shutdown().await;
     drop(connection);
     let _ = tokio::time::timeout(FAREWELL, writer).await;
     inbound.drain(FAREWELL).await;
+}
+
+/// Tells a client that there is no room for it.
+pub(super) async fn turn_away(stream: TcpStream) {
+    let (read, write) = stream.into_split();
+    let message = "this broker has as many connections as it may: use another one, or try again later";
+    let outcome = ErrorOutcome::new(ErrorCode::Overloaded, message);
+    let (outbound, writer) = Outbound::start(write);
+    let _ = outbound.send(EncodedFrame::refusal(ReplyTo::CONNECTION, &outcome), None).await;
+    drop(outbound);
+    let _ = tokio::time::timeout(FAREWELL, writer).await;
+    Inbound::new(read, 0, ByteBudget::new(0)).drain(FAREWELL).await;
 }
 
 /// Ends the subscriptions with their connection, also if that is cancelled.

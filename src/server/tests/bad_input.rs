@@ -370,3 +370,50 @@ async fn clients_that_stall_in_the_middle_of_long_frames_do_not_stop_the_others(
     steady.produce("t", batch(&[&"v".repeat(1_000_000)])).await.unwrap();
     server.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_above_the_limit_is_told_so_and_has_room_once_another_left() {
+    let root = tempfile::tempdir().unwrap();
+    let mut config = quick_config(1, root.path());
+    config.limits.max_connections = 1;
+    let server = Server::start(config).await.unwrap();
+    ready(&server).await;
+    let first = Client::connect(server.addresses().native).await;
+    let mut second = Client::silent(server.addresses().native).await;
+    assert_eq!(refusal(&mut second, u32::MAX).await.code, ErrorCode::Overloaded);
+    assert!(second.frame(|_| true).await.is_none(), "the connection stayed open");
+    drop(first);
+    let admitted = async {
+        loop {
+            let mut third = Client::silent(server.addresses().native).await;
+            third.send_bytes(&request_frame(9)).await;
+            let answer = third.frame(|_| true).await.unwrap();
+            if ErrorOutcome::decode(&answer.meta).unwrap().code == ErrorCode::HandshakeRequired {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(PATIENCE, admitted).await.unwrap();
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_closes_its_direction_still_gets_its_answers() {
+    let root = tempfile::tempdir().unwrap();
+    let server = single(root.path()).await;
+    let mut client = Client::connect(server.addresses().native).await;
+    client.create_topic("t", 1).await.unwrap();
+    let mut asked = Vec::new();
+    for _ in 0..20 {
+        let bytes = batch(&["last words"]);
+        let request = ProduceRequest { timeout_ms: 10_000, batches: vec![produce_item("t", &bytes)] };
+        asked.push(client.send(&request, vec![bytes]).await);
+    }
+    client.half_close().await;
+    for correlation in asked {
+        let (response, _) = client.response::<ProduceRequest>(correlation).await;
+        response.unwrap().results.remove(0).unwrap();
+    }
+    assert!(client.frame(|_| true).await.is_none(), "the connection stayed open");
+    server.stop().await;
+}

@@ -72,6 +72,11 @@ impl Client {
         self.stream.write_all(bytes).await.unwrap();
     }
 
+    /// Closes this side's direction: nothing more will be asked.
+    pub(super) async fn half_close(&mut self) {
+        self.stream.shutdown().await.unwrap();
+    }
+
     pub(super) async fn response<R: Request>(&mut self, correlation: u32) -> (Outcome<R::Response>, Bytes) {
         let wanted = |frame: &Frame| frame.kind == FrameKind::Response && frame.correlation == correlation;
         let frame = self.frame(wanted).await.expect("the broker closed the connection instead of answering");
