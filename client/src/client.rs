@@ -379,7 +379,9 @@ impl Core {
             let leadership = Leadership { leader: partition.leader, term: partition.term };
             (partition.partition, PartitionRoute { leadership, replicas: partition.replicas.clone() })
         });
-        self.routing().set_topic(&metadata.name, metadata.id, routes);
+        let mut routing = self.routing();
+        routing.set_topic(&metadata.name, metadata.id, routes);
+        routing.set_batch_bytes_max(&metadata.name, metadata.config.max_batch_bytes);
     }
 
     /// The number of partitions of a topic, asked for if it is not known yet; a missing topic is created on

@@ -44,6 +44,8 @@ pub struct PartitionRoute {
 struct TopicRoutes {
     /// Another topic of the same name has another id.
     id: u32,
+    /// Its own limit on a batch, in bytes.
+    batch_bytes_max: Option<u32>,
     partitions: BTreeMap<u32, PartitionRoute>,
 }
 
@@ -74,7 +76,8 @@ impl RoutingTable {
         id: u32,
         partitions: impl IntoIterator<Item = (u32, PartitionRoute)>,
     ) {
-        let known = self.topics.remove(name).filter(|known| known.id == id).unwrap_or_default().partitions;
+        let old = self.topics.remove(name).filter(|known| known.id == id).unwrap_or_default();
+        let known = old.partitions;
         let fresh = partitions.into_iter().map(|(partition, mut route)| {
             if let Some(old) = known.get(&partition)
                 && old.leadership.outlives(route.leadership.term)
@@ -84,7 +87,21 @@ impl RoutingTable {
             (partition, route)
         });
         let partitions = fresh.collect();
-        self.topics.insert(name.to_owned(), TopicRoutes { id, partitions });
+        let batch_bytes_max = old.batch_bytes_max;
+        self.topics.insert(name.to_owned(), TopicRoutes { id, batch_bytes_max, partitions });
+    }
+
+    /// Takes over a known topic's own limit on a batch, in bytes.
+    pub fn set_batch_bytes_max(&mut self, name: &str, limit: Option<u32>) {
+        if let Some(topic) = self.topics.get_mut(name) {
+            topic.batch_bytes_max = limit;
+        }
+    }
+
+    /// A topic's own limit on a batch, in bytes, if it has one.
+    #[must_use]
+    pub fn batch_bytes_max(&self, name: &str) -> Option<u32> {
+        self.topics.get(name)?.batch_bytes_max
     }
 
     /// Forgets a topic that is no more.

@@ -141,6 +141,27 @@ async fn a_record_that_is_too_long_is_refused_at_once_and_harms_nothing_else() {
 }
 
 #[tokio::test]
+async fn a_topics_own_limit_cuts_its_batches_and_refuses_what_can_never_fit() {
+    let cluster = FakeCluster::start().await;
+    cluster.state().topic_batch_bytes_max = Some(200);
+    let client = connect(&cluster).await;
+    let producer = client.producer().linger(Duration::from_millis(50)).build().await.unwrap();
+    let mut deliveries = Vec::new();
+    for _ in 0..20 {
+        deliveries.push(producer.enqueue(record(&"x".repeat(50))).await.unwrap());
+    }
+    for delivery in deliveries {
+        delivery.await.unwrap();
+    }
+    assert!(cluster.state().log.iter().all(|batch| batch.len() <= 200), "no batch is longer than the limit");
+    let refused = producer.send(record(&"x".repeat(300))).await.unwrap_err();
+    assert!(matches!(refused, ProduceError::TooLarge { limit: 200, .. }), "{refused}");
+    let batch = vec![Record::new(0, "x".repeat(150)), Record::new(0, "x".repeat(150))];
+    let refused = producer.send_batch(TOPIC, 0, batch).await.unwrap_err();
+    assert!(matches!(refused, ProduceError::TooLarge { what: "batch", limit: 200, .. }), "{refused}");
+}
+
+#[tokio::test]
 async fn frames_that_arrive_in_pieces_are_put_together() {
     let cluster = FakeCluster::start_with_step(3).await;
     fill(&cluster, 20).await;

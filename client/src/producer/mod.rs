@@ -236,7 +236,7 @@ impl Producer {
             return Err(ProduceError::TooLarge { what: "batch", bytes: bytes as u64, limit: limit as u64 });
         }
         let permits = self.acquire(bytes).await?;
-        let lane = self.inner.topics.lane(topic, partition).await?;
+        let lane = self.inner.topics.lane(topic, partition, bytes).await?;
         let delivery = lane.push_batch(builder, conditions, permits.len)?;
         permits.handed_over();
         Ok(delivery)

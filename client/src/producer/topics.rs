@@ -17,6 +17,8 @@ use crate::error::{ProduceError, RequestError};
 pub(crate) struct Topics {
     client: Client,
     create_missing: bool,
+    /// The brokers' limit on a batch.
+    batch_bytes_max: usize,
     /// For every lane; the partition differs.
     lane_settings: LaneSettings,
     budget: Arc<Semaphore>,
@@ -24,6 +26,8 @@ pub(crate) struct Topics {
 }
 
 struct Topic {
+    /// Longest batch: the topic's own limit, or the brokers'.
+    batch_bytes_max: usize,
     lanes: Vec<Option<Arc<LaneHandle>>>,
     /// Where records without a key go, until a batch of them is full (KIP-794).
     sticky: usize,
@@ -47,7 +51,14 @@ impl Topics {
             identity,
         };
         let topics = Mutex::new(BTreeMap::new());
-        Self { client, create_missing: settings.create_missing, lane_settings, budget, topics }
+        Self {
+            client,
+            create_missing: settings.create_missing,
+            batch_bytes_max,
+            lane_settings,
+            budget,
+            topics,
+        }
     }
 
     /// The lane for a record of `bytes`: the partition it names, its key's, or the next in turn.
@@ -61,23 +72,32 @@ impl Topics {
         }
         let mut topics = self.lock();
         let topic = topics.get_mut(&record.topic).ok_or_else(|| gone(&record.topic))?;
+        topic.check("record", bytes)?;
         let count = topic.lanes.len();
         let partition = match (record.partition, &record.record.key) {
             (Some(partition), _) => partition,
             (None, Some(key)) => partition_for_key(key, u32::try_from(count).unwrap_or(u32::MAX)),
-            (None, None) => topic.next_sticky(bytes, self.lane_settings.batch_bytes),
+            (None, None) => {
+                topic.next_sticky(bytes, self.lane_settings.batch_bytes.min(topic.batch_bytes_max))
+            }
         };
         self.lane_of(&record.topic, topic, partition)
     }
 
-    /// The lane of a named partition.
-    pub(crate) async fn lane(&self, name: &str, partition: u32) -> Result<Arc<LaneHandle>, ProduceError> {
+    /// The lane of a named partition, for a batch of `bytes`.
+    pub(crate) async fn lane(
+        &self,
+        name: &str,
+        partition: u32,
+        bytes: usize,
+    ) -> Result<Arc<LaneHandle>, ProduceError> {
         if !self.lock().contains_key(name) {
             self.learn(&Arc::from(name)).await?;
         }
         let mut topics = self.lock();
         let name = topics.get_key_value(name).map(|(name, _)| Arc::clone(name)).ok_or_else(|| gone(name))?;
         let topic = topics.get_mut(&name).ok_or_else(|| gone(&name))?;
+        topic.check("batch", bytes)?;
         self.lane_of(&name, topic, partition)
     }
 
@@ -88,8 +108,12 @@ impl Topics {
 
     async fn learn(&self, name: &Arc<str>) -> Result<(), ProduceError> {
         let count = self.client.core.partition_count(name, self.create_missing).await?;
+        let own_limit =
+            self.client.core.routing().batch_bytes_max(name).map_or(usize::MAX, |bytes| bytes as usize);
+        let batch_bytes_max = self.batch_bytes_max.min(own_limit);
         let lanes = vec![None; count as usize];
-        self.lock().entry(Arc::clone(name)).or_insert(Topic { lanes, sticky: 0, sticky_bytes: 0 });
+        let topic = Topic { batch_bytes_max, lanes, sticky: 0, sticky_bytes: 0 };
+        self.lock().entry(Arc::clone(name)).or_insert(topic);
         Ok(())
     }
 
@@ -104,8 +128,9 @@ impl Topics {
             let error = unknown_partition(name, partition, count);
             return Err(RequestError::Refused { error }.into());
         };
+        let batch_bytes = self.lane_settings.batch_bytes.min(topic.batch_bytes_max);
         let lane = slot.get_or_insert_with(|| {
-            let settings = LaneSettings { partition, ..self.lane_settings };
+            let settings = LaneSettings { partition, batch_bytes, ..self.lane_settings };
             LaneHandle::start(self.client.clone(), Arc::clone(name), settings, Arc::clone(&self.budget))
         });
         Ok(Arc::clone(lane))
@@ -117,6 +142,15 @@ impl Topics {
 }
 
 impl Topic {
+    /// Refuses what no batch of the topic can hold.
+    fn check(&self, what: &'static str, bytes: usize) -> Result<(), ProduceError> {
+        let limit = self.batch_bytes_max;
+        if bytes <= limit {
+            return Ok(());
+        }
+        Err(ProduceError::TooLarge { what, bytes: bytes as u64, limit: limit as u64 })
+    }
+
     /// Stays with a partition for about one batch, then moves on.
     fn next_sticky(&mut self, bytes: usize, batch_bytes: usize) -> u32 {
         if self.sticky_bytes + bytes > batch_bytes && self.sticky_bytes > 0 {

@@ -54,6 +54,8 @@ pub struct State {
     pub addresses: Vec<String>,
     /// Id of [`TOPIC`].
     pub topic_id: u32,
+    /// Longest batch of [`TOPIC`], if it has a limit of its own.
+    pub topic_batch_bytes_max: Option<u32>,
     /// Stamped batches.
     pub log: Vec<Bytes>,
     next_lsn: u64,
@@ -218,7 +220,7 @@ impl State {
             name: TOPIC.to_owned(),
             id: self.topic_id,
             partitions: vec![partition],
-            config: TopicConfig::default(),
+            config: TopicConfig { max_batch_bytes: self.topic_batch_bytes_max, ..TopicConfig::default() },
         };
         // Stale on purpose: it names broker 1 whoever leads, so that hints are what counts.
         let nodes = self.addresses.iter().enumerate().map(node).collect();
