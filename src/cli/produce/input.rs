@@ -75,7 +75,8 @@ impl Shape {
             _ if rest.is_empty() => Ok(Vec::new()),
             Self::Lines { separator } => Ok(vec![split_key(rest, separator.as_deref())]),
             Self::Fixed { bytes } => Err(CliError::Failed(format!(
-                "the input ends inside a record: {} bytes are left over, --raw says {bytes} each",
+                "the input ends inside a record: {} bytes are left over and not sent, --raw says {bytes} each: complete \
+                 the record, or correct --raw",
                 rest.len()
             ))),
         }

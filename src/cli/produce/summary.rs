@@ -80,9 +80,14 @@ impl Summary {
             0 => String::new(),
             count => format!(" (and {count} further on, in other partitions)"),
         };
+        // With all that was sent acknowledged, the failure lies in the input behind it.
+        let open = if self.records_acknowledged < self.records_sent {
+            "whether the next ones are stored is unknown"
+        } else {
+            "nothing behind them was sent"
+        };
         Err(CliError::Partly(format!(
-            "only the first {} records of the input are acknowledged{behind}; whether the next ones are stored is \
-             unknown. {failure}",
+            "only the first {} records of the input are acknowledged{behind}; {open}. {failure}",
             self.records_acknowledged
         )))
     }
@@ -151,6 +156,17 @@ mod tests {
         assert!(
             matches!(&error, CliError::Partly(text) if text.contains("first 3 records") && text.contains("full"))
         );
+        assert!(error.to_string().contains("is unknown"), "two were sent and not acknowledged: {error}");
+    }
+
+    #[test]
+    fn what_was_not_sent_is_not_called_unknown() {
+        let mut summary = Summary::start("t");
+        summary.sent(3, 12);
+        summary.acknowledged(stored(1, 3));
+        summary.stop(Err(CliError::Failed("the input ends inside a record".to_owned())));
+        let text = summary.result().unwrap_err().to_string();
+        assert!(text.contains("nothing behind them was sent") && !text.contains("unknown"), "{text}");
     }
 
     #[test]
