@@ -53,13 +53,7 @@ pub(crate) fn run(command: LogCommand, output: &mut Output) -> Result<ExitCode, 
         LogCommand::Inspect(args) => (args, true),
         LogCommand::Verify(args) => (args, false),
     };
-    let shards = shards_below(&args.dir)?;
-    if shards.is_empty() {
-        let dir = args.dir.display();
-        return Err(CliError::Failed(format!(
-            "no log below {dir}: give a broker's data directory, or one shard's"
-        )));
-    }
+    let shards = shards_to_read(&args.dir)?;
     let mut damages = 0;
     for shard in &shards {
         damages += one_shard(shard, show, output)?;
@@ -67,12 +61,30 @@ pub(crate) fn run(command: LogCommand, output: &mut Output) -> Result<ExitCode, 
     Ok(ExitCode::from(u8::from(damages > 0)))
 }
 
+/// The shards below the directory given, at least one; or what to give instead.
+fn shards_to_read(dir: &Path) -> Result<Vec<PathBuf>, CliError> {
+    const GIVE: &str = "give a broker's data directory, one shard's, or that of a whole `lockstep up`";
+    let shown = dir.display();
+    let wrong = |what: String| Err(CliError::Failed(format!("{what}: {GIVE}")));
+    match dir.metadata() {
+        Err(error) => wrong(format!("cannot read {shown} ({error})")),
+        Ok(metadata) if !metadata.is_dir() => wrong(format!("{shown} is not a directory")),
+        Ok(_) => match shards_below(dir)? {
+            shards if shards.is_empty() => wrong(format!("no log below {shown}")),
+            shards => Ok(shards),
+        },
+    }
+}
+
 /// Directories below `root`, itself included, that hold segments.
 fn shards_below(root: &Path) -> Result<Vec<PathBuf>, CliError> {
     let mut found = Vec::new();
     let mut waiting = vec![(root.to_owned(), 0)];
     while let Some((directory, depth)) = waiting.pop() {
-        let unreadable = |error| CliError::Failed(format!("cannot read {}: {error}", directory.display()));
+        let unreadable = |error| {
+            let shown = directory.display();
+            CliError::Failed(format!("cannot read {shown}: {error}; run this as the broker's user"))
+        };
         let mut has_segments = false;
         for entry in std::fs::read_dir(&directory).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
@@ -254,6 +266,17 @@ mod tests {
         assert_eq!(shards_below(root.path()).unwrap(), expected);
         assert_eq!(shards_below(&root.path().join("node-2")).unwrap(), expected[2..]);
         assert_eq!(shards_below(&expected[0]).unwrap(), expected[..1]);
+    }
+
+    #[test]
+    fn a_missing_path_a_file_and_an_empty_directory_are_refused_with_what_to_give() {
+        let root = tempfile::tempdir().unwrap();
+        let file = root.path().join("00000000000000000001.log");
+        std::fs::write(&file, "").unwrap();
+        for path in [root.path().join("missing"), file, root.path().to_owned()] {
+            let text = shards_to_read(&path).unwrap_err().to_string();
+            assert!(text.contains(&path.display().to_string()) && text.contains("give a broker's"), "{text}");
+        }
     }
 
     #[test]
