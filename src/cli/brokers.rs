@@ -12,6 +12,10 @@ use super::exit::CliError;
 const REQUEST_TIMEOUT_MIN: Duration = Duration::from_secs(1);
 /// Time for one answer, however long the command may try.
 const REQUEST_TIMEOUT_MAX: Duration = Duration::from_secs(10);
+/// Time for one connection, however soon the command is to give up.
+const CONNECT_TIMEOUT_MIN: Duration = Duration::from_millis(100);
+/// Time for one connection, however long the command may try.
+const CONNECT_TIMEOUT_MAX: Duration = Duration::from_secs(2);
 
 /// Which brokers to talk to.
 #[derive(Debug, Clone, Args)]
@@ -36,7 +40,9 @@ impl BrokerArgs {
             .map_err(|_| CliError::Usage(format!("--timeout {}: give seconds from 0 on", self.timeout)))?;
         // One answer may not take longer than all attempts together.
         let request_timeout = budget.clamp(REQUEST_TIMEOUT_MIN, REQUEST_TIMEOUT_MAX);
-        self.connect_with(ClientOptions::new().retry_budget(budget).request_timeout(request_timeout)).await
+        let connect_timeout = budget.clamp(CONNECT_TIMEOUT_MIN, CONNECT_TIMEOUT_MAX);
+        let options = ClientOptions::new().retry_budget(budget).request_timeout(request_timeout);
+        self.connect_with(options.connect_timeout(connect_timeout)).await
     }
 
     /// Connects with other options.
@@ -51,4 +57,21 @@ pub(crate) fn block_on<T>(future: impl Future<Output = Result<T, CliError>>) -> 
     let result = runtime.block_on(future);
     runtime.shutdown_background();
     result
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_short_timeout_bounds_the_connection_to_a_broker_that_says_nothing() {
+        // It takes connections into its backlog and never greets.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let brokers = silent.local_addr().unwrap().to_string();
+        let args = BrokerArgs { brokers, timeout: 0.1 };
+        let started = std::time::Instant::now();
+        let result = block_on(args.connect());
+        assert!(result.is_err());
+        assert!(started.elapsed() < CONNECT_TIMEOUT_MAX, "the limit without --timeout would be longer");
+    }
 }
