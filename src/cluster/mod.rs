@@ -138,7 +138,7 @@ impl Cluster {
     pub async fn wait_until_current(&self) {
         let mut followed = self.inner.followed.clone();
         if followed.wait_for(|followed| followed.current).await.is_err() {
-            std::future::pending().await
+            std::future::pending::<()>().await;
         }
     }
 
