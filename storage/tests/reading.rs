@@ -330,7 +330,7 @@ fn a_log_in_a_recycled_segment_opens_with_few_reads() {
     assert_eq!(pool.available(), 0, "the log goes on in a former life's file");
     let before = rig.disk.counters().reads;
     let (recovered, _) = recover(&rig.disk, &rig.options).unwrap();
-    assert!(recovered.report.clean);
+    assert!(!recovered.report.clean, "what lies behind the seal could be a torn frame: it is cut");
     assert!(rig.disk.counters().reads - before < 30, "{}", rig.disk.counters().reads - before);
 }
 

@@ -61,7 +61,9 @@ impl Recovery<'_> {
         }
         self.log.shared.view().index.set_end(ending.end);
         self.report.proven_synced_index = proven;
-        self.report.clean = ending.sealed && beyond.is_none();
+        // Bytes behind the seal may be the torn beginning of a later frame. Written over, they could complete what a
+        // recovery has shown to be gone: they are cut, whatever they are, and the log goes on in a new segment.
+        self.report.clean = ending.sealed && ending.end == length;
         Ok(())
     }
 
