@@ -228,8 +228,9 @@ impl<'a> Recovery<'a> {
         let (end, from) = {
             let view = self.log.shared.view();
             let segment = view.index.active();
-            let unproven = view.index.active_index().for_index(self.report.proven_synced_index + 1);
-            (segment.end, unproven.map_or(segment.header_bytes, |point| point.position))
+            // From the last proven entry on: a seal may stand between it and the next, in no sync but the next's.
+            let proven = view.index.active_index().for_index(self.report.proven_synced_index);
+            (segment.end, proven.map_or(segment.header_bytes, |point| point.position))
         };
         if !self.report.clean {
             self.report.cut_bytes = active.len()?.saturating_sub(end);
