@@ -100,7 +100,7 @@ struct Inner {
 impl Engine {
     /// Starts the worker loops; needs a tokio runtime. They end when the engine is dropped or shut down.
     pub fn start(options: EngineOptions, disk: Arc<dyn Disk>, peers: Arc<dyn PeerSender>) -> Self {
-        let segments = Segments::open(&disk, options.spare_segments_max);
+        let segments = Segments::open(&disk, options.spare_segments_max, options.free_space_reserve_bytes);
         if let Some(segments) = &segments {
             Segments::keep_ready(segments, options.segment_bytes);
         }

@@ -22,9 +22,6 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// The time for which segments are kept ready.
 const AHEAD_PERIODS: u64 = 10;
 
-/// Free space that preparation leaves alone.
-const RESERVE_BYTES: u64 = 256 << 20;
-
 /// The pool, and how fast it is being used.
 pub struct Segments {
     /// Where logs take their new segment files from.
@@ -35,9 +32,10 @@ pub struct Segments {
 }
 
 impl Segments {
-    /// Opens the pool of a data directory; without one, logs grow their files.
-    pub fn open(disk: &Arc<dyn Disk>, files_max: usize) -> Option<Arc<Self>> {
-        match SegmentPool::open(Arc::clone(disk), files_max, RESERVE_BYTES) {
+    /// Opens the pool of a data directory; without one, logs grow their files. Preparation leaves `reserve_bytes` of
+    /// free space alone.
+    pub fn open(disk: &Arc<dyn Disk>, files_max: usize, reserve_bytes: u64) -> Option<Arc<Self>> {
+        match SegmentPool::open(Arc::clone(disk), files_max, reserve_bytes) {
             Ok(pool) => {
                 Some(Arc::new(Self { pool: Arc::new(pool), written_bytes: AtomicU64::new(0), files_max }))
             }
