@@ -210,7 +210,6 @@ impl Hosted {
             Event::DamagedMessage { index, why } => {
                 tracing::error!(shard, index, why, "dropped a peer's message that was damaged on the way");
             }
-            Event::Proposed { .. } => {}
         }
     }
 

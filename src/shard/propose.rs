@@ -16,7 +16,7 @@ use super::{
     Shard, command,
     producers::Standing,
     state::sequence_of,
-    types::{Answer, Append, AppendError, Appended, Command, Event, Output, Token},
+    types::{Answer, Append, AppendError, Appended, Command, Output, Token},
     waiters::{Confirm, Verdict},
 };
 use crate::raft::Role;
@@ -79,18 +79,11 @@ impl Shard {
             };
             verdicts.push((token, self.state.last_index(), verdict));
         }
-        if !entries.is_empty() {
-            let bytes =
-                entries.iter().map(|(envelope, body): &(Bytes, Bytes)| envelope.len() + body.len()).sum();
-            outputs.push(Output::Event(Event::Proposed { entries: entries.len(), bytes }));
-            if self.group.propose(entries).is_err() {
-                self.state.roll_back(first_index);
-                let error = self.not_leader();
-                outputs.extend(
-                    verdicts.into_iter().map(|(token, ..)| Output::Answer(token, Err(error.clone()))),
-                );
-                return false;
-            }
+        if !entries.is_empty() && self.group.propose(entries).is_err() {
+            self.state.roll_back(first_index);
+            let error = self.not_leader();
+            outputs.extend(verdicts.into_iter().map(|(token, ..)| Output::Answer(token, Err(error.clone()))));
+            return false;
         }
         let committed = self.state.committed().index;
         for (token, index, verdict) in verdicts {

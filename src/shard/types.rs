@@ -319,11 +319,4 @@ pub enum Event {
         /// Why not.
         why: String,
     },
-    /// One proposal was handed to Raft.
-    Proposed {
-        /// Batches and commands in it.
-        entries: usize,
-        /// Their bytes.
-        bytes: usize,
-    },
 }
