@@ -1,0 +1,1 @@
+//! Judges histories of a log: nothing lost, repeated, reordered, torn or invented.

@@ -1,0 +1,1 @@
+//! Real brokers on real file systems, and real power cuts.
