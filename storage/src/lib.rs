@@ -26,6 +26,7 @@ pub mod log;
 mod pool;
 pub mod reader;
 pub mod recovery;
+pub mod salvage;
 mod scan;
 pub mod segment;
 mod tail;
@@ -39,9 +40,10 @@ pub use group::{GroupOutcome, GroupStats, LogFailed, WriteGroup};
 pub use inspect::{Finding, Summary, inspect};
 pub use log::{
     AppendError, CheckpointTooLong, CreateError, Damage, EntriesError, Log, LogOptions, RecoveryError,
-    RollError, RollState, Synced, TruncateError,
+    RollError, RollState, Synced, Tip, TruncateError,
 };
 pub use pool::{POOL_DIRECTORY, SegmentPool};
-pub use reader::{CachedRead, LogReader, ReadBatch, ReadError};
+pub use reader::{CachedRead, ChainedEntry, LogReader, ReadBatch, ReadError, ScrubCursor, Scrubbed};
 pub use recovery::{Recovered, RecoveryReport, Replay};
+pub use salvage::{Hole, Patch, PatchError, Survey, SurveyError};
 pub use vote::Vote;

@@ -49,11 +49,15 @@ const TRIM_SEGMENTS_PER_GROUP: usize = 2;
 
 /// The last entry, and what follows from all before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Tip {
-    pub(crate) index: u64,
-    pub(crate) term: u64,
-    pub(crate) last_lsn: u64,
-    pub(crate) chain: u64,
+pub struct Tip {
+    /// Its Raft index.
+    pub index: u64,
+    /// Its term.
+    pub term: u64,
+    /// The last LSN given out through it.
+    pub last_lsn: u64,
+    /// Chain value through it.
+    pub chain: u64,
 }
 
 impl Tip {

@@ -5,16 +5,20 @@
 //! that was dropped or recycled under a read fails its checksums (its nonce is gone), and the read then says what
 //! happened instead of calling it damage.
 
+mod entries;
+mod scrub;
 mod time;
 mod walk;
 
-use crate::entry::{Entry, EntryError};
+pub use entries::ChainedEntry;
+pub use scrub::{ScrubCursor, Scrubbed};
+
+use crate::entry::EntryError;
 use crate::envelope::Envelope;
 use crate::frame::Nonce;
 use crate::index::{LogIndex, Segment};
 use crate::io::{Disk, DiskFile};
 use crate::log::Damage;
-use crate::scan::Frame;
 use crate::tail::Tail;
 use bytes::Bytes;
 use std::io;
@@ -236,40 +240,6 @@ impl LogReader {
             }
         }
         if taken.batches.is_empty() { Err(ReadError::AtEnd) } else { Ok(taken.batches) }
-    }
-
-    /// Entries `low..high` from disk, as many as `max_bytes` of payload allow and at least one; fewer if the rest
-    /// is not synced yet. Blocks; verifies every checksum.
-    ///
-    /// # Errors
-    /// [`ReadError`].
-    pub fn read_entries(&self, low: u64, high: u64, max_bytes: usize) -> Result<Vec<Entry>, ReadError> {
-        let mut walk = {
-            let view = self.shared.view();
-            if low <= view.index.oldest().checkpoint.index {
-                return Err(ReadError::BelowStart { log_start: view.log_start });
-            }
-            let segment = view.index.for_index(low);
-            Walk::new(&self.shared, &view, segment, Target::Index(low)).wanting(max_bytes)
-        };
-        walk.seek()?;
-        let (mut taken, mut bytes) = (Vec::new(), 0);
-        loop {
-            let entry = match walk.next() {
-                Ok(Some(Frame { entry, .. })) => entry,
-                Err(error) if taken.is_empty() => return Err(error),
-                Ok(None) | Err(_) => break,
-            };
-            if entry.index < low {
-                continue;
-            }
-            bytes += entry.payload_bytes();
-            if entry.index >= high || (bytes > max_bytes && !taken.is_empty()) {
-                break;
-            }
-            taken.push(entry);
-        }
-        if taken.is_empty() { Err(ReadError::AtEnd) } else { Ok(taken) }
     }
 }
 
