@@ -1,0 +1,223 @@
+//! Brokers that form a cluster.
+
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::broker::{Broker, Place};
+use crate::error::RigError;
+use crate::http;
+use crate::random::Random;
+use crate::rig::Rig;
+
+/// Far above what anything here takes.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Between two looks.
+const POLL_PAUSE: Duration = Duration::from_millis(3);
+
+/// What the brokers of a cluster are told beside their addresses.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// The size of a segment file.
+    pub segment_bytes: u64,
+    /// The largest batch.
+    pub max_batch_bytes: u64,
+    /// One tick of consensus.
+    pub tick_ms: u64,
+    /// Ticks without a leader before an election.
+    pub election_ticks: u64,
+}
+
+impl Default for Settings {
+    /// Small segments, so that a short run fills many, and a quick election.
+    fn default() -> Self {
+        Self { segment_bytes: 4 << 20, max_batch_bytes: 1 << 20, tick_ms: 10, election_ticks: 20 }
+    }
+}
+
+impl Settings {
+    fn toml(self) -> String {
+        let Self { segment_bytes, max_batch_bytes, tick_ms, election_ticks } = self;
+        let record = max_batch_bytes;
+        format!(
+            "[limits]\nmax_batch_bytes = {max_batch_bytes}\nmax_record_bytes = {record}\n\n\
+             [storage]\nsegment_bytes = {segment_bytes}\nfree_space_reserve_bytes = {}\n\n\
+             [raft]\ntick_ms = {tick_ms}\nelection_ticks = {election_ticks}\n\n\
+             [log]\nfilter = \"info\"\n",
+            32 << 20,
+        )
+    }
+}
+
+/// Brokers that form a cluster; dropping it kills them.
+#[derive(Debug)]
+pub struct Cluster {
+    /// The brokers, by node from 1 on.
+    pub brokers: Vec<Broker>,
+}
+
+impl Cluster {
+    /// Formats and starts a cluster: one broker for each root directory, on addresses of this machine alone.
+    ///
+    /// # Errors
+    /// A broker refuses its directory or ends.
+    pub fn start(
+        rig: &mut Rig,
+        roots: &[PathBuf],
+        outside: &Path,
+        settings: Settings,
+    ) -> Result<Self, RigError> {
+        let hosts = free_hosts(&mut rig.random, roots.len());
+        let host = |at: usize| (IpAddr::V4(hosts[at]), None);
+        Self::start_on(rig, roots, outside, settings, host)
+    }
+
+    /// The same on given addresses, each in a network namespace.
+    ///
+    /// # Errors
+    /// A broker refuses its directory or ends.
+    pub fn start_on(
+        rig: &mut Rig,
+        roots: &[PathBuf],
+        outside: &Path,
+        settings: Settings,
+        host: impl Fn(usize) -> (IpAddr, Option<String>),
+    ) -> Result<Self, RigError> {
+        let place = |(at, root): (usize, &PathBuf)| {
+            let (host, namespace) = host(at);
+            Place {
+                node: at as u64 + 1,
+                host,
+                data: root.join("data"),
+                outside: outside.to_owned(),
+                namespace,
+            }
+        };
+        let places: Vec<Place> = roots.iter().enumerate().map(place).collect();
+        let id = format!("{:016x}{:016x}", rig.random.bits(), rig.random.bits());
+        let format =
+            |place: &Place| Broker::format(&rig.program, place.clone(), &id, &places, &settings.toml());
+        let mut cluster = Self { brokers: places.iter().map(format).collect::<Result<_, _>>()? };
+        cluster.start_all()?;
+        cluster.wait_until_ready(rig)?;
+        Ok(cluster)
+    }
+
+    /// Starts every broker that does not run.
+    ///
+    /// # Errors
+    /// The program cannot be run.
+    pub fn start_all(&mut self) -> Result<(), RigError> {
+        let idle = |broker: &&mut Broker| broker.pid().is_none();
+        self.brokers.iter_mut().filter(idle).try_for_each(Broker::start)
+    }
+
+    /// Kills every broker that runs.
+    pub fn kill_all(&mut self) {
+        for broker in &self.brokers {
+            broker.signal(rustix::process::Signal::KILL);
+        }
+        self.brokers.iter_mut().for_each(Broker::kill);
+    }
+
+    /// Stops every broker in its own way.
+    pub fn stop_all(&mut self) {
+        for broker in &self.brokers {
+            broker.signal(rustix::process::Signal::TERM);
+        }
+        self.brokers.iter_mut().for_each(Broker::stop);
+    }
+
+    /// Waits until all that run are ready; returns how long each took from the start of its process.
+    ///
+    /// # Errors
+    /// One ended by itself, or is not ready in a minute.
+    pub fn wait_until_ready(&mut self, rig: &Rig) -> Result<Vec<Duration>, RigError> {
+        self.wait_until_ready_and(rig, || {})
+    }
+
+    /// The same, and calls `look` again and again meanwhile.
+    ///
+    /// # Errors
+    /// As [`Cluster::wait_until_ready`].
+    pub fn wait_until_ready_and(
+        &mut self,
+        rig: &Rig,
+        mut look: impl FnMut(),
+    ) -> Result<Vec<Duration>, RigError> {
+        let deadline = Instant::now() + PATIENCE;
+        let mut waiting: Vec<&mut Broker> =
+            self.brokers.iter_mut().filter(|broker| broker.pid().is_some()).collect();
+        let mut times = Vec::new();
+        while !waiting.is_empty() {
+            rig.check_interrupted()?;
+            look();
+            let mut still = Vec::new();
+            for broker in waiting {
+                broker.check_alive()?;
+                if broker.is_ready() {
+                    times.push(broker.started().elapsed());
+                } else {
+                    still.push(broker);
+                }
+            }
+            waiting = still;
+            if let Some(late) = waiting.first().filter(|_| Instant::now() > deadline) {
+                return Err(RigError::Refused { what: "to become ready", said: why_not_ready(late) });
+            }
+            std::thread::sleep(POLL_PAUSE);
+        }
+        Ok(times)
+    }
+
+    /// Where clients begin.
+    #[must_use]
+    pub fn bootstrap(&self) -> String {
+        let addresses: Vec<String> =
+            self.brokers.iter().map(|broker| broker.place().native().to_string()).collect();
+        addresses.join(",")
+    }
+
+    /// Who leads a partition, by its own account.
+    #[must_use]
+    pub fn leader(&self, topic: &str, partition: u32) -> Option<u64> {
+        let running = self.brokers.iter().filter(|broker| broker.pid().is_some());
+        running
+            .filter_map(|broker| http::json(broker.place().http(), &format!("/v1/topics/{topic}")))
+            .find_map(|topic| topic["partitions"][partition as usize]["leader"].as_u64())
+    }
+}
+
+fn why_not_ready(broker: &Broker) -> String {
+    let answer = http::get(broker.place().http(), "/readyz").map_or("no answer".to_owned(), |(_, body)| body);
+    format!("broker {} is not ready: {answer}\n{}", broker.place().node, broker.last_lines())
+}
+
+/// Loopback addresses that nobody listens on. With an address for each broker no port is ever taken by an outgoing
+/// connection while its broker is down.
+fn free_hosts(random: &mut Random, count: usize) -> Vec<Ipv4Addr> {
+    let mut hosts = Vec::new();
+    while hosts.len() < count {
+        let byte = |random: &mut Random, low| u8::try_from(random.between(low, 250)).unwrap_or(1);
+        let host = Ipv4Addr::new(127, byte(random, 64), byte(random, 1), byte(random, 1));
+        let free = (7400..=7402).all(|port| TcpListener::bind((host, port)).is_ok());
+        if free && !hosts.contains(&host) {
+            hosts.push(host);
+        }
+    }
+    hosts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hosts_differ_and_those_in_use_are_passed_over() {
+        let first = free_hosts(&mut Random::new(3), 2);
+        let _taken = TcpListener::bind((first[0], 7401)).unwrap();
+        let second = free_hosts(&mut Random::new(3), 2);
+        assert_eq!(second[0], first[1]);
+        assert_ne!(second[0], second[1]);
+    }
+}

@@ -1,0 +1,71 @@
+//! `lockstep-rig`: ill-treats real brokers and says what came of it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use lockstep_rig::error::RigError;
+use lockstep_rig::judge::Findings;
+use lockstep_rig::rig::Rig;
+use lockstep_rig::scenario::power;
+
+/// Ill-treats real brokers and says what came of it. Exits with 1 on any violation.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lockstep-rig",
+    after_help = "\
+Run it as root: it mounts images, makes network namespaces and traces processes. What this machine lacks is skipped,
+and said aloud.
+
+Example:
+  cargo run --release -p lockstep-rig -- power --cuts 500 --fs ext4,xfs"
+)]
+struct Arguments {
+    /// The broker's program; without it `lockstep` beside this program, which is built first if it is not there.
+    #[arg(long, global = true, value_name = "PATH")]
+    broker: Option<PathBuf>,
+    /// Where to work; everything is removed again.
+    #[arg(long, global = true, value_name = "DIR", default_value_os_t = std::env::temp_dir())]
+    dir: PathBuf,
+    /// Repeats the choices of an earlier run.
+    #[arg(long, global = true)]
+    seed: Option<u64>,
+    #[command(subcommand)]
+    scenario: Scenario,
+}
+
+#[derive(Debug, Subcommand)]
+enum Scenario {
+    /// Cuts the power of all brokers' file systems at once, again and again.
+    Power(power::Options),
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match run(arguments) {
+        Ok(findings) if findings.violations() == 0 => ExitCode::SUCCESS,
+        Ok(findings) => {
+            eprintln!("{} violations", findings.violations());
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("the rig could not go on: {error}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<Findings, RigError> {
+    let seed = arguments.seed.unwrap_or_else(|| u64::from(std::process::id()) ^ clock_bits());
+    println!("seed {seed}");
+    let mut rig = Rig::new(arguments.broker, &arguments.dir, seed)?;
+    match arguments.scenario {
+        Scenario::Power(options) => power::run(&mut rig, &options),
+    }
+}
+
+/// Something that is another at every start.
+fn clock_bits() -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    u64::from(now.subsec_nanos()) << 16
+}
