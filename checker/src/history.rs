@@ -4,6 +4,8 @@
 //! operation whose answer never came is [`AppendOutcome::Unknown`], never left out. What is left out would be taken
 //! for invented.
 
+use serde::{Deserialize, Serialize};
+
 use crate::Records;
 
 /// Everything that was asked of one partition, and what came back. The order of operations does not matter.
@@ -29,7 +31,8 @@ pub enum Operation {
 }
 
 /// One request to commit a batch. A retry with the same (client, number) is an operation of its own.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Append {
     /// The logical writer.
     pub client: u64,
@@ -38,6 +41,7 @@ pub struct Append {
     /// How many records the batch has.
     pub records: u32,
     /// The LSN that the batch was to begin at, or fail.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub expected_next_lsn: Option<u64>,
     /// Whether the log owes this batch its place behind the client's lower numbers that have this set as well. Not so
     /// for a client that gives a batch up while it may still arrive, and goes on.
@@ -51,7 +55,8 @@ pub struct Append {
 }
 
 /// What a client knows of a batch it asked for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum AppendOutcome {
     /// It is committed.
     Acknowledged {
@@ -69,7 +74,8 @@ pub enum AppendOutcome {
 }
 
 /// One answer with records.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Read {
     /// Who read.
     pub reader: u64,
@@ -82,13 +88,15 @@ pub struct Read {
     /// When the answer came.
     pub completed: u64,
     /// The high watermark the answer spoke of, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub high_watermark: Option<u64>,
     /// What was shown.
     pub records: Records,
 }
 
 /// One answer to how far the log goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Tail {
     /// Who asked.
     pub reader: u64,
@@ -105,7 +113,8 @@ pub struct Tail {
 }
 
 /// Leave to forget the records below an LSN: a trim that was accepted or may have been, or a retention setting.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Trim {
     /// When it was asked for.
     pub invoked: u64,
@@ -115,7 +124,8 @@ pub struct Trim {
 
 /// A moment at which a node's process ended or began, or may have. What was seen before and after it is not compared
 /// where only one process owes something.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Restart {
     /// The node.
     pub node: u64,

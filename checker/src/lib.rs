@@ -30,6 +30,7 @@
 //!
 //! A record's value says whose it is: [`RecordId::to_value`] and [`RecordId::parse`].
 
+mod file;
 mod final_state;
 mod history;
 mod judge;
@@ -38,6 +39,7 @@ mod rule;
 mod run;
 mod verdict;
 
+pub use file::{Header, HistoryWriter, ReadHistoryError, read_history};
 pub use final_state::{FinalState, ReplicaLog};
 pub use history::{Append, AppendOutcome, History, Operation, Read, Restart, Tail, Trim};
 pub use judge::check;

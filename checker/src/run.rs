@@ -3,6 +3,8 @@
 //! What holds: the records of one [`Run`] belong to one batch, and LSN and index rise together by one. A [`Records`]
 //! list says for each of its records exactly what was pushed, in the order pushed.
 
+use serde::{Deserialize, Serialize};
+
 use crate::RecordId;
 
 /// Some consecutive records of one batch under consecutive LSNs.
@@ -70,7 +72,8 @@ impl Run {
 }
 
 /// Records with their LSNs, in the order they were seen.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(into = "Vec<[u64; 5]>", try_from = "Vec<[u64; 5]>")]
 pub struct Records {
     runs: Vec<Run>,
 }
@@ -118,6 +121,33 @@ impl FromIterator<(u64, RecordId)> for Records {
             list.push(lsn, id);
         }
         list
+    }
+}
+
+impl From<Records> for Vec<[u64; 5]> {
+    fn from(records: Records) -> Self {
+        let numbers =
+            |run: &Run| [run.first_lsn, run.client, run.number, run.first_index.into(), run.records.into()];
+        records.runs.iter().map(numbers).collect()
+    }
+}
+
+impl TryFrom<Vec<[u64; 5]>> for Records {
+    type Error = &'static str;
+
+    fn try_from(runs: Vec<[u64; 5]>) -> Result<Self, Self::Error> {
+        let mut records = Self::default();
+        for [first_lsn, client, number, first_index, count] in runs {
+            let small =
+                |value: u64| u32::try_from(value).map_err(|_| "an index or count is beyond any batch");
+            let (first_index, count) = (small(first_index)?, small(count)?);
+            if first_lsn == 0 || count == 0 || first_lsn.checked_add(count.into()).is_none() {
+                return Err("a run of records has no LSNs that a log can have");
+            }
+            first_index.checked_add(count).ok_or("a run of records goes beyond any batch")?;
+            records.push_run(Run { first_lsn, client, number, first_index, records: count });
+        }
+        Ok(records)
     }
 }
 

@@ -130,17 +130,10 @@ impl Ledger {
     }
 }
 
-/// What anyone said of LSNs below `log_start`, by LSN.
+/// What anyone said of LSNs below `log_start`, by LSN; what users were told comes before what other replicas hold.
 fn hearsay(history: &History, replicas: &[ReplicaLog], log_start: u64) -> Vec<Run> {
     let mut runs = Vec::new();
     let mut add = |run: &Run| runs.extend(run.clipped(1, log_start));
-    for replica in replicas {
-        replica
-            .runs
-            .iter()
-            .take_while(|log_run| log_run.run.first_lsn < log_start)
-            .for_each(|log_run| add(&log_run.run));
-    }
     for operation in &history.operations {
         match operation {
             Operation::Append(append) => {
@@ -152,6 +145,13 @@ fn hearsay(history: &History, replicas: &[ReplicaLog], log_start: u64) -> Vec<Ru
             Operation::Read(read) => read.records.runs().iter().for_each(&mut add),
             _ => {}
         }
+    }
+    for replica in replicas {
+        replica
+            .runs
+            .iter()
+            .take_while(|log_run| log_run.run.first_lsn < log_start)
+            .for_each(|log_run| add(&log_run.run));
     }
     runs.sort_by_key(|run: &Run| run.first_lsn);
     runs

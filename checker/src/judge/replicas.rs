@@ -67,7 +67,7 @@ fn check_agrees(replica: &ReplicaLog, state: &FinalState, ledger: &Ledger, verdi
         if let Some(difference) = ledger.difference(&run, &mut hint, |_| {}) {
             let (lsn, shown, held) = (difference.lsn, difference.shown, ledger.describe(difference.lsn));
             return verdict.violated(Rule::ReplicasAgree, lsn, [], || {
-                format!("node {node} holds {shown} at LSN {lsn}, but on node {other} {held}")
+                format!("node {node} holds {shown} at LSN {lsn}, but for node {other} and its users {held}")
             });
         }
         let bounds_differ = ledger.between(lsn, run.end_lsn(), &mut hint).any(|entry| {
