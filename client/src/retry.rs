@@ -11,6 +11,7 @@
 
 use std::time::Duration;
 
+use lockstep_planted::{self as planted, Bug};
 use lockstep_protocol::{ErrorCode, ErrorOutcome, LeaderHint};
 
 use crate::jitter::Jitter;
@@ -158,6 +159,7 @@ impl Retry {
         self.failures = self.failures.saturating_add(1);
         self.outcome_open |= failure.leaves_outcome_open();
         let unsafe_to_repeat = self.repeat == Repeat::Harmful && failure.leaves_outcome_open();
+        let unsafe_to_repeat = unsafe_to_repeat && !planted::is_active(Bug::RetryUnsafely);
         if !failure.is_retryable() || unsafe_to_repeat {
             return Verdict::GiveUp;
         }

@@ -1,6 +1,7 @@
 //! One Raft group of one node.
 
 use bytes::Bytes;
+use lockstep_planted::{self as planted, Bug};
 use lockstep_protocol::peer::RaftMessage;
 use lockstep_storage::{Checkpoint, Entry, EntryKind, Log, Vote};
 use protobuf::Message as _;
@@ -262,15 +263,34 @@ impl Group {
         if is_heartbeat && message.term >= self.term() && message.commit > last_index {
             return Err(StepError::CommitBeyondLog { commit: message.commit, last_index });
         }
+        let message = self.misread(message);
         let result = self.node.step(message);
         self.pin_timeout();
+        if planted::is_active(Bug::CommitOldTermByCounting) && self.role() == Role::Leader {
+            let (counted, _) = self.node.raft.mut_prs().maximal_committed_index();
+            self.node.raft.raft_log.commit_to(counted);
+        }
         result.map_err(|error| StepError::Ignored(error.to_string()))
+    }
+
+    /// The message as it is, unless a bug of the library's own is planted: then one that has the bug's effect.
+    fn misread(&mut self, mut message: eraftpb::Message) -> eraftpb::Message {
+        let asks_for_vote =
+            matches!(message.msg_type, MessageType::MsgRequestVote | MessageType::MsgRequestPreVote);
+        if asks_for_vote && planted::is_active(Bug::CompareOnlyIndexInVotes) {
+            message.log_term = self.log().last_term();
+        }
+        if message.msg_type == MessageType::MsgAppend && planted::is_active(Bug::CommitToLeadersWord) {
+            let commit = message.commit.min(self.log().last_index());
+            self.node.raft.raft_log.commit_to(commit);
+        }
+        message
     }
 
     /// Appends entries of this leader, all or none; they come back in the next [`Ready`] under the indexes that follow
     /// the log's last.
     pub fn propose(&mut self, entries: Vec<(Bytes, Bytes)>) -> Result<(), ProposeError> {
-        if self.role() != Role::Leader {
+        if self.role() != Role::Leader && !planted::is_active(Bug::ForwardStampedProposal) {
             return Err(ProposeError::NotLeader);
         }
         let entries: Vec<_> = entries
@@ -486,7 +506,9 @@ impl Group {
 }
 
 fn to_peers(messages: Vec<eraftpb::Message>) -> Vec<RaftMessage> {
-    let keep = |message: &eraftpb::Message| message.msg_type != MessageType::MsgPropose;
+    let keep = |message: &eraftpb::Message| {
+        message.msg_type != MessageType::MsgPropose || planted::is_active(Bug::ForwardStampedProposal)
+    };
     messages.into_iter().filter(keep).map(message::to_wire).collect()
 }
 

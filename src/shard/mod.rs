@@ -24,6 +24,7 @@ pub mod waiters;
 
 use std::collections::VecDeque;
 
+use lockstep_planted::{self as planted, Bug};
 use lockstep_protocol::peer::RaftMessage;
 use lockstep_storage::{Checkpoint, LogReader};
 
@@ -140,6 +141,9 @@ impl Shard {
     fn stop(&mut self, health: Health, outputs: &mut Vec<Output>) {
         let error = refusal_of(&health);
         self.broken = Some(health);
+        if planted::is_active(Bug::AcknowledgeAfterFailedSync) {
+            outputs.extend(self.held.drain(..).map(|(_, message)| Output::Send(message)));
+        }
         self.held.clear();
         self.waiters.fail_all(&AppendError::OutcomeUnknown, outputs);
         let requests = std::mem::take(&mut self.requests);
@@ -187,8 +191,10 @@ impl Shard {
         let leads = broken.is_none() && self.group.role() == Role::Leader;
         // What was dropped had been committed, even where this run has not yet heard so.
         let log_start = self.group.log().log_start().max(committed.log_start);
+        let served_ahead = planted::is_active(Bug::ServeAboveHighWatermark);
+        let last_lsn = if served_ahead { self.state.next_lsn() - 1 } else { committed.last_lsn };
         let view = ShardView {
-            high_watermark: committed.last_lsn.max(log_start.saturating_sub(1)),
+            high_watermark: last_lsn.max(log_start.saturating_sub(1)),
             log_start,
             term: self.group.term(),
             leader: self.group.leader().filter(|leader| leads || *leader != self.node),

@@ -9,6 +9,7 @@
 use std::collections::VecDeque;
 
 use bytes::{Bytes, BytesMut};
+use lockstep_planted::{self as planted, Bug};
 use lockstep_protocol::batch;
 use lockstep_storage::{Entry, EntryKind, Envelope, EnvelopeKind};
 
@@ -62,6 +63,7 @@ impl Shard {
             }
         }
         let (chunk, bytes) = self.take_chunk();
+        let bytes = if planted::is_active(Bug::CheckpointLaterState) { 0 } else { bytes };
         if let Err(health) = self.roll_if_needed(bytes) {
             let error = AppendError::Failed("the log cannot begin a new segment".into());
             outputs.extend(chunk.into_iter().map(|(token, _)| Output::Answer(token, Err(error.clone()))));
@@ -87,7 +89,16 @@ impl Shard {
         }
         let committed = self.state.committed().index;
         for (token, index, verdict) in verdicts {
-            if index > committed {
+            let too_early = match &verdict {
+                Err(_) => planted::is_active(Bug::AnswerRefusalFromTail),
+                Ok(Answer::Appended(Appended { duplicate: true, .. })) => {
+                    planted::is_active(Bug::AnswerDuplicateFromTail)
+                }
+                Ok(_) => false,
+            };
+            if too_early {
+                outputs.push(Output::Answer(token, verdict));
+            } else if index > committed {
                 self.waiters.on_commit(token, index, verdict);
             } else {
                 self.waiters.on_confirmation(Confirm::Verdict(token, verdict));
@@ -98,7 +109,8 @@ impl Shard {
 
     /// Why nothing can be appended here at the moment.
     pub(super) fn refusal(&self) -> Option<AppendError> {
-        if self.group.role() != Role::Leader || self.group.transferee().is_some() {
+        let leads = self.group.role() == Role::Leader || planted::is_active(Bug::ForwardStampedProposal);
+        if !leads || self.group.transferee().is_some() {
             return Some(self.not_leader());
         }
         self.backlog.is_full().then_some(AppendError::Overloaded)
@@ -153,11 +165,14 @@ impl Shard {
 
     /// The order matters: a retry is recognised before its conditions are looked at, for they held the first time.
     fn judge_append(&self, append: &Append) -> Result<Option<Appended>, AppendError> {
-        let next_lsn = self.state.next_lsn();
+        let by_committed = planted::is_active(Bug::JudgeExpectedLsnByCommitted);
+        let next_lsn = if by_committed { self.state.committed().last_lsn + 1 } else { self.state.next_lsn() };
         let sequence = sequence_of(&append.header);
         match sequence.map_or(Standing::Next, |sequence| self.state.judge(sequence)) {
             Standing::Next => {}
             Standing::Duplicate { first_lsn } => {
+                let anew = planted::is_active(Bug::AnswerDuplicateWithNewLsns);
+                let first_lsn = if anew { next_lsn } else { first_lsn };
                 let last_lsn = first_lsn + append.header.records_count as u64 - 1;
                 return Ok(Some(Appended { first_lsn, last_lsn, duplicate: true }));
             }
@@ -168,7 +183,9 @@ impl Shard {
             Standing::Unknown => return Err(AppendError::UnknownProducer),
             Standing::Fenced { current } => return Err(AppendError::ProducerFenced { current }),
         }
-        if append.fence.is_some_and(|fence| fence < self.state.fence()) {
+        let unfenced = self.state.committed().index < self.state.last_index()
+            && planted::is_active(Bug::IgnoreFenceOverTail);
+        if append.fence.is_some_and(|fence| fence < self.state.fence() && !unfenced) {
             return Err(AppendError::Fenced { current: self.state.fence() });
         }
         if append.expected_next_lsn.is_some_and(|expected| expected != next_lsn) {
@@ -179,7 +196,8 @@ impl Shard {
 
     /// Gives a request its place: the envelope, and for a batch the two fields its checksum does not cover.
     fn stamp(&mut self, request: Request, time_ms: i64, entries: &mut Vec<(Bytes, Bytes)>) -> Verdict {
-        let first_lsn = self.state.next_lsn();
+        let reset = !self.group.has_committed_in_term() && planted::is_active(Bug::ResetLsnOnElection);
+        let first_lsn = if reset { self.state.committed().last_lsn + 1 } else { self.state.next_lsn() };
         let term = self.group.term();
         let (envelope, body, answer) = match request {
             Request::Command(command) => {
@@ -202,9 +220,13 @@ impl Shard {
                         "the term has outgrown the batch header's 31 bits".into(),
                     ));
                 };
-                let record_count = append.header.records_count as u32;
+                let mut record_count = append.header.records_count as u32;
+                if record_count > 1 && planted::is_active(Bug::DropSuffixOfBatch) {
+                    record_count -= 1;
+                }
                 let mut body = BytesMut::from(&append.batch[..]);
-                let stamped = batch::stamp(&mut body, first_lsn, stamp_term);
+                let stamped_lsn = if planted::is_active(Bug::LeaveOffsetUnstamped) { 1 } else { first_lsn };
+                let stamped = batch::stamp(&mut body, stamped_lsn, stamp_term);
                 stamped.map_err(|error| AppendError::Failed(error.to_string()))?;
                 let envelope = Envelope {
                     kind: EnvelopeKind::Batch,

@@ -18,6 +18,7 @@
 use std::collections::VecDeque;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
+use lockstep_planted::{self as planted, Bug};
 use lockstep_protocol::batch::BatchHeader;
 use lockstep_storage::{Checkpoint, Entry, EntryKind, Envelope, EnvelopeKind};
 
@@ -118,7 +119,11 @@ impl ShardState {
         let mut bytes = BytesMut::new();
         bytes.put_u8(VERSION);
         bytes.put_u64_le(self.fence);
-        self.producers.encode(&mut bytes);
+        if planted::is_active(Bug::ForgetProducersInCheckpoint) {
+            Producers::default().encode(&mut bytes);
+        } else {
+            self.producers.encode(&mut bytes);
+        }
         encode_entries(&self.unapplied_membership, &mut bytes);
         bytes.freeze()
     }
@@ -143,6 +148,8 @@ impl ShardState {
             change.undo = self.apply_body(entry, &envelope).map_err(error)?;
             change.log_start = self.log_start;
             self.leader_time_ms = self.leader_time_ms.max(envelope.leader_time_ms);
+        } else if planted::is_active(Bug::GiveSystemEntryAnLsn) {
+            change.last_lsn += 1;
         }
         if entry.kind != EntryKind::Normal {
             self.unapplied_membership.push(entry.clone());
@@ -194,6 +201,8 @@ impl ShardState {
             self.leader_time_ms = change.before_leader_time_ms;
             match change.undo {
                 Undo::Nothing => {}
+                Undo::Producer(_) if planted::is_active(Bug::KeepProducersAtRollback) => {}
+                Undo::Fence(_) if planted::is_active(Bug::KeepFenceAtRollback) => {}
                 Undo::Producer(undo) => self.producers.undo(undo),
                 Undo::Fence(epoch) => self.fence = epoch,
                 Undo::LogStart(log_start) => self.log_start = log_start,

@@ -12,8 +12,9 @@
 //!   submit    the log's queue, if no group is in flight -> one write, one sync, off the turn
 //! ```
 
+use lockstep_planted::{self as planted, Bug};
 use lockstep_protocol::peer::WireEntry;
-use lockstep_storage::{Entry, Envelope, GroupOutcome, RollState, Vote};
+use lockstep_storage::{Entry, EntryKind, Envelope, GroupOutcome, RollState, Vote};
 
 use super::{
     Shard,
@@ -55,6 +56,11 @@ impl Shard {
             Input::Membership { token, changes } => {
                 let proposed = self.group.propose_membership(&changes).map(|()| Answer::Done);
                 outputs.push(Output::Answer(token, proposed.map_err(|_| self.not_leader())));
+            }
+            Input::Tail { token }
+                if self.group.role() == Role::Leader && planted::is_active(Bug::AnswerTailWithoutQuorum) =>
+            {
+                outputs.push(Output::Answer(token, Ok(Answer::Tail(self.state.committed().last_lsn))));
             }
             Input::Tail { token } if self.group.role() == Role::Leader => {
                 self.waiters.on_confirmation(Confirm::Tail(token));
@@ -192,6 +198,7 @@ impl Shard {
         }
         if let Some((term, voted_for)) = vote {
             let commit = self.group.commit();
+            let voted_for = if planted::is_active(Bug::ForgetWhomVotedFor) { 0 } else { voted_for };
             self.group.log_mut().set_vote(Vote { term, voted_for, commit });
         }
         for entry in std::mem::take(&mut ready.membership) {
@@ -212,6 +219,10 @@ impl Shard {
     fn send(&mut self, ready: &mut Ready, outputs: &mut Vec<Output>) {
         let vote_is_synced = self.vote_ready <= self.persisted_ready;
         let number = ready.number;
+        let too_early = match ready.vote {
+            Some(_) => planted::is_active(Bug::VoteBeforeSync),
+            None => vote_is_synced && planted::is_active(Bug::AcknowledgeBeforeSync),
+        };
         for message in std::mem::take(&mut ready.messages) {
             match vote_is_synced {
                 true => outputs.push(Output::Send(message)),
@@ -220,7 +231,7 @@ impl Shard {
         }
         for message in std::mem::take(&mut ready.held_messages) {
             // A heartbeat's answer speaks of no entry; held back by a slow disk it would depose a healthy leader.
-            match vote_is_synced && message.answers_heartbeat() {
+            match too_early || (vote_is_synced && message.answers_heartbeat()) {
                 true => outputs.push(Output::Send(message)),
                 false => self.held.push_back((number, message)),
             }
@@ -237,6 +248,11 @@ impl Shard {
         if self.state.last_index() < entry.index {
             self.roll_if_needed(entry.envelope.len() + entry.body.len())?;
             self.state.apply(&entry).map_err(|error| broken(&error))?;
+        } else if planted::is_active(Bug::CheckpointLaterState) {
+            self.roll_if_needed(entry.envelope.len() + entry.body.len())?;
+        }
+        if entry.kind != EntryKind::Normal && planted::is_active(Bug::ApplyMembershipAtAppend) {
+            self.apply_membership(&entry, outputs);
         }
         self.backlog.push(entry.index, entry.envelope.len() + entry.body.len());
         self.group.log_mut().append(entry).map_err(|error| broken(&error))
@@ -249,7 +265,9 @@ impl Shard {
         self.state.roll_back(from_index);
         self.backlog.roll_back(from_index);
         // Whoever waited for this suffix must not be told of what replaces it.
-        self.waiters.fail_all(&AppendError::OutcomeUnknown, outputs);
+        if !planted::is_active(Bug::TellWaitersOfAnotherLeadersEntry) {
+            self.waiters.fail_all(&AppendError::OutcomeUnknown, outputs);
+        }
         outputs.push(Output::Event(Event::RolledBack { from_index, entries }));
         Ok(())
     }
@@ -302,7 +320,8 @@ impl Shard {
 
     /// Drops the segments below the log start, once nothing of them is left for Raft to apply.
     fn trim(&mut self) {
-        let log_start = self.state.committed().log_start;
+        let too_early = planted::is_active(Bug::TrimBeforeCommit);
+        let log_start = if too_early { self.state.log_start() } else { self.state.committed().log_start };
         if log_start > self.trimmed_to && self.group.applied() >= self.group.commit() {
             self.trimmed_to = log_start;
             self.group.log_mut().trim(log_start);
@@ -330,6 +349,9 @@ impl Shard {
         if let Some(group) = self.group.log_mut().take_group() {
             self.in_flight_ready = self.last_ready;
             outputs.push(Output::Write(group));
+            if self.group.role() == Role::Leader && planted::is_active(Bug::CountOwnCopyEarly) {
+                self.group.persisted(self.last_ready);
+            }
             return false;
         }
         if self.persisted_ready < self.last_ready {
@@ -341,7 +363,10 @@ impl Shard {
 
     fn synced(&mut self, outcome: GroupOutcome, outputs: &mut Vec<Output>) {
         match self.group.log_mut().group_done(outcome) {
-            Ok(_) => self.persisted(self.in_flight_ready, outputs),
+            Ok(_) => {
+                let newest = planted::is_active(Bug::ReleaseForNewestReady);
+                self.persisted(if newest { self.last_ready } else { self.in_flight_ready }, outputs);
+            }
             Err(failed) => self.stop(Health::Failed(failed.to_string()), outputs),
         }
     }
@@ -362,7 +387,11 @@ impl Shard {
         if self.led_term.is_some() && (!leads || self.led_term != Some(term)) {
             self.led_term = None;
             outputs.push(Output::Event(Event::LostLeadership { term }));
-            self.waiters.fail_all(&AppendError::OutcomeUnknown, outputs);
+            let refused = planted::is_active(Bug::CallUnknownOutcomeRefused);
+            let error = if refused { self.not_leader() } else { AppendError::OutcomeUnknown };
+            if !planted::is_active(Bug::TellWaitersOfAnotherLeadersEntry) {
+                self.waiters.fail_all(&error, outputs);
+            }
         }
         if leads && self.led_term.is_none() {
             self.led_term = Some(term);

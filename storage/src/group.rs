@@ -12,6 +12,7 @@ use crate::pool::{POOL_DIRECTORY, SegmentPool};
 use crate::segment;
 use crate::vote::{VOTE_FILE_BYTES, Vote, VoteFile};
 use bytes::Bytes;
+use lockstep_planted::{self as planted, Bug};
 use std::io;
 use std::sync::Arc;
 
@@ -106,6 +107,9 @@ impl WriteGroup {
         let Run { writer, stats, .. } = run;
         match outcome {
             Ok(()) => GroupOutcome { result: Ok(writer), stats },
+            Err(_) if planted::is_active(Bug::IgnoreFailedGroup) => {
+                GroupOutcome { result: Ok(writer), stats }
+            }
             Err((operation, error)) => {
                 let (kind, message) = (error.kind(), error.to_string());
                 let failed = LogFailed { operation, directory: writer.directory, kind, message };
@@ -135,7 +139,7 @@ impl Run {
             Step::Roll { footer_position, footer, number, header } => {
                 let footer_written = self.writer.active.write_vectored_at(&[footer], footer_position);
                 named("writing a segment's footer", footer_written)?;
-                self.unsynced = true;
+                self.unsynced = !planted::is_active(Bug::RollWithoutSyncingPredecessor);
                 self.finish()?;
                 named("creating a segment", self.create_segment(number, header))
             }
@@ -156,9 +160,13 @@ impl Run {
     }
 
     fn finish(&mut self) -> StepResult {
-        if std::mem::take(&mut self.unsynced) {
+        if std::mem::take(&mut self.unsynced) && !planted::is_active(Bug::SkipSync) {
             self.stats.syncs += 1;
-            named("syncing frames", self.writer.active.sync_data())?;
+            let mut synced = self.writer.active.sync_data();
+            if synced.is_err() && planted::is_active(Bug::RetryFailedSync) {
+                synced = self.writer.active.sync_data();
+            }
+            named("syncing frames", synced)?;
         }
         Ok(())
     }
@@ -173,9 +181,13 @@ impl Run {
         let mode = if recycled { OpenMode::ReadWrite } else { OpenMode::CreateNew };
         let file = disk.open(&temporary, mode)?;
         file.write_vectored_at(&[header], 0)?;
-        file.sync_all()?;
+        if !planted::is_active(Bug::NameSegmentBeforeHeaderSync) {
+            file.sync_all()?;
+        }
         disk.rename(&temporary, &segment_path(directory, number))?;
-        disk.sync_dir(directory)?;
+        if !planted::is_active(Bug::ForgetDirectorySyncAfterRoll) {
+            disk.sync_dir(directory)?;
+        }
         if recycled {
             disk.sync_dir(POOL_DIRECTORY)?;
             self.stats.recycled += 1;
@@ -190,7 +202,12 @@ impl Run {
         let path = segment_path(&self.writer.directory, number);
         let file = self.writer.disk.open(&path, OpenMode::ReadWrite)?;
         file.set_len(length)?;
-        file.sync_all()?;
+        if !planted::is_active(Bug::TruncateWithoutSync) {
+            file.sync_all()?;
+        }
+        if planted::is_active(Bug::LoseVoteAtTruncation) {
+            self.writer.votes.write(Vote::default())?;
+        }
         self.stats.syncs += 1;
         self.writer.active = file;
         self.unsynced = false;
@@ -221,6 +238,9 @@ pub(crate) fn remove_segment(
         Some((pool, segment_bytes)) => pool.give(&path, segment_bytes),
         None => {
             disk.remove_file(&path)?;
+            if planted::is_active(Bug::ForgetDirectorySyncAfterRemoval) {
+                return Ok(());
+            }
             disk.sync_dir(directory)
         }
     }

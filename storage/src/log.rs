@@ -41,6 +41,7 @@ use crate::segment::SegmentHeader;
 use crate::tail::{Slot, SlotPlace};
 use crate::vote::Vote;
 use bytes::Bytes;
+use lockstep_planted::{self as planted, Bug};
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::{Arc, MutexGuard};
 
@@ -131,7 +132,9 @@ impl Log {
 
         let chain = chain_after(self.tip.chain, &entry);
         let place = self.place();
-        let header = entry_header(&entry, place, self.synced_index, chain);
+        let ahead = self.in_flight() && planted::is_active(Bug::MarkSyncedBeforeReturn);
+        let synced_index = if ahead { self.in_flight_target } else { self.synced_index };
+        let header = entry_header(&entry, place, synced_index, chain);
         self.queued.entries += 1;
         self.queued.record_bytes += entry.body.len() as u64;
         self.queue_frame(place.position, [header, entry.envelope.clone(), entry.body.clone()]);
@@ -198,21 +201,31 @@ impl Log {
             return Err(TruncateError::BeyondEnd { from, last: self.tip.index });
         };
         let remove = view.index.truncate(slot.segment, slot.position, from);
-        view.tail.truncate(from);
+        if !planted::is_active(Bug::KeepTailAtTruncation) {
+            view.tail.truncate(from);
+        }
         view.last_lsn = slot.last_lsn_before;
         view.truncations += 1;
-        self.synced_index = self.synced_index.min(from - 1);
+        if !planted::is_active(Bug::KeepSyncMarkAtTruncation) {
+            self.synced_index = self.synced_index.min(from - 1);
+        }
         view.synced_index = self.synced_index;
         drop(view);
         self.shared.forget_file();
 
-        truncate_terms(&mut self.terms, from);
+        if !planted::is_active(Bug::KeepTermsAtTruncation) {
+            truncate_terms(&mut self.terms, from);
+        }
         self.memberships.split_off(&from);
         let term = self.term(from - 1).unwrap_or(self.oldest.term);
         self.tip = Tip { index: from - 1, term, last_lsn: slot.last_lsn_before, chain: slot.chain_before };
-        self.in_flight_target = self.in_flight_target.min(from - 1);
-        self.queue.push(Step::Truncate { remove, number: slot.segment, length: slot.position });
-        self.roll_due = true;
+        if !planted::is_active(Bug::KeepSyncMarkAtTruncation) {
+            self.in_flight_target = self.in_flight_target.min(from - 1);
+        }
+        if !planted::is_active(Bug::ForgetToTruncate) {
+            self.queue.push(Step::Truncate { remove, number: slot.segment, length: slot.position });
+        }
+        self.roll_due = !planted::is_active(Bug::TruncateWithoutSync);
         self.sealed = false;
         Ok(())
     }
@@ -316,6 +329,7 @@ impl Log {
     fn seal_if_idle(&mut self) {
         self.seal_wanted &= !self.sealed;
         let idle = self.queue.is_empty() && self.writer.is_some() && self.synced_index == self.tip.index;
+        let idle = idle || planted::is_active(Bug::SealBeforeSync);
         if !idle || self.roll_due || !self.seal_wanted {
             return;
         }
@@ -412,7 +426,11 @@ impl Log {
             envelope_length: 0,
             term: self.tip.term,
             index: self.tip.index,
-            synced_index: self.synced_index,
+            synced_index: if planted::is_active(Bug::SealBeforeSync) {
+                self.tip.index
+            } else {
+                self.synced_index
+            },
             chain: self.tip.chain,
         };
         frame::assemble(header, place, &body)

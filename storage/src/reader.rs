@@ -21,6 +21,7 @@ use crate::io::{Disk, DiskFile};
 use crate::log::Damage;
 use crate::tail::Tail;
 use bytes::Bytes;
+use lockstep_planted::{self as planted, Bug};
 use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use walk::{Target, Walk};
@@ -225,7 +226,8 @@ impl LogReader {
             Walk::new(&self.shared, &view, segment, Target::Lsn(from_lsn)).wanting(max_bytes)
         };
         walk.seek()?;
-        let mut taken = Collected::new(max_bytes, up_to_lsn);
+        let forgets = planted::is_active(Bug::ReadPastHighWatermarkOnDisk);
+        let mut taken = Collected::new(max_bytes, if forgets { u64::MAX } else { up_to_lsn });
         loop {
             let frame = match walk.next() {
                 Ok(Some(frame)) => frame,

@@ -15,6 +15,7 @@
 use crate::codec::{Fields, round_up};
 use crate::io::{Disk, DiskFile, OpenMode};
 use bytes::Bytes;
+use lockstep_planted::{self as planted, Bug};
 use std::io;
 use std::sync::Arc;
 
@@ -81,6 +82,9 @@ impl VoteFile {
         let sequence = sequence + 1;
         let copy = encode(vote, sequence, self.shard);
         for block in [1 - block, block] {
+            if block != self.newest.block && planted::is_active(Bug::StoreVoteInOneCopy) {
+                continue;
+            }
             self.file.write_vectored_at(std::slice::from_ref(&copy), (block * BLOCK_BYTES) as u64)?;
             self.file.sync_data()?;
             self.newest = Copied { sequence, block };

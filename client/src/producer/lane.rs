@@ -20,6 +20,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use lockstep_planted::{self as planted, Bug};
 use lockstep_protocol::native::{InitProducerRequest, Produced};
 use lockstep_protocol::{BatchBuilder, ProducerSequence, Record};
 use tokio::sync::Semaphore;
@@ -255,7 +256,9 @@ impl Lane {
     pub(crate) fn front_failed(&mut self, mut error: ProduceError) {
         let Some(front) = self.take_front() else { return };
         if let ProduceError::ConditionFailed { next_lsn } = error {
-            if front.is_settled_at(next_lsn) && self.in_flight.is_empty() {
+            let settled =
+                front.is_settled_at(next_lsn) || planted::is_active(Bug::ReuseSequenceOfOpenAttempt);
+            if settled && self.in_flight.is_empty() {
                 self.next_sequence = front.base_sequence;
                 front.ticket.settle(Err(error));
                 return;
@@ -281,6 +284,9 @@ impl Lane {
     pub(crate) fn resend(&mut self, outcome_open: bool) {
         self.in_flight.iter_mut().take(self.left).for_each(|sent| sent.attempt_open |= outcome_open);
         self.left = 0;
+        if planted::is_active(Bug::ResendOnlyTheLast) {
+            self.left = self.in_flight.len().saturating_sub(1);
+        }
     }
 
     /// Gives up on everything.
@@ -302,7 +308,8 @@ impl Lane {
     }
 
     fn take_front(&mut self) -> Option<Sent> {
-        let front = self.in_flight.pop_front()?;
+        let another = self.in_flight.len() > 1 && planted::is_active(Bug::TakeAnotherBatchsAnswer);
+        let front = if another { self.in_flight.pop_back() } else { self.in_flight.pop_front() }?;
         self.left = self.left.saturating_sub(1);
         Some(front)
     }

@@ -10,6 +10,7 @@ use crate::group::segment_path;
 use crate::io::{Disk, OpenMode, parent};
 use crate::segment::SegmentHeader;
 use crate::vote::{VOTE_FILE_NAME, VoteFile};
+use lockstep_planted::{self as planted, Bug};
 use std::io;
 use std::sync::Arc;
 
@@ -63,5 +64,8 @@ fn build(disk: &dyn Disk, directory: &str, header: &SegmentHeader) -> io::Result
     file.sync_all()?;
     disk.sync_dir(&unfinished)?;
     disk.rename(&unfinished, directory)?;
+    if planted::is_active(Bug::ForgetDirectorySyncAfterCreation) {
+        return Ok(());
+    }
     disk.sync_dir(parent(directory))
 }

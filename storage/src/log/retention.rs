@@ -10,6 +10,7 @@ use crate::group::Step;
 use crate::index::{LogIndex, Segment};
 use crate::segment::SegmentHeader;
 use crate::tail::Tail;
+use lockstep_planted::{self as planted, Bug};
 
 impl Log {
     /// The log now starts at `log_start_lsn`, or stays where it does if that is lower. Sealed segments wholly
@@ -53,7 +54,8 @@ impl Log {
         let remove = std::mem::take(&mut self.trimmed).into_iter().chain(kept).collect();
         let number = view.index.active().number + 1;
         let shard = self.options.shard;
-        let header = SegmentHeader { restart: true, nonce, shard, number, predecessor_bytes: 0, checkpoint };
+        let restart = !planted::is_active(Bug::InstallSnapshotWithoutRestart);
+        let header = SegmentHeader { restart, nonce, shard, number, predecessor_bytes: 0, checkpoint };
         self.queued.header_bytes += header.header_bytes();
         self.queue.push(Step::Restart { number, header: header.encode(), remove });
 

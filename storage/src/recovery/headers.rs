@@ -5,6 +5,7 @@ use crate::group::remove_segment;
 use crate::io::parent;
 use crate::log::{Damage, RecoveryError};
 use crate::segment::{SegmentHeader, SegmentHeaderError, is_temporary, number_of};
+use lockstep_planted::{self as planted, Bug};
 use std::io;
 
 /// The headers of the log's segments, oldest first, at least one; and how many leftover files were removed.
@@ -14,8 +15,10 @@ pub(super) fn find(place: &Directory<'_>) -> Result<(Vec<SegmentHeader>, usize),
         return Err(RecoveryError::NotFound { directory: place.path.to_owned() });
     }
     // Before anything is removed because of a name, that name is made durable.
-    place.disk.sync_dir(place.path).map_err(failed)?;
-    place.disk.sync_dir(parent(place.path)).map_err(failed)?;
+    if !planted::is_active(Bug::ForgetDirectorySyncInRecovery) {
+        place.disk.sync_dir(place.path).map_err(failed)?;
+        place.disk.sync_dir(parent(place.path)).map_err(failed)?;
+    }
 
     let names = place.disk.list(place.path).map_err(failed)?;
     let numbers: Vec<u64> = names.iter().filter_map(|name| number_of(name)).collect();

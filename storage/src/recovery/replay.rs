@@ -7,6 +7,7 @@ use crate::io::DiskFile;
 use crate::log::{Damage, RecoveryError, Tip};
 use crate::scan::{Cursor, Frame, ScanError, highest_synced_beyond};
 use crate::segment::SegmentHeader;
+use lockstep_planted::{self as planted, Bug};
 use std::sync::Arc;
 
 /// How a segment's frames ended.
@@ -54,8 +55,11 @@ impl Recovery<'_> {
         let ending = self.scan(&file, header, length, visit)?;
         let beyond = highest_synced_beyond(&*file, header, ending.beyond, length);
         let beyond = beyond.map_err(|error| place.failed(error))?;
-        let proven = ending.synced_index.max(beyond.unwrap_or(0));
-        if proven > self.log.tip.index {
+        let mut proven = ending.synced_index.max(beyond.unwrap_or(0));
+        if planted::is_active(Bug::TakeCommitForSynced) {
+            proven = proven.max(self.log.commit);
+        }
+        if proven > self.log.tip.index && !planted::is_active(Bug::CutDamageBelowSyncMark) {
             let why = ending.stopped.unwrap_or("the file ends too early");
             return Err(self.damage(header, ending.end, proven, why));
         }
@@ -119,7 +123,8 @@ impl Recovery<'_> {
                 header.index == tip.index + 1
                     && header.term >= tip.term
                     && frame.envelope.is_none_or(|envelope| envelope.first_lsn == tip.last_lsn + 1)
-                    && header.chain == chain_after(tip.chain, &frame.entry)
+                    && (header.chain == chain_after(tip.chain, &frame.entry)
+                        || planted::is_active(Bug::AcceptFormerLife))
             }
         }
     }
