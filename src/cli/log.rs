@@ -7,6 +7,7 @@ use clap::{Args, Subcommand};
 use lockstep_storage::frame::{FrameHeader, FrameType};
 use lockstep_storage::inspect::{Finding, Summary, inspect};
 use lockstep_storage::io::real::RealDisk;
+use lockstep_storage::salvage::DAMAGED_DIRECTORY;
 use lockstep_storage::{EntryKind, Envelope};
 use serde_json::{Value, json};
 
@@ -89,7 +90,8 @@ fn shards_below(root: &Path) -> Result<Vec<PathBuf>, CliError> {
         for entry in std::fs::read_dir(&directory).map_err(unreadable)? {
             let entry = entry.map_err(unreadable)?;
             if entry.file_type().map_err(unreadable)?.is_dir() {
-                if depth < DEPTH_MAX {
+                // What a repair has put aside is no log of its own.
+                if depth < DEPTH_MAX && entry.file_name() != DAMAGED_DIRECTORY {
                     waiting.push((entry.path(), depth + 1));
                 }
             } else {

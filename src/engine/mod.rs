@@ -21,7 +21,7 @@ use std::{
 
 use dashmap::DashMap;
 use lockstep_protocol::peer::RaftMessage;
-use lockstep_storage::{LogOptions, io::Disk};
+use lockstep_storage::{LogOptions, io::Disk, salvage::discard_damaged};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use crate::shard::{
@@ -319,6 +319,7 @@ fn remove_files(disk: &dyn Disk, directory: &str) -> std::io::Result<()> {
     if !disk.exists(directory)? {
         return Ok(());
     }
+    discard_damaged(disk, directory)?;
     for name in disk.list(directory)? {
         disk.remove_file(&format!("{directory}/{name}"))?;
     }

@@ -135,7 +135,7 @@ impl Inspection<'_> {
         }
         self.tip = Some(start);
         let follows = next.filter(|next| !next.restart && next.number == header.number + 1);
-        let end = follows.map_or(file_bytes, |next| next.predecessor_bytes);
+        let end = follows.map_or(Ok(file_bytes), |next| header.final_bytes(next, || opened.len()))?;
         let mut cursor = Cursor::new(opened.clone(), header.nonce, header.header_bytes(), end);
         let mut proven = header.checkpoint.index;
         let stopped = loop {

@@ -272,7 +272,15 @@ impl Log {
         let unapplied = self.memberships.split_off(&(checkpoint.membership_index + 1));
         let predecessor_bytes = place.position + footer.len() as u64;
         let shard = self.options.shard;
-        let header = SegmentHeader { restart: false, nonce, shard, number, predecessor_bytes, checkpoint };
+        let header = SegmentHeader {
+            restart: false,
+            repaired: false,
+            nonce,
+            shard,
+            number,
+            predecessor_bytes,
+            checkpoint,
+        };
         self.queued.frame_bytes += footer.len() as u64;
         self.queued.header_bytes += header.header_bytes();
         self.queue.push(Step::Roll {

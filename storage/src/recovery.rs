@@ -116,6 +116,11 @@ impl Directory<'_> {
         self.disk.open(&self.file(number), OpenMode::ReadWrite).map_err(|error| self.failed(error))
     }
 
+    /// Where a segment ends that `next` is the successor of.
+    fn final_bytes(&self, header: &SegmentHeader, next: &SegmentHeader) -> Result<u64, RecoveryError> {
+        header.final_bytes(next, || self.open(header.number)?.len().map_err(|error| self.failed(error)))
+    }
+
     fn failed(&self, error: io::Error) -> RecoveryError {
         RecoveryError::Io { directory: self.path.to_owned(), error }
     }
@@ -267,8 +272,9 @@ fn before_base(
     let mut sealed = Vec::new();
     let successors: Vec<SegmentHeader> = earlier.iter().skip(1).chain([base]).cloned().collect();
     for (header, next) in earlier.into_iter().zip(&successors) {
+        let end = place.final_bytes(&header, next)?;
         let mut segment = Segment::of(header);
-        segment.end = next.predecessor_bytes;
+        segment.end = end;
         let (before, after) = (segment.checkpoint.clone(), &next.checkpoint);
         if before.index < after.index && before.term == after.term {
             push_term(&mut terms, before.index + 1, before.term);

@@ -23,7 +23,11 @@
 
 mod damaged;
 mod hole;
+mod lenient;
 mod patch;
+mod pieces;
+mod read;
+mod rewrite;
 mod survey;
 
 pub use damaged::{DAMAGED_DIRECTORY, cut_to_intact, discard_damaged, restart_from};

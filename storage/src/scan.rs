@@ -5,7 +5,7 @@
 
 mod beyond;
 
-pub(crate) use beyond::highest_synced_beyond;
+pub(crate) use beyond::{highest_synced_beyond, next_header};
 
 use crate::entry::{Entry, EntryError};
 use crate::envelope::Envelope;
@@ -132,7 +132,7 @@ impl Cursor {
     }
 
     /// The header at the cursor, its checksum passed and its length within the file.
-    fn header(&mut self) -> Result<FrameHeader, ScanError> {
+    pub(crate) fn header(&mut self) -> Result<FrameHeader, ScanError> {
         let bytes = self.fetch(FRAME_HEADER_BYTES)?;
         let bytes: &[u8; FRAME_HEADER_BYTES] =
             bytes[..].try_into().map_err(|_| self.bad("the file ends inside a frame's header"))?;

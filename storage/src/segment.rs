@@ -28,6 +28,7 @@ use std::io;
 const MAGIC: u32 = u32::from_le_bytes(*b"LKSG");
 const VERSION: u16 = 1;
 const FLAG_RESTART: u16 = 1;
+const FLAG_REPAIRED: u16 = 2;
 const FIXED_BYTES: usize = 64;
 const PAGE_BYTES: usize = 4096;
 const SUFFIX: &str = ".segment";
@@ -38,6 +39,8 @@ const _: () = assert!(4 + 4 + 2 + 2 + 4 + 16 + 8 + 8 + 8 + 4 + 4 == FIXED_BYTES)
 pub struct SegmentHeader {
     /// Everything before this segment is void: it was made by installing a snapshot.
     pub restart: bool,
+    /// It was complete and was written anew: the length of its own file is final, whatever its successor says.
+    pub repaired: bool,
     /// Random bytes of this use of the file.
     pub nonce: Nonce,
     /// The shard the log belongs to.
@@ -70,6 +73,15 @@ impl SegmentHeader {
         round_up(FIXED_BYTES + self.checkpoint.encoded_bytes(), PAGE_BYTES) as u64
     }
 
+    /// Where this segment ends, given its successor and a way to the length of its own file.
+    pub(crate) fn final_bytes<E>(
+        &self,
+        successor: &SegmentHeader,
+        file_bytes: impl FnOnce() -> Result<u64, E>,
+    ) -> Result<u64, E> {
+        if self.repaired { file_bytes() } else { Ok(successor.predecessor_bytes) }
+    }
+
     /// The bytes drawn above, padding included.
     pub fn encode(&self) -> Bytes {
         let checkpoint = self.checkpoint.encode();
@@ -77,7 +89,9 @@ impl SegmentHeader {
         let mut out = vec![0; self.header_bytes() as usize];
         out[4..8].copy_from_slice(&MAGIC.to_le_bytes());
         out[8..10].copy_from_slice(&VERSION.to_le_bytes());
-        out[10..12].copy_from_slice(&(if self.restart { FLAG_RESTART } else { 0 }).to_le_bytes());
+        let flags =
+            if self.restart { FLAG_RESTART } else { 0 } | if self.repaired { FLAG_REPAIRED } else { 0 };
+        out[10..12].copy_from_slice(&flags.to_le_bytes());
         out[12..16].copy_from_slice(&(self.header_bytes() as u32).to_le_bytes());
         out[16..32].copy_from_slice(&self.nonce);
         out[32..40].copy_from_slice(&self.shard.to_le_bytes());
@@ -111,6 +125,10 @@ impl SegmentHeader {
         if Fields::new(fixed).u32() != Some(crc) {
             return Err(SegmentHeaderError::Bad("its checksum does not match"));
         }
+        // Only now: a broken byte in the version's place is damage, and no other version.
+        if header_version(fixed) != VERSION {
+            return Err(SegmentHeaderError::Version(header_version(fixed)));
+        }
         header.checkpoint = Checkpoint::decode(&checkpoint)
             .ok_or(SegmentHeaderError::Bad("its checkpoint does not decode"))?;
         Ok(header)
@@ -122,14 +140,12 @@ impl SegmentHeader {
         if fields.u32() != Some(MAGIC) {
             return Err(SegmentHeaderError::Bad("it does not begin with a segment's magic"));
         }
-        let version = fields.u16().ok_or(SHORT)?;
-        if version != VERSION {
-            return Err(SegmentHeaderError::Version(version));
-        }
+        let _version = fields.u16().ok_or(SHORT)?;
         let flags = fields.u16().ok_or(SHORT)?;
         let _header_bytes = fields.u32().ok_or(SHORT)?;
         Ok(Self {
             restart: flags & FLAG_RESTART != 0,
+            repaired: flags & FLAG_REPAIRED != 0,
             nonce: fields.array().ok_or(SHORT)?,
             shard: fields.u64().ok_or(SHORT)?,
             number: fields.u64().ok_or(SHORT)?,
@@ -137,6 +153,11 @@ impl SegmentHeader {
             checkpoint: Checkpoint::default(),
         })
     }
+}
+
+/// The version stands where it does, and is checksummed as it is, in every version.
+fn header_version(fixed: &[u8; FIXED_BYTES]) -> u16 {
+    u16::from_le_bytes([fixed[8], fixed[9]])
 }
 
 /// The name of segment `number`: sorted as text, segments stand in order.
@@ -169,6 +190,7 @@ mod tests {
         let checkpoint = Checkpoint { index: 5, state: Bytes::from(vec![7; 5000]), ..Checkpoint::default() };
         SegmentHeader {
             restart: true,
+            repaired: true,
             nonce: [9; 16],
             shard: 3,
             number: 12,
@@ -186,7 +208,8 @@ mod tests {
         assert_eq!(SegmentHeader::read(&*file).unwrap(), sample());
         for byte in 0..(FIXED_BYTES + sample().checkpoint.encoded_bytes()) as u64 {
             disk.flip_bit("s", byte, (byte % 8) as u8);
-            assert!(SegmentHeader::read(&*file).is_err(), "byte {byte}");
+            let broken = SegmentHeader::read(&*file);
+            assert!(matches!(broken, Err(SegmentHeaderError::Bad(_))), "byte {byte}: {broken:?}");
             disk.flip_bit("s", byte, (byte % 8) as u8);
         }
     }

@@ -33,6 +33,7 @@ impl Log {
         check_length(&genesis)?;
         let header = SegmentHeader {
             restart: false,
+            repaired: false,
             nonce,
             shard: options.shard,
             number: 1,

@@ -55,7 +55,8 @@ impl Log {
         let number = view.index.active().number + 1;
         let shard = self.options.shard;
         let restart = !planted::is_active(Bug::InstallSnapshotWithoutRestart);
-        let header = SegmentHeader { restart, nonce, shard, number, predecessor_bytes: 0, checkpoint };
+        let (repaired, predecessor_bytes) = (false, 0);
+        let header = SegmentHeader { restart, repaired, nonce, shard, number, predecessor_bytes, checkpoint };
         self.queued.header_bytes += header.header_bytes();
         self.queue.push(Step::Restart { number, header: header.encode(), remove });
 

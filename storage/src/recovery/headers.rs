@@ -4,6 +4,7 @@ use super::Directory;
 use crate::group::remove_segment;
 use crate::io::parent;
 use crate::log::{Damage, RecoveryError};
+use crate::salvage::NEW_VOTE_FILE_NAME;
 use crate::segment::{SegmentHeader, SegmentHeaderError, is_temporary, number_of};
 use lockstep_planted::{self as planted, Bug};
 use std::io;
@@ -40,7 +41,7 @@ pub(super) fn find(place: &Directory<'_>) -> Result<(Vec<SegmentHeader>, usize),
     };
 
     let mut removed = 0;
-    for name in names.iter().filter(|name| is_temporary(name)) {
+    for name in names.iter().filter(|name| is_temporary(name) || *name == NEW_VOTE_FILE_NAME) {
         place.disk.remove_file(&format!("{}/{name}", place.path)).map_err(failed)?;
         removed += 1;
     }
@@ -86,7 +87,8 @@ fn check_continues(
         return broken("the segment after it begins before it");
     }
     let length = place.open(header.number)?.len().map_err(|error| place.failed(error))?;
-    if length < next.predecessor_bytes || next.predecessor_bytes < header.header_bytes() {
+    let complete = header.final_bytes(next, || Ok::<_, RecoveryError>(length))?;
+    if length < complete || complete < header.header_bytes() {
         return broken("it is shorter than when it was completed");
     }
     Ok(())

@@ -30,14 +30,15 @@ impl Recovery<'_> {
         let headers = std::mem::take(&mut self.headers);
         for (header, next) in headers.iter().zip(headers.iter().skip(1)) {
             let file = self.place.open(header.number)?;
-            let ending = self.scan(&file, header, next.predecessor_bytes, visit)?;
+            let end = self.place.final_bytes(header, next)?;
+            let ending = self.scan(&file, header, end, visit)?;
             // A damaged footer alone is no loss: it is derived.
             if self.log.tip != Tip::of(&next.checkpoint) {
                 let why = ending.stopped.unwrap_or("its entries do not reach the next segment's checkpoint");
                 return Err(self.damage(header, ending.end, next.checkpoint.index, why));
             }
             let mut view = self.log.shared.view();
-            view.index.set_end(next.predecessor_bytes);
+            view.index.set_end(end);
             view.index.roll(Segment::of(next.clone()));
         }
         let Some(last) = headers.last() else { return Ok(()) };

@@ -9,6 +9,7 @@ use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType, MAGIC, Place};
 use crate::io::DiskFile;
 use crate::segment::SegmentHeader;
 use std::io;
+use std::ops::ControlFlow;
 
 /// Bytes read at a time.
 const CHUNK_BYTES: u64 = 1 << 20;
@@ -26,13 +27,51 @@ pub(crate) fn highest_synced_beyond(
     end: u64,
 ) -> io::Result<Option<u64>> {
     let mut highest = None;
+    search(file, segment, from, end, &mut |_, header| {
+        highest = highest.max(Some(header.synced_index));
+        ControlFlow::Continue(())
+    })?;
+    Ok(highest)
+}
+
+/// The first whole frame header at any position in `from..end` that `accept` takes, and where it stands.
+pub(crate) fn next_header(
+    file: &dyn DiskFile,
+    segment: &SegmentHeader,
+    from: u64,
+    end: u64,
+    accept: impl Fn(&FrameHeader) -> bool,
+) -> io::Result<Option<(u64, FrameHeader)>> {
+    let mut found = None;
+    search(file, segment, from, end, &mut |position, header| {
+        if !accept(header) {
+            return ControlFlow::Continue(());
+        }
+        found = Some((position, *header));
+        ControlFlow::Break(())
+    })?;
+    Ok(found)
+}
+
+/// Shows `visit` each whole frame header in `from..end`, in order, until it has enough.
+fn search(
+    file: &dyn DiskFile,
+    segment: &SegmentHeader,
+    from: u64,
+    end: u64,
+    visit: &mut dyn FnMut(u64, &FrameHeader) -> ControlFlow<()>,
+) -> io::Result<()> {
     let mut start = from;
     while start + (FRAME_HEADER_BYTES as u64) <= end {
         let length = (end - start).min(CHUNK_BYTES);
         let bytes = file.read_at(length as usize, start)?;
         let chunk = Chunk { file, segment, start, bytes: &bytes, end };
         for at in chunk.candidates() {
-            highest = highest.max(chunk.synced_index(at)?);
+            if let Some(header) = chunk.header(at)?
+                && visit(start + at as u64, &header).is_break()
+            {
+                return Ok(());
+            }
         }
         if (bytes.len() as u64) < length || start + length == end {
             break;
@@ -40,7 +79,7 @@ pub(crate) fn highest_synced_beyond(
         // A header that begins in the last bytes of a chunk is whole in the next one.
         start += length - (FRAME_HEADER_BYTES as u64 - 1);
     }
-    Ok(highest)
+    Ok(())
 }
 
 /// Some bytes of a segment, in memory.
@@ -66,8 +105,8 @@ impl Chunk<'_> {
             .filter_map(|at| at.checked_sub(MAGIC_AT))
     }
 
-    /// What the header at `at` says was synced, if it is one.
-    fn synced_index(&self, at: usize) -> io::Result<Option<u64>> {
+    /// The header at `at`, if it is a whole one that can stand there.
+    fn header(&self, at: usize) -> io::Result<Option<FrameHeader>> {
         let position = self.start + at as u64;
         let header = self.bytes.get(at..).and_then(|rest| rest.split_first_chunk::<FRAME_HEADER_BYTES>());
         let Some((bytes, behind)) = header else { return Ok(None) };
@@ -84,7 +123,7 @@ impl Chunk<'_> {
                 FrameHeader::passes(bytes, place, &covered)
             }
         };
-        Ok(passes.then_some(header.synced_index))
+        Ok(passes.then_some(header))
     }
 
     /// Whether a frame with these numbers can stand at `position` of this segment.
@@ -117,7 +156,15 @@ mod tests {
     fn segment() -> SegmentHeader {
         let checkpoint = Checkpoint { index: 1000, ..Checkpoint::default() };
         let (shard, number, predecessor_bytes) = (1, 1, 0);
-        SegmentHeader { restart: false, nonce: NONCE, shard, number, predecessor_bytes, checkpoint }
+        SegmentHeader {
+            restart: false,
+            repaired: false,
+            nonce: NONCE,
+            shard,
+            number,
+            predecessor_bytes,
+            checkpoint,
+        }
     }
 
     /// A frame without envelope that says 1000 was synced.
