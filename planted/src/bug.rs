@@ -126,8 +126,8 @@ pub enum Bug {
     TakeCommitForSynced,
     /// A seal vouches for entries that no sync covers yet.
     SealBeforeSync,
-    /// Frames call synced what is still being written.
-    MarkSyncedBeforeReturn,
+    /// A frame calls everything before it synced.
+    MarkAllBeforeSynced,
     /// Entries from a peer are not checked against their envelopes.
     TrustPeersBytes,
     // ---- The client ----
@@ -198,7 +198,7 @@ impl Bug {
         Self::CutDamageBelowSyncMark,
         Self::TakeCommitForSynced,
         Self::SealBeforeSync,
-        Self::MarkSyncedBeforeReturn,
+        Self::MarkAllBeforeSynced,
         Self::TrustPeersBytes,
         Self::ReuseSequenceOfOpenAttempt,
         Self::TakeAnotherBatchsAnswer,

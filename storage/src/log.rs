@@ -132,8 +132,8 @@ impl Log {
 
         let chain = chain_after(self.tip.chain, &entry);
         let place = self.place();
-        let ahead = self.in_flight() && planted::is_active(Bug::MarkSyncedBeforeReturn);
-        let synced_index = if ahead { self.in_flight_target } else { self.synced_index };
+        let marks_all = planted::is_active(Bug::MarkAllBeforeSynced);
+        let synced_index = if marks_all { entry.index - 1 } else { self.synced_index };
         let header = entry_header(&entry, place, synced_index, chain);
         self.queued.entries += 1;
         self.queued.record_bytes += entry.body.len() as u64;

@@ -5,6 +5,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
+pub mod random_history;
+
 use bytes::Bytes;
 use lockstep_storage::io::fake::FakeDisk;
 use lockstep_storage::{
