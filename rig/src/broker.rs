@@ -198,6 +198,19 @@ impl Broker {
         }
     }
 
+    /// What its directory says of replicas that take no part, with the reason.
+    #[must_use]
+    pub fn faulty_replicas(&self) -> Vec<String> {
+        let shards = fs::read_dir(self.place.data.join("shards")).into_iter().flatten();
+        let marks = shards.filter_map(|entry| Some(entry.ok()?.path()));
+        let marks = marks.filter(|path| path.extension().is_some_and(|extension| extension == "faulty"));
+        let said = |path: PathBuf| {
+            let why = fs::read_to_string(&path).unwrap_or_default();
+            format!("{}: {why}", path.display())
+        };
+        marks.map(said).collect()
+    }
+
     /// The end of its log.
     #[must_use]
     pub fn last_lines(&self) -> String {

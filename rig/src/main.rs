@@ -59,9 +59,13 @@ fn run(arguments: Arguments) -> Result<Findings, RigError> {
     let seed = arguments.seed.unwrap_or_else(|| u64::from(std::process::id()) ^ clock_bits());
     println!("seed {seed}");
     let mut rig = Rig::new(arguments.broker, &arguments.dir, seed)?;
-    match arguments.scenario {
+    let result = match arguments.scenario {
         Scenario::Power(options) => power::run(&mut rig, &options),
+    };
+    if result.as_ref().is_err_and(|error| !matches!(error, RigError::Interrupted)) {
+        rig.workspace.keep();
     }
+    result
 }
 
 /// Something that is another at every start.
