@@ -7,6 +7,7 @@
 //!   only after that name is. So a group that spans both never leaves the old one torn and the new one whole.
 //! - Whatever fails ends the group, and the log with it: nothing is retried.
 
+use crate::cut;
 use crate::io::{Disk, DiskFile, OpenMode};
 use crate::pool::{POOL_DIRECTORY, SegmentPool};
 use crate::segment;
@@ -201,14 +202,14 @@ impl Run {
         self.remove(remove)?;
         let path = segment_path(&self.writer.directory, number);
         let file = self.writer.disk.open(&path, OpenMode::ReadWrite)?;
-        file.set_len(length)?;
-        if !planted::is_active(Bug::TruncateWithoutSync) {
-            file.sync_all()?;
+        if planted::is_active(Bug::TruncateWithoutSync) {
+            file.set_len(length)?;
+        } else {
+            self.stats.syncs += cut::cut(&*file, length)?;
         }
         if planted::is_active(Bug::LoseVoteAtTruncation) {
             self.writer.votes.write(Vote::default())?;
         }
-        self.stats.syncs += 1;
         self.writer.active = file;
         self.unsynced = false;
         Ok(())

@@ -14,6 +14,7 @@
 
 mod checkpoint;
 mod codec;
+mod cut;
 mod entry;
 mod envelope;
 pub mod frame;

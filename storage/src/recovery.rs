@@ -240,6 +240,11 @@ impl<'a> Recovery<'a> {
         };
         if !self.report.clean {
             self.report.cut_bytes = active.len()?.saturating_sub(end);
+            // The length seen may be one that a cut of the last life left unsynced. Were the zeros of this cut durable
+            // before it, what the longer file still says would make damage of them (see `cut`).
+            if !planted::is_active(Bug::RecoverWithoutSyncing) {
+                active.sync_all()?;
+            }
             active.set_len(end)?;
         }
         if planted::is_active(Bug::RecoverWithoutSyncing) {

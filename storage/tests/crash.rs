@@ -83,6 +83,27 @@ fn truncating_within_and_across_segments_then_appending_others() {
 }
 
 #[test]
+fn truncating_entries_whose_successors_say_that_they_were_synced() {
+    for body_bytes in [60, 300, 1000] {
+        survives_a_power_cut_at_each_call(plain, |rig| {
+            let keep = rig.log.last_index();
+            for number in 0..12 {
+                rig.append(2, 2, body_bytes);
+                // Some share a sync, so that some headers speak of the same.
+                if number % 3 != 1 {
+                    rig.flush();
+                }
+            }
+            if rig.log.failed().is_none() {
+                rig.truncate(keep + 1);
+                rig.append(3, 1, 600);
+            }
+            rig.flush();
+        });
+    }
+}
+
+#[test]
 fn voting() {
     survives_a_power_cut_at_each_call(plain, |rig| {
         rig.vote(4);

@@ -2,7 +2,8 @@
 //!
 //! Invariants:
 //! - Deterministic: what a crash keeps of the volatile follows from its seed alone.
-//! - Of unsynced contents a crash keeps any set of 512-byte sectors; lengths are kept or lost in order.
+//! - Of unsynced contents a crash keeps any set of 512-byte sectors; lengths are kept or lost in order. Cutting a file
+//!   inside a block zeroes the block's rest, and a crash may keep those zeros without the new length.
 //! - Of unsynced names it keeps any set of changes, except that changes to one file stay in order, as a journal
 //!   keeps them, and a rename is one change.
 //! - After a crash, and while it is down, every handle fails.

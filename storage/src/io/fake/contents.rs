@@ -5,11 +5,21 @@ use bytes::Bytes;
 
 /// What a disk writes whole or not at all.
 const SECTOR_BYTES: usize = 512;
+/// What a file system zeroes to the end of when it cuts a file inside.
+const BLOCK_BYTES: usize = 4096;
 
 /// A change no sync covers yet.
 #[derive(Debug)]
 enum Change {
-    Write { position: usize, bytes: Vec<u8> },
+    Write {
+        position: usize,
+        bytes: Vec<u8>,
+    },
+    /// A cut zeroed the rest of its block. The zeros may be durable before the new length is, as seen on ext4.
+    Zeros {
+        from: usize,
+        to: usize,
+    },
     Length(usize),
 }
 
@@ -38,14 +48,21 @@ impl Contents {
     }
 
     pub(super) fn set_len(&mut self, length: u64) {
-        self.volatile.resize(length as usize, 0);
-        self.unsynced.push(Change::Length(length as usize));
+        let length = length as usize;
+        let block_end = length.next_multiple_of(BLOCK_BYTES).min(self.volatile.len());
+        if length < block_end {
+            self.unsynced.push(Change::Zeros { from: length, to: block_end });
+        }
+        self.volatile.resize(length, 0);
+        self.unsynced.push(Change::Length(length));
     }
 
     pub(super) fn sync(&mut self) {
         for change in self.unsynced.drain(..) {
             match change {
                 Change::Write { position, bytes } => put(&mut self.durable, position, &bytes),
+                // The length that follows cuts them off.
+                Change::Zeros { .. } => {}
                 Change::Length(length) => self.durable.resize(length, 0),
             }
         }
@@ -71,13 +88,17 @@ impl Contents {
         for change in self.unsynced.drain(..) {
             match change {
                 Change::Write { position, bytes } => {
-                    let mut from = 0;
-                    while from < bytes.len() {
-                        let to = bytes.len().min(from + SECTOR_BYTES - (position + from) % SECTOR_BYTES);
+                    for (from, to) in sectors(position, position + bytes.len()) {
                         if random.coin() {
-                            put(&mut self.durable, position + from, &bytes[from..to]);
+                            put(&mut self.durable, from, &bytes[from - position..to - position]);
                         }
-                        from = to;
+                    }
+                }
+                Change::Zeros { from, to } => {
+                    for (from, to) in sectors(from, to.min(self.durable.len())) {
+                        if random.coin() {
+                            self.durable[from..to].fill(0);
+                        }
                     }
                 }
                 Change::Length(length) => {
@@ -90,6 +111,13 @@ impl Contents {
         }
         self.volatile = self.durable.clone();
     }
+}
+
+/// The parts of `from..to` that lie in one sector each.
+fn sectors(from: usize, to: usize) -> impl Iterator<Item = (usize, usize)> {
+    let end = move |from: usize| to.min(from + SECTOR_BYTES - from % SECTOR_BYTES);
+    std::iter::successors(Some((from, end(from))), move |(_, next)| Some((*next, end(*next))))
+        .take_while(move |(from, _)| *from < to)
 }
 
 fn put(image: &mut Vec<u8>, position: usize, bytes: &[u8]) {
