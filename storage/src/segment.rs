@@ -68,6 +68,11 @@ pub enum SegmentHeaderError {
 }
 
 impl SegmentHeader {
+    /// Length of the header in bytes, without the zeros behind it.
+    pub(crate) fn used_bytes(&self) -> u64 {
+        (FIXED_BYTES + self.checkpoint.encoded_bytes()) as u64
+    }
+
     /// Length of the padded header in bytes: where the first frame stands.
     pub fn header_bytes(&self) -> u64 {
         round_up(FIXED_BYTES + self.checkpoint.encoded_bytes(), PAGE_BYTES) as u64

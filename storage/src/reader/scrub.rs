@@ -138,7 +138,7 @@ impl<'a> Part<'a> {
         if (header.number, &header.nonce, &header.checkpoint) != (*number, nonce, &**checkpoint) {
             return Err(self.damaged(0, "its header is not the one the log was opened with"));
         }
-        self.verified_bytes += header.header_bytes();
+        self.verified_bytes += header.used_bytes();
         self.cursor.position = header.header_bytes();
         (self.cursor.index, self.cursor.chain) = (checkpoint.index, checkpoint.chain);
         Ok(())

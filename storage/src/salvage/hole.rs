@@ -47,6 +47,11 @@ impl Hole {
         self.last_index.is_some()
     }
 
+    /// Whether no entry is missing: only a seal is broken, or a header.
+    pub fn is_empty(&self) -> bool {
+        self.before.is_some_and(|before| self.last_index == Some(before.index))
+    }
+
     /// The same in the words of recovery and reads.
     pub fn damage(&self, synced_index: u64) -> Damage {
         let index = self.first_index().unwrap_or(0);

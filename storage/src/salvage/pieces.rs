@@ -293,9 +293,15 @@ impl<'a> Scan<'a> {
             self.reach(next)?;
         }
         self.end_run();
-        if let Successor::Nothing = self.successor {
-            self.drop_tear();
-            self.judge_end()?;
+        match self.successor {
+            Successor::Nothing => {
+                self.drop_tear();
+                self.judge_end()?;
+            }
+            // A seal behind the last entry of a complete segment is worth nothing any more.
+            Successor::Begins(_) | Successor::Lost => {
+                self.pieces.pop_if(|piece| matches!(piece, Piece::Hole(hole) if hole.is_empty()));
+            }
         }
         let Self { pieces, last, prefix, end, synced_index, .. } = self;
         Ok(Pieces { pieces, last, prefix, end, synced_index })

@@ -6,6 +6,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
 
 pub mod random_history;
+pub mod twin;
 
 use bytes::Bytes;
 use lockstep_storage::io::fake::FakeDisk;
