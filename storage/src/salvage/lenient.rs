@@ -21,12 +21,15 @@ impl DiskFile for Lenient {
         let length = (self.0.len()?.saturating_sub(position)).min(length as u64) as usize;
         let mut bytes = BytesMut::zeroed(length);
         let mut any = self.0.read_at(1, 0).is_ok();
-        for (n, block) in bytes.chunks_mut(BLOCK_BYTES).enumerate() {
-            let read = self.0.read_at(block.len(), position + (n * BLOCK_BYTES) as u64);
-            if let Some(read) = read.ok().filter(|read| read.len() == block.len()) {
-                block.copy_from_slice(&read);
+        let mut done = 0;
+        while done < length {
+            let at = position + done as u64;
+            let block = (BLOCK_BYTES - at as usize % BLOCK_BYTES).min(length - done);
+            if let Some(read) = self.0.read_at(block, at).ok().filter(|read| read.len() == block) {
+                bytes[done..done + block].copy_from_slice(&read);
                 any = true;
             }
+            done += block;
         }
         if any { Ok(bytes.freeze()) } else { Err(error) }
     }
@@ -49,5 +52,68 @@ impl DiskFile for Lenient {
 
     fn len(&self) -> io::Result<u64> {
         self.0.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::io::{Disk, FakeDisk, OpenMode};
+    use std::sync::Mutex;
+
+    /// A file of which some blocks cannot be read.
+    struct Rotten {
+        file: Arc<dyn DiskFile>,
+        blocks: Mutex<Vec<u64>>,
+    }
+
+    impl DiskFile for Rotten {
+        fn read_at(&self, length: usize, position: u64) -> io::Result<Bytes> {
+            let (first, last) = (position / 4096, (position + length.max(1) as u64 - 1) / 4096);
+            match self.blocks.lock().unwrap().iter().any(|block| (first..=last).contains(block)) {
+                true => Err(io::Error::other("EIO")),
+                false => self.file.read_at(length, position),
+            }
+        }
+
+        fn write_vectored_at(&self, buffers: &[Bytes], position: u64) -> io::Result<()> {
+            self.file.write_vectored_at(buffers, position)
+        }
+
+        fn sync_data(&self) -> io::Result<()> {
+            self.file.sync_data()
+        }
+
+        fn sync_all(&self) -> io::Result<()> {
+            self.file.sync_all()
+        }
+
+        fn set_len(&self, length: u64) -> io::Result<()> {
+            self.file.set_len(length)
+        }
+
+        fn len(&self) -> io::Result<u64> {
+            self.file.len()
+        }
+    }
+
+    #[test]
+    fn blocks_that_cannot_be_read_are_zeros_and_a_disk_that_is_gone_is_an_error() {
+        let file = FakeDisk::new().open("f", OpenMode::CreateNew).unwrap();
+        file.write_vectored_at(&[Bytes::from(vec![7; 20_000])], 0).unwrap();
+        let rotten = Arc::new(Rotten { file, blocks: Mutex::new(vec![2, 4]) });
+        let lenient = Lenient(rotten.clone());
+        for (position, length) in
+            [(0, 30_000), (4096, 9000), (8192, 4096), (8192, 100), (100, 19_000), (12_000, 500)]
+        {
+            let read = lenient.read_at(length, position).unwrap();
+            assert_eq!(read.len() as u64, (position + length as u64).min(20_000) - position);
+            for (byte, at) in read.iter().zip(position..) {
+                let readable = !(8192..12_288).contains(&at) && at < 16_384;
+                assert_eq!(*byte, if readable { 7 } else { 0 }, "byte {at}");
+            }
+        }
+        *rotten.blocks.lock().unwrap() = (0..5).collect();
+        assert!(lenient.read_at(30_000, 0).is_err());
     }
 }

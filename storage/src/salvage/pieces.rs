@@ -76,6 +76,8 @@ pub(super) struct Source<'a> {
     pub(super) header: &'a SegmentHeader,
     /// Where its frames end at the latest.
     pub(super) end: u64,
+    /// The file is shorter than it was when the segment was complete.
+    pub(super) cut_short: bool,
     pub(super) interval_bytes: u64,
 }
 
@@ -302,6 +304,10 @@ impl<'a> Scan<'a> {
             Successor::Begins(_) | Successor::Lost => {
                 self.pieces.pop_if(|piece| matches!(piece, Piece::Hole(hole) if hole.is_empty()));
             }
+        }
+        if self.source.cut_short && self.in_prefix() {
+            self.gap = Some(Gap { position: self.end, why: "it is shorter than when it was completed" });
+            self.close_gap(self.last, true);
         }
         let Self { pieces, last, prefix, end, synced_index, .. } = self;
         Ok(Pieces { pieces, last, prefix, end, synced_index })

@@ -315,19 +315,21 @@ impl Survey {
         let next = headers.get(at + 1).map(|next| next.header.as_ref());
         let file = self.open(path).map_err(|error| self.failed(path, error))?;
         let length = file.len().map_err(|error| self.failed(path, error))?;
-        let (successor, end) = match next {
+        let whole_header = header.header_bytes();
+        let (successor, end, least) = match next {
             Some(Ok(next)) if next.checkpoint.index < header.checkpoint.index => {
                 return Ok(lost("the segment after it begins before it"));
             }
             Some(Ok(next)) => {
                 let complete = header.final_bytes(next, || Ok::<_, SurveyError>(length))?;
-                (Successor::Begins(&next.checkpoint), length.min(complete))
+                (Successor::Begins(&next.checkpoint), length.min(complete), complete.max(whole_header))
             }
-            Some(Err(_)) => (Successor::Lost, length),
-            None => (Successor::Nothing, length),
+            Some(Err(_)) => (Successor::Lost, length, whole_header),
+            None => (Successor::Nothing, length, 0),
         };
         let interval_bytes = self.options.index_interval_bytes;
-        let source = Source { file, path, header, end, interval_bytes };
+        let cut_short = length < least;
+        let source = Source { file, path, header, end, cut_short, interval_bytes };
         match source.scan(successor) {
             Ok(pieces) => {
                 let content = Content::Found(Box::new(Found { header: header.clone(), end, pieces }));

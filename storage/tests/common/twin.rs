@@ -41,11 +41,16 @@ impl Twin {
                 rig.flush();
             }
         }
-        let last = rig.log.last_index();
         if sealed {
             rig.log.seal();
             rig.flush();
         }
+        Self::of(&rig)
+    }
+
+    /// What a log holds whose every entry is synced.
+    pub fn of(rig: &Rig) -> Self {
+        let last = rig.log.last_index();
         let files = files(&rig.disk);
         let entries = rig.reader.read_entries(1, last + 1, usize::MAX).unwrap();
         let segments = files.iter().filter(|(name, _)| name.ends_with(".segment"));
@@ -53,7 +58,7 @@ impl Twin {
             let file = rig.disk.open(&format!("{DIRECTORY}/{name}"), OpenMode::Read).unwrap();
             SegmentHeader::read(&*file).unwrap().checkpoint
         };
-        Self { options: small_options(), entries, checkpoints: segments.map(header).collect(), files }
+        Self { options: rig.options.clone(), entries, checkpoints: segments.map(header).collect(), files }
     }
 
     pub fn segments(&self) -> u64 {
