@@ -42,7 +42,8 @@ impl ReplicaLog {
     /// parse is [`RecordId::FOREIGN`].
     pub fn push_batch(&mut self, first_lsn: u64, ids: impl IntoIterator<Item = RecordId>) {
         let mut starts_batch = true;
-        for (lsn, id) in (first_lsn..).zip(ids) {
+        let lsns = std::iter::successors(Some(first_lsn), |lsn| lsn.checked_add(1));
+        for (lsn, id) in lsns.zip(ids) {
             match self.runs.last_mut() {
                 Some(last) if !starts_batch && continues(&last.run, id) => last.run.records += 1,
                 _ => self.runs.push(LogRun { run: Run::of(lsn, id), starts_batch }),

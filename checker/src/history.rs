@@ -100,7 +100,7 @@ pub struct Read {
 pub struct Tail {
     /// Who asked.
     pub reader: u64,
-    /// The node that answered.
+    /// The node that answered; 0 if that is not known, as where any leader may have confirmed it.
     pub node: u64,
     /// The answer promised to include all that was committed when it was asked for. A follower's own view does not.
     pub confirmed: bool,
@@ -151,6 +151,20 @@ impl History {
         };
         append.completed = at;
         append.outcome = outcome;
+    }
+}
+
+impl Operation {
+    /// Moves it to a clock that read `by` when its own read 0.
+    pub fn delay(&mut self, by: u64) {
+        let times: [&mut u64; 2] = match self {
+            Self::Append(append) => [&mut append.invoked, &mut append.completed],
+            Self::Read(read) => [&mut read.invoked, &mut read.completed],
+            Self::Tail(tail) => [&mut tail.invoked, &mut tail.completed],
+            Self::Trim(trim) => [&mut trim.invoked, &mut 0],
+            Self::Restart(restart) => [&mut restart.at, &mut 0],
+        };
+        times.into_iter().for_each(|time| *time = time.saturating_add(by));
     }
 }
 

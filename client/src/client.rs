@@ -98,6 +98,13 @@ impl Client {
         self.core.pool.cluster()
     }
 
+    /// How many connections this client has opened so far. While it stays the same, all answers came from the same
+    /// run of each broker's process.
+    #[must_use]
+    pub fn connections_opened(&self) -> u64 {
+        self.core.pool.opened()
+    }
+
     /// A producer, to be configured and built.
     pub fn producer(&self) -> ProducerBuilder {
         ProducerBuilder::new(self.clone())

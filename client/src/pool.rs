@@ -1,6 +1,7 @@
 //! One connection per broker, made when it is first needed and again when it failed.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::Mutex as AsyncMutex;
@@ -18,12 +19,13 @@ pub(crate) struct Pool {
     /// The only cluster to talk to, once it is known.
     cluster: Mutex<Option<[u8; 16]>>,
     slots: Mutex<BTreeMap<String, Slot>>,
+    opened: AtomicU64,
 }
 
 impl Pool {
     pub(crate) fn new(options: ClientOptions) -> Self {
         let cluster = Mutex::new(options.cluster);
-        Self { options, cluster, slots: Mutex::new(BTreeMap::new()) }
+        Self { options, cluster, slots: Mutex::new(BTreeMap::new()), opened: AtomicU64::new(0) }
     }
 
     /// The connection to this address: the one there is, or a new one.
@@ -37,9 +39,15 @@ impl Pool {
         }
         *slot = None;
         let connection = Arc::new(Connection::open(address, &self.options, self.cluster()).await?);
+        self.opened.fetch_add(1, Ordering::Relaxed);
         self.remember_cluster(connection.hello().cluster);
         *slot = Some(Arc::clone(&connection));
         Ok(connection)
+    }
+
+    /// How many connections were opened so far.
+    pub(crate) fn opened(&self) -> u64 {
+        self.opened.load(Ordering::Relaxed)
     }
 
     /// The cluster's id, once a broker has said it.

@@ -12,6 +12,7 @@ mod cluster;
 mod consume;
 mod exit;
 mod format;
+mod history;
 mod log;
 mod output;
 mod partition;
@@ -68,6 +69,9 @@ enum Command {
     /// Inspect and verify the files of a stopped broker.
     #[command(subcommand)]
     Log(log::LogCommand),
+    /// Record what writers and readers are told, and check that the log keeps it.
+    #[command(subcommand)]
+    History(history::HistoryCommand),
     /// Make a data directory for a broker of a cluster.
     Format(format::FormatArgs),
     /// Print a completion script for a shell.
@@ -104,6 +108,7 @@ fn run(command: Command, output: &mut Output) -> Result<ExitCode, CliError> {
         Command::Cluster(command) => cluster::run(command, output),
         Command::Partition(command) => partition::run(command, output),
         Command::Log(command) => log::run(command, output),
+        Command::History(command) => history::run(command, output),
         Command::Format(args) => format::run(&args, output),
         Command::Completions { shell } => {
             let mut script = Vec::new();

@@ -68,8 +68,7 @@ fn check_watermarks(history: &History, verdict: &mut Verdict) {
                 let known = read.records.last_lsn().max(read.high_watermark);
                 (read.node, read.invoked, read.completed, known, read.high_watermark)
             }
-            // A confirmed tail may have come from whoever leads; what it says of a process is no less true.
-            Operation::Tail(tail) => {
+            Operation::Tail(tail) if tail.node != 0 => {
                 let lsn = Some(tail.high_watermark);
                 (tail.node, tail.invoked, tail.completed, lsn, lsn)
             }
