@@ -59,9 +59,9 @@ fn a_recorded_history_is_kept_through_the_leaders_death_and_a_bent_one_is_caught
     }
 
     let lines: Vec<Value> = read_lines(&path);
-    bend_and_expect(&cluster, &path, &lines, "acknowledged-in-place", tell_another_lsn);
+    bend_and_expect(&cluster, &path, &lines, "acknowledged-in-place", |lines| tell_another_lsn(lines));
     bend_and_expect(&cluster, &path, &lines, "nothing-invented", forget_an_append);
-    bend_and_expect(&cluster, &path, &lines, "read-matches-log", show_another_record);
+    bend_and_expect(&cluster, &path, &lines, "read-matches-log", |lines| show_another_record(lines));
 
     let whole = fs::read_to_string(&path).expect("the history is text");
     let (cut, _) = whole.trim_end().rsplit_once('\n').expect("more than one line");
@@ -94,7 +94,7 @@ fn bend_and_expect(
         .expect("the file can be written");
 }
 
-fn tell_another_lsn(lines: &mut Vec<Value>) {
+fn tell_another_lsn(lines: &mut [Value]) {
     let acknowledged = lines.iter_mut().find_map(|line| line.pointer_mut("/append/outcome/acknowledged"));
     let acknowledged = acknowledged.expect("something was acknowledged");
     for lsn in ["first_lsn", "last_lsn"] {
@@ -110,7 +110,7 @@ fn forget_an_append(lines: &mut Vec<Value>) {
     end["end"]["operations"] = (end["end"]["operations"].as_u64().expect("a count") - 1).into();
 }
 
-fn show_another_record(lines: &mut Vec<Value>) {
+fn show_another_record(lines: &mut [Value]) {
     let shown = lines.iter_mut().find_map(|line| line.pointer_mut("/read/records/0"));
     let run = shown.expect("something was read");
     run[2] = (run[2].as_u64().expect("a batch's number") + 1).into();
