@@ -3,7 +3,7 @@
 //! ```text
 //!  0  u32 length         bytes after this field
 //!  4  u32 crc            CRC-32C of bytes 8 .. 16 + meta_length
-//!  8  u8  kind           1 hello, 2 hello reply, 3 raft, 4 heartbeats
+//!  8  u8  kind           1 hello, 2 hello reply, 3 raft, 4 heartbeats, 5 repair
 //!  9  u8  zero
 //! 10  u16 version        peer protocol version
 //! 12  u32 meta_length
@@ -20,6 +20,7 @@
 mod heartbeat;
 mod hello;
 mod raft_message;
+mod repair;
 
 #[cfg(test)]
 mod tests;
@@ -35,6 +36,7 @@ pub use heartbeat::Heartbeat;
 pub use hello::{PeerHello, PeerWelcome};
 use raft_message::{Bodies, encode_messages, parse_messages};
 pub use raft_message::{RaftMessage, WireEntry, WireSnapshot};
+pub use repair::{Confirmed, RepairMessage, Standing};
 
 /// The peer protocol version this crate speaks.
 pub const PEER_VERSION: u16 = 1;
@@ -52,6 +54,7 @@ const KIND_HELLO: u8 = 1;
 const KIND_HELLO_REPLY: u8 = 2;
 const KIND_RAFT: u8 = 3;
 const KIND_HEARTBEATS: u8 = 4;
+const KIND_REPAIR: u8 = 5;
 
 /// One frame between brokers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +72,15 @@ pub enum PeerMessage {
     },
     /// Heartbeats of many shards, and their answers: one frame per tick.
     Heartbeats(Vec<Heartbeat>),
+    /// About the repair of one shard's replica.
+    Repair {
+        /// The shard.
+        shard: u64,
+        /// The question's number; its answer repeats it.
+        number: u64,
+        /// The question, or the answer.
+        message: RepairMessage,
+    },
 }
 
 /// Why bytes are not a peer frame. Each ends the connection.
@@ -117,6 +129,11 @@ impl PeerMessage {
                 encode_messages(messages, &mut head, &mut payload);
             }
             Self::Heartbeats(heartbeats) => heartbeat::encode_all(heartbeats, &mut head),
+            Self::Repair { shard, number, message } => {
+                shard.encode(&mut head);
+                number.encode(&mut head);
+                message.encode(&mut head, &mut payload);
+            }
         }
         EncodedFrame { head: seal_head(head, PEER_HEADER_BYTES, &payload), payload }
     }
@@ -127,17 +144,19 @@ impl PeerMessage {
             Self::HelloReply(_) => KIND_HELLO_REPLY,
             Self::Raft { .. } => KIND_RAFT,
             Self::Heartbeats(_) => KIND_HEARTBEATS,
+            Self::Repair { .. } => KIND_REPAIR,
         }
     }
 
     fn decode(kind: u8, meta: &Bytes, payload: Bytes) -> Result<Self, DecodeError> {
-        if kind != KIND_RAFT && !payload.is_empty() {
+        if ![KIND_RAFT, KIND_REPAIR].contains(&kind) && !payload.is_empty() {
             return Err(DecodeError::PayloadMismatch { declared: 0, actual: payload.len() as u64 });
         }
         match kind {
             KIND_HELLO => PeerHello::decode(meta).map(Self::Hello),
             KIND_HELLO_REPLY => Wire::decode(meta).map(Self::HelloReply),
             KIND_RAFT => decode_raft(meta, payload),
+            KIND_REPAIR => decode_repair(meta, payload),
             KIND_HEARTBEATS => exact(heartbeat::parse_all(meta)).map(Self::Heartbeats),
             _ => Err(DecodeError::InvalidTag { what: "peer frame kind", value: kind.into() }),
         }
@@ -150,6 +169,15 @@ fn decode_raft(meta: &Bytes, payload: Bytes) -> Result<PeerMessage, DecodeError>
     let messages = exact(parse_messages(&mut bodies, rest))?;
     bodies.finish()?;
     Ok(PeerMessage::Raft { shard, messages })
+}
+
+fn decode_repair(meta: &Bytes, payload: Bytes) -> Result<PeerMessage, DecodeError> {
+    let mut bodies = Bodies::new(meta, payload);
+    let (rest, shard) = finish(u64::parse(meta))?;
+    let (rest, number) = finish(u64::parse(rest))?;
+    let message = exact(RepairMessage::parse(&mut bodies, rest))?;
+    bodies.finish()?;
+    Ok(PeerMessage::Repair { shard, number, message })
 }
 
 /// The parsed value, if nothing follows it.

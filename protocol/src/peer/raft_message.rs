@@ -138,13 +138,18 @@ fn encode_message(message: &RaftMessage, out: &mut BytesMut, payload: &mut Vec<B
     message.priority.encode(out);
     message.deprecated_priority.encode(out);
     put_bytes(&message.context, out);
-    out.put_u32_le(wire_length(message.entries.len()));
-    for entry in &message.entries {
-        encode_entry(entry, out, payload);
-    }
+    encode_entries(&message.entries, out, payload);
     message.snapshot.is_some().encode(out);
     if let Some(snapshot) = &message.snapshot {
         encode_snapshot(snapshot, out);
+    }
+}
+
+/// Appends a count and the entries; bodies under an envelope go to `payload` instead.
+pub(super) fn encode_entries(entries: &[WireEntry], out: &mut BytesMut, payload: &mut Vec<Bytes>) {
+    out.put_u32_le(wire_length(entries.len()));
+    for entry in entries {
+        encode_entry(entry, out, payload);
     }
 }
 
@@ -196,7 +201,7 @@ impl<'m> Bodies<'m> {
     }
 
     /// Takes a length and that many bytes of the message, without copying.
-    fn bytes<'a>(&self, input: &'a [u8]) -> Parsed<'a, Bytes> {
+    pub(super) fn bytes<'a>(&self, input: &'a [u8]) -> Parsed<'a, Bytes> {
         let (rest, bytes) = length_prefixed(input)?;
         Ok((rest, self.meta.slice_ref(bytes)))
     }
@@ -254,7 +259,7 @@ fn parse_message<'a>(bodies: &mut Bodies<'_>, input: &'a [u8]) -> Parsed<'a, Raf
     (rest, message.priority) = i64::parse(rest)?;
     (rest, message.deprecated_priority) = u64::parse(rest)?;
     (rest, message.context) = bodies.bytes(rest)?;
-    (rest, message.entries) = list(rest, ENTRY_BYTES_MIN, |input| parse_entry(bodies, input))?;
+    (rest, message.entries) = parse_entries(bodies, rest)?;
     let (mut rest, present) = bool::parse(rest)?;
     if present {
         let snapshot;
@@ -262,6 +267,11 @@ fn parse_message<'a>(bodies: &mut Bodies<'_>, input: &'a [u8]) -> Parsed<'a, Raf
         message.snapshot = Some(snapshot);
     }
     Ok((rest, message))
+}
+
+/// Takes a count and that many entries.
+pub(super) fn parse_entries<'a>(bodies: &mut Bodies<'_>, input: &'a [u8]) -> Parsed<'a, Vec<WireEntry>> {
+    list(input, ENTRY_BYTES_MIN, |input| parse_entry(bodies, input))
 }
 
 fn parse_entry<'a>(bodies: &mut Bodies<'_>, input: &'a [u8]) -> Parsed<'a, WireEntry> {

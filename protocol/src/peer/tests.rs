@@ -37,9 +37,34 @@ generate_fields!(RaftMessage {
 });
 generate_fields!(Heartbeat { shard, kind, from, to, term, commit, context });
 
+impl Generate for RepairMessage {
+    fn generate(source: &mut Source) -> Self {
+        match source.below(6) {
+            0 => Self::Ask,
+            1 => Self::Standing(Generate::generate(source)),
+            2 => Self::Fetch {
+                from_index: Generate::generate(source),
+                to_index: Generate::generate(source),
+                max_bytes: Generate::generate(source),
+            },
+            3 => Self::Entries {
+                chain_before: Generate::generate(source),
+                entries: Generate::generate(source),
+            },
+            4 => Self::FetchCheckpoint,
+            _ => Self::Checkpoint { checkpoint: Generate::generate(source) },
+        }
+    }
+}
+
 impl Generate for PeerMessage {
     fn generate(source: &mut Source) -> Self {
-        match source.below(4) {
+        match source.below(5) {
+            4 => Self::Repair {
+                shard: Generate::generate(source),
+                number: Generate::generate(source),
+                message: Generate::generate(source),
+            },
             0 => Self::Hello(Generate::generate(source)),
             1 => Self::HelloReply(Generate::generate(source)),
             2 => Self::Heartbeats(Generate::generate(source)),
