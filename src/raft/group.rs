@@ -465,6 +465,11 @@ impl Group {
         Membership::from_raft(&self.node.raft.prs().conf().to_conf_state())
     }
 
+    /// Through which index this leader counts a replica's copy; 0 for one it does not know.
+    pub fn matched(&self, node: u64) -> u64 {
+        self.node.raft.prs().get(node).map_or(0, |progress| progress.matched)
+    }
+
     /// How far each other replica is; empty unless this node leads.
     pub fn progress(&self) -> Vec<ReplicaProgress> {
         if self.role() != Role::Leader {

@@ -59,7 +59,7 @@ pub(super) fn to_wire(message: eraftpb::Message) -> RaftMessage {
         priority: message.priority,
         deprecated_priority: message.deprecated_priority,
         context: message.context,
-        entries: message.entries.into_iter().map(entry_to_wire).collect(),
+        entries: message.entries.into_iter().map(entry_from_raft).map(entry_to_wire).collect(),
         snapshot: message.snapshot.into_option().filter(|s| s.get_metadata().index != 0).map(|snapshot| {
             let metadata = snapshot.get_metadata();
             let membership = Membership::from_raft(metadata.get_conf_state());
@@ -79,7 +79,7 @@ pub(super) fn to_wire(message: eraftpb::Message) -> RaftMessage {
 
 pub(super) fn from_wire(message: RaftMessage) -> Result<eraftpb::Message, StepError> {
     let msg_type = message_type(message.kind).ok_or(StepError::UnknownMessage { kind: message.kind })?;
-    let entries = message.entries.into_iter().map(entry_from_wire).collect::<Result<Vec<_>, _>>()?;
+    let entries = message.entries.into_iter().map(|entry| entry_from_wire(entry).map(entry_to_raft)).collect::<Result<Vec<_>, _>>()?;
     let snapshot = message.snapshot.map(|snapshot| {
         let membership = Membership {
             voters: snapshot.voters,
@@ -112,14 +112,15 @@ pub(super) fn from_wire(message: RaftMessage) -> Result<eraftpb::Message, StepEr
     })
 }
 
-fn entry_to_wire(entry: eraftpb::Entry) -> WireEntry {
-    WireEntry {
-        index: entry.index,
-        term: entry.term,
-        kind: entry.entry_type as u8,
-        envelope: entry.context,
-        body: entry.data,
-    }
+/// An entry as it travels.
+pub fn entry_to_wire(entry: Entry) -> WireEntry {
+    let Entry { index, term, kind, envelope, body } = entry;
+    let kind = match kind {
+        EntryKind::Normal => 0,
+        EntryKind::Membership => 1,
+        EntryKind::MembershipV2 => 2,
+    };
+    WireEntry { index, term, kind, envelope, body }
 }
 
 /// A snapshot is a checkpoint of the index it claims; anything else must not reach the library, which would take the
@@ -134,7 +135,7 @@ pub(super) fn check_snapshot(message: &eraftpb::Message) -> Result<(), StepError
 }
 
 /// What arrives is checked against its envelope before anything believes it.
-fn entry_from_wire(entry: WireEntry) -> Result<eraftpb::Entry, StepError> {
+pub fn entry_from_wire(entry: WireEntry) -> Result<Entry, StepError> {
     let kind = match entry.kind {
         0 => EntryKind::Normal,
         1 => EntryKind::Membership,
@@ -146,7 +147,7 @@ fn entry_from_wire(entry: WireEntry) -> Result<eraftpb::Entry, StepError> {
     let verified =
         if planted::is_active(Bug::TrustPeersBytes) { entry.check_shape() } else { entry.verify() };
     match verified {
-        Ok(_) => Ok(entry_to_raft(entry)),
+        Ok(_) => Ok(entry),
         Err(error) => Err(StepError::Damaged { index: entry.index, why: error.to_string() }),
     }
 }

@@ -27,4 +27,5 @@ pub use group::{
     Group, GroupOptions, MembershipChange, ProposeError, Ready, ReplicaProgress, Role, StepError,
 };
 pub use membership::{Membership, MembershipError};
+pub use message::{entry_from_wire, entry_to_wire};
 pub use store::{ColdRead, ColdReadId};

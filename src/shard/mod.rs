@@ -17,6 +17,7 @@ pub mod command;
 mod open;
 pub mod producers;
 mod propose;
+mod rebuild;
 pub mod state;
 mod turn;
 mod types;
@@ -35,6 +36,7 @@ use crate::{
 use backlog::Backlog;
 pub use open::{OpenError, ShardOptions, create, genesis};
 pub use propose::PROPOSAL_BYTES_MAX;
+pub use rebuild::{Rebuild, RebuildError, checkpoint_at};
 use propose::Request;
 use state::ShardState;
 pub use types::{
@@ -138,7 +140,7 @@ impl Shard {
     }
 
     /// Takes no further part: says so to everyone who waits, and from now on.
-    fn stop(&mut self, health: Health, outputs: &mut Vec<Output>) {
+    pub fn stop(&mut self, health: Health, outputs: &mut Vec<Output>) {
         let error = refusal_of(&health);
         self.broken = Some(health);
         if planted::is_active(Bug::AcknowledgeAfterFailedSync) {
@@ -158,6 +160,7 @@ impl Shard {
             | Input::Command { token, .. }
             | Input::Membership { token, .. }
             | Input::Tail { token }
+            | Input::Standing { token, .. }
             | Input::Transfer { token, .. } => token,
             Input::Synced(outcome) => {
                 // The latch is set; this only lets the log say so too.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use lockstep_storage::{
-    Checkpoint, CreateError, Entry, Log, LogOptions, RecoveryError, RecoveryReport, Replay, io::Disk,
+    Checkpoint, CreateError, Entry, Log, LogOptions, Recovered, RecoveryError, RecoveryReport, Replay, io::Disk,
 };
 
 use super::{Output, Shard, ShardId, ShardSettings, ShardView, state::ShardState, types::Health};
@@ -73,6 +73,29 @@ pub fn create(
     Ok(Log::create(Arc::clone(disk), &options.directory, &options.log, genesis(voters), random.nonce())?)
 }
 
+/// A recovered log, and the state that follows from all of it.
+pub(super) fn recover(
+    disk: Arc<dyn Disk>,
+    options: &ShardOptions,
+) -> Result<(Recovered, ShardState), OpenError> {
+    let content = |why: String| OpenError::Content { shard: options.shard, why };
+    let mut state: Option<ShardState> = None;
+    let mut broken: Option<String> = None;
+    let recovered = Log::recover(disk, &options.directory, options.log.clone(), &mut |replay| match replay {
+        Replay::Base(base) => state = ShardState::from_checkpoint(base),
+        Replay::Entry(entry) => {
+            if let Some(state) = state.as_mut().filter(|_| broken.is_none()) {
+                broken = state.apply(entry).err().map(|error| error.to_string());
+            }
+        }
+    })?;
+    if let Some(why) = broken {
+        return Err(content(why));
+    }
+    let state = state.ok_or_else(|| content("its checkpoint does not read".into()))?;
+    Ok((recovered, state))
+}
+
 impl Shard {
     /// Recovers the log and starts its Raft group. Everything the log holds is synced when this returns.
     pub fn open(
@@ -84,20 +107,7 @@ impl Shard {
         let shard = options.shard;
         let content = |why: String| OpenError::Content { shard, why };
         let segment_bytes = options.log.segment_bytes;
-        let mut state: Option<ShardState> = None;
-        let mut broken: Option<String> = None;
-        let recovered = Log::recover(disk, &options.directory, options.log, &mut |replay| match replay {
-            Replay::Base(base) => state = ShardState::from_checkpoint(base),
-            Replay::Entry(entry) => {
-                if let Some(state) = state.as_mut().filter(|_| broken.is_none()) {
-                    broken = state.apply(entry).err().map(|error| error.to_string());
-                }
-            }
-        })?;
-        if let Some(why) = broken {
-            return Err(content(why));
-        }
-        let mut state = state.ok_or_else(|| content("its checkpoint does not read".into()))?;
+        let (recovered, mut state) = recover(disk, &options)?;
         let base = recovered.base;
         let mut membership =
             Membership::decode(&base.membership).map_err(|error| content(error.to_string()))?;

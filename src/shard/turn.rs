@@ -13,7 +13,7 @@
 //! ```
 
 use lockstep_planted::{self as planted, Bug};
-use lockstep_protocol::peer::WireEntry;
+use lockstep_protocol::peer::{Confirmed, WireEntry};
 use lockstep_storage::{Entry, EntryKind, Envelope, GroupOutcome, RollState, Vote};
 
 use super::{
@@ -65,7 +65,12 @@ impl Shard {
             Input::Tail { token } if self.group.role() == Role::Leader => {
                 self.waiters.on_confirmation(Confirm::Tail(token));
             }
-            Input::Tail { token } => outputs.push(Output::Answer(token, Err(self.not_leader()))),
+            Input::Standing { token, replica } if self.group.role() == Role::Leader => {
+                self.waiters.on_confirmation(Confirm::Standing(token, replica));
+            }
+            Input::Tail { token } | Input::Standing { token, .. } => {
+                outputs.push(Output::Answer(token, Err(self.not_leader())));
+            }
             Input::Transfer { token, to } => {
                 let answer = match self.group.role() {
                     Role::Leader => {
@@ -209,9 +214,29 @@ impl Shard {
         self.group.advance(ready);
         self.commit(outputs);
         for context in reads {
-            self.waiters.confirmed(context, self.state.committed().last_lsn, outputs);
+            for confirm in self.waiters.confirmed(context) {
+                outputs.push(self.confirmed(confirm));
+            }
         }
         Ok(())
+    }
+
+    /// What somebody is told now that a quorum has confirmed who leads.
+    fn confirmed(&self, confirm: Confirm) -> Output {
+        match confirm {
+            Confirm::Verdict(token, verdict) => Output::Answer(token, verdict),
+            Confirm::Tail(token) => {
+                Output::Answer(token, Ok(Answer::Tail(self.state.committed().last_lsn)))
+            }
+            Confirm::Standing(token, replica) => {
+                let (log, commit_index) = (self.group.log(), self.group.commit());
+                let matched_index = self.group.matched(replica);
+                let confirmed = log
+                    .chain(commit_index)
+                    .map(|commit_chain| Answer::Standing(Confirmed { commit_index, commit_chain, matched_index }));
+                Output::Answer(token, confirmed.ok_or(AppendError::OutcomeUnknown))
+            }
+        }
     }
 
     /// What needs no sync leaves now, the rest is held under the ready's number. Nothing leaves before the term and

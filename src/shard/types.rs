@@ -1,7 +1,10 @@
 //! What goes into a shard's turn and what comes out of it. Plain data: no channels, no clocks, no files.
 
 use bytes::Bytes;
-use lockstep_protocol::{batch::BatchHeader, peer::RaftMessage};
+use lockstep_protocol::{
+    batch::BatchHeader,
+    peer::{Confirmed, RaftMessage},
+};
 use lockstep_storage::{Entry, GroupOutcome, LogReader, WriteGroup};
 
 use crate::raft::{ColdRead, ColdReadId, MembershipChange, ReplicaProgress, Role};
@@ -135,6 +138,8 @@ pub enum Answer {
     Done,
     /// The last committed LSN, at a moment after the request came, confirmed by a quorum.
     Tail(u64),
+    /// What a replica under repair must reach, confirmed by a quorum after the request came.
+    Standing(Confirmed),
 }
 
 /// Whether a replica works.
@@ -234,6 +239,13 @@ pub enum Input {
     Tail {
         /// Who waits.
         token: Token,
+    },
+    /// Say what a replica under repair must reach, confirmed by a quorum.
+    Standing {
+        /// Who waits.
+        token: Token,
+        /// The replica's node.
+        replica: u64,
     },
     /// Hand leadership over.
     Transfer {

@@ -27,6 +27,8 @@ pub enum Confirm {
     Tail(Token),
     /// A verdict that stands on committed entries alone.
     Verdict(Token, Verdict),
+    /// How far everything is, for a replica under repair on this node.
+    Standing(Token, u64),
 }
 
 /// All who wait for one shard.
@@ -68,15 +70,11 @@ impl Waiters {
         }
     }
 
-    /// A quorum confirmed leadership after `context` was begun. What began before it is confirmed with it.
-    pub fn confirmed(&mut self, context: u64, tail: u64, outputs: &mut Vec<Output>) {
+    /// A quorum confirmed leadership after `context` was begun: what that is news for. What began before it is
+    /// confirmed with it.
+    pub fn confirmed(&mut self, context: u64) -> impl Iterator<Item = Confirm> + use<> {
         let later = self.confirming.split_off(&(context + 1));
-        for confirm in std::mem::replace(&mut self.confirming, later).into_values().flatten() {
-            outputs.push(match confirm {
-                Confirm::Tail(token) => Output::Answer(token, Ok(Answer::Tail(tail))),
-                Confirm::Verdict(token, verdict) => Output::Answer(token, verdict),
-            });
-        }
+        std::mem::replace(&mut self.confirming, later).into_values().flatten()
     }
 
     /// Nobody here can know any more.
@@ -84,7 +82,7 @@ impl Waiters {
         let confirming = std::mem::take(&mut self.confirming).into_values().flatten();
         let confirms =
             std::mem::take(&mut self.to_confirm).into_iter().chain(confirming).map(|confirm| match confirm {
-                Confirm::Tail(token) | Confirm::Verdict(token, _) => token,
+                Confirm::Tail(token) | Confirm::Verdict(token, _) | Confirm::Standing(token, _) => token,
             });
         let tokens =
             std::mem::take(&mut self.for_commit).into_iter().map(|waiter| waiter.token).chain(confirms);
@@ -121,15 +119,15 @@ mod tests {
 
     #[test]
     fn a_confirmation_answers_what_began_before_it_and_nothing_later() {
-        let (mut waiters, mut outputs) = (Waiters::default(), Vec::new());
+        let mut waiters = Waiters::default();
         waiters.on_confirmation(Confirm::Tail(1));
         let first = waiters.begin_confirmation();
         waiters.on_confirmation(Confirm::Tail(2));
         let second = waiters.begin_confirmation();
         waiters.on_confirmation(Confirm::Tail(3));
         assert_eq!((first, second), (Some(1), Some(2)));
-        waiters.confirmed(2, 70, &mut outputs);
-        assert_eq!(answers(&outputs), vec![(1, &Ok(Answer::Tail(70))), (2, &Ok(Answer::Tail(70)))]);
+        let confirmed: Vec<_> = waiters.confirmed(2).collect();
+        assert!(matches!(confirmed[..], [Confirm::Tail(1), Confirm::Tail(2)]), "{confirmed:?}");
     }
 
     #[test]

@@ -5,8 +5,7 @@
 //! u64 number        the question's; its answer repeats it
 //! u8  tag, then:
 //!   1 ask
-//!   2 standing      u8 healthy, option u64 term, u64 first_index, u64 last_index,
-//!                   option confirmed: u64 commit_index, u64 commit_chain, u64 matched_index
+//!   2 standing      option u64 term, option confirmed: u64 commit_index, u64 commit_chain, u64 matched_index
 //!   3 fetch         u64 from_index, u64 to_index, u32 max_bytes
 //!   4 entries       option u64 chain_before, u32 count, entries as in Raft messages
 //!   5 fetch checkpoint
@@ -53,14 +52,8 @@ pub enum RepairMessage {
 /// How a replica stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Standing {
-    /// Whether it takes part; a damaged one serves what it has all the same.
-    pub healthy: bool,
     /// Its term; unknown if its vote is lost.
     pub term: Option<u64>,
-    /// The first index it keeps.
-    pub first_index: u64,
-    /// The last index it has.
-    pub last_index: u64,
     /// What it says as the leader, after a quorum has confirmed that it leads.
     pub confirmed: Option<Confirmed>,
 }
@@ -76,7 +69,7 @@ pub struct Confirmed {
     pub matched_index: u64,
 }
 
-wire_fields!(Standing { healthy, term, first_index, last_index, confirmed });
+wire_fields!(Standing { term, confirmed });
 wire_fields!(Confirmed { commit_index, commit_chain, matched_index });
 
 const TAG_ASK: u8 = 1;

@@ -1,0 +1,251 @@
+//! What a replica wants done off its turn, on a thread that may block.
+//!
+//! Every job answers with one [`Done`], whatever happens; only the one a replica waits for changes what it does next.
+
+use std::{io, sync::Arc};
+
+use bytes::Bytes;
+use lockstep_protocol::peer::RepairMessage;
+use lockstep_storage::{
+    Checkpoint, Entry, LogReader, ReadError, RecoveryReport, Vote,
+    io::Disk,
+    salvage::{self, Patch, PatchError, Survey, SurveyError},
+};
+
+use super::mark::{Loss, Mark};
+use crate::{
+    raft::{ColdRead, ColdReadId, entry_to_wire},
+    random::Random,
+    shard::{self, OpenError, Rebuild, Shard, ShardOptions, checkpoint_at},
+};
+
+/// Bytes read at a time where a lost checkpoint is derived again.
+const REPLAY_BYTES: usize = 1 << 20;
+
+/// Work for a thread that may block.
+pub struct Job {
+    pub(super) place: Place,
+    pub(super) work: Work,
+}
+
+/// Where a replica lives.
+#[derive(Clone)]
+pub(super) struct Place {
+    pub(super) disk: Arc<dyn Disk>,
+    pub(super) options: ShardOptions,
+}
+
+/// One answer to one question of a peer.
+pub(super) struct Question {
+    pub(super) from: u64,
+    pub(super) number: u64,
+    pub(super) from_index: u64,
+    pub(super) to_index: u64,
+    pub(super) max_bytes: usize,
+}
+
+/// Where answers to peers are read.
+pub(super) enum Source {
+    Log(LogReader),
+    Survey(Arc<Survey>),
+}
+
+pub(super) enum Work {
+    Open { random: Random },
+    Mark(Mark),
+    Survey,
+    BeginPatch { survey: Arc<Survey>, segment: u64, checkpoint: Option<Checkpoint>, random: Random },
+    Fill { patch: Box<Patch>, entries: Vec<Entry> },
+    BeginRebuild { survey: Arc<Survey>, restart: Option<Checkpoint>, vote: Option<Vote>, why: String, random: Random },
+    Take { rebuild: Box<Rebuild>, entries: Vec<Entry> },
+    /// The repair is proven: what was put aside goes, and the mark last.
+    Finish { rebuild: Option<Box<Rebuild>>, vote: Option<Vote> },
+    Serve(Question, Source),
+    ColdRead(ColdRead, LogReader),
+}
+
+/// An opened shard, what opening it asked for, and what recovery did.
+pub type Opened = Box<(Shard, Vec<shard::Output>, RecoveryReport)>;
+
+/// What became of a [`Job`].
+pub struct Done(pub(super) Outcome);
+
+pub(super) enum Outcome {
+    Opened(Result<Opened, OpenError>),
+    Marked(io::Result<()>),
+    Surveyed(Result<Survey, SurveyError>),
+    /// The patch, unless it is whole and in place.
+    Patching(Result<Option<Box<Patch>>, PatchError>),
+    Rebuilding(Result<Box<Rebuild>, String>),
+    Finished(Result<(), String>),
+    Served { to: u64, number: u64, message: RepairMessage },
+    ColdRead { id: ColdReadId, entries: Result<Vec<Entry>, ReadError> },
+}
+
+impl Job {
+    /// Does it. Blocks; never panics on what it finds.
+    pub fn run(self) -> Done {
+        let Place { disk, options } = self.place;
+        Done(match self.work {
+            Work::Open { random } => Outcome::Opened(open(disk, options, random)),
+            Work::Mark(mark) => Outcome::Marked(mark.write(&*disk, &options.directory)),
+            Work::Survey => Outcome::Surveyed(survey(disk, &options)),
+            Work::BeginPatch { survey, segment, checkpoint, random } => {
+                Outcome::Patching(begin_patch(&survey, segment, checkpoint, random))
+            }
+            Work::Fill { patch, entries } => Outcome::Patching(patch.push(&entries).and_then(finish_if_whole)),
+            Work::BeginRebuild { survey, restart, vote, why, random } => {
+                let begun = begin_rebuild(disk, &options, &survey, restart, vote, why, random);
+                Outcome::Rebuilding(begun.map_err(|error| error.to_string()))
+            }
+            Work::Take { mut rebuild, entries } => {
+                let taken = rebuild.take(entries).map_err(|error| error.to_string());
+                Outcome::Rebuilding(taken.map(|()| rebuild))
+            }
+            Work::Finish { rebuild, vote } => {
+                Outcome::Finished(finish(&*disk, &options, rebuild, vote).map_err(|error| error.to_string()))
+            }
+            Work::Serve(question, source) => {
+                let (to, number) = (question.from, question.number);
+                Outcome::Served { to, number, message: serve(&question, &source) }
+            }
+            Work::ColdRead(read, reader) => {
+                let entries = reader.read_entries(read.low, read.high, read.max_bytes);
+                Outcome::ColdRead { id: read.id, entries }
+            }
+        })
+    }
+
+    /// Whether it reads entries for a slow follower, for whoever counts those.
+    pub fn is_cold_read(&self) -> bool {
+        matches!(self.work, Work::ColdRead(..))
+    }
+}
+
+impl Done {
+    /// What a cold read brought, in bytes, if it was one; `None` in it if it failed.
+    pub fn cold_read_bytes(&self) -> Option<Option<u64>> {
+        match &self.0 {
+            Outcome::ColdRead { entries, .. } => Some(
+                entries.as_ref().ok().map(|entries| entries.iter().map(|entry| entry.body.len() as u64).sum()),
+            ),
+            _ => None,
+        }
+    }
+}
+
+pub(super) fn open(disk: Arc<dyn Disk>, options: ShardOptions, random: Random) -> Result<Opened, OpenError> {
+    let mut outputs = Vec::new();
+    let (shard, report) = Shard::open(disk, options, random, &mut outputs)?;
+    Ok(Box::new((shard, outputs, report)))
+}
+
+/// A directory that is gone altogether is surveyed as an empty one.
+fn survey(disk: Arc<dyn Disk>, options: &ShardOptions) -> Result<Survey, SurveyError> {
+    let directory = &options.directory;
+    let failed = |error: io::Error| SurveyError::Io { directory: directory.clone(), error };
+    if !disk.exists(directory).map_err(failed)? {
+        disk.create_dir(directory).map_err(failed)?;
+    }
+    Survey::take(disk, directory, &options.log)
+}
+
+fn begin_patch(
+    survey: &Survey,
+    segment: u64,
+    checkpoint: Option<Checkpoint>,
+    mut random: Random,
+) -> Result<Option<Box<Patch>>, PatchError> {
+    let hole = survey.holes().iter().find(|hole| hole.segment == segment);
+    let checkpoint = match hole.filter(|hole| hole.header_lost && checkpoint.is_none()) {
+        Some(hole) => hole.before.and_then(|before| lost_checkpoint(survey, before.index, before.chain)),
+        None => checkpoint,
+    };
+    finish_if_whole(Patch::begin(survey, segment, checkpoint, random.nonce())?)
+}
+
+fn finish_if_whole(patch: Patch) -> Result<Option<Box<Patch>>, PatchError> {
+    match patch.missing() {
+        Some(_) => Ok(Some(Box::new(patch))),
+        None => patch.finish().map(|()| None),
+    }
+}
+
+/// The checkpoint that stood behind entry `index`, derived from the one before it and the entries between.
+fn lost_checkpoint(survey: &Survey, index: u64, chain: u64) -> Option<Checkpoint> {
+    let before = survey.checkpoint_before(index)?;
+    let mut next = before.index + 1;
+    let chunks = std::iter::from_fn(|| {
+        let entries = survey.read(next, index + 1, REPLAY_BYTES).ok()?;
+        next = entries.last()?.entry.index + 1;
+        Some(entries)
+    });
+    let entries = chunks.flatten().map(|chained| chained.entry);
+    checkpoint_at(before, entries, chain).filter(|checkpoint| checkpoint.index == index)
+}
+
+fn begin_rebuild(
+    disk: Arc<dyn Disk>,
+    options: &ShardOptions,
+    survey: &Survey,
+    restart: Option<Checkpoint>,
+    vote: Option<Vote>,
+    why: String,
+    mut random: Random,
+) -> Result<Box<Rebuild>, Box<dyn std::error::Error>> {
+    let directory = &options.directory;
+    // From here on the files alone no longer tell that something is missing.
+    Mark { loss: Loss::Tail, why }.write(&*disk, directory)?;
+    if let Some(vote) = vote {
+        salvage::reset_vote(&*disk, directory, options.shard, vote)?;
+    }
+    let nonce = random.nonce();
+    match restart {
+        Some(checkpoint) => salvage::restart_from(&*disk, directory, &options.log, checkpoint, nonce)?,
+        None => salvage::cut_to_intact(survey, nonce)?,
+    }
+    Ok(Box::new(Rebuild::open(disk, options, random)?))
+}
+
+fn finish(
+    disk: &dyn Disk,
+    options: &ShardOptions,
+    rebuild: Option<Box<Rebuild>>,
+    vote: Option<Vote>,
+) -> Result<(), Box<dyn std::error::Error>> {
+    match (rebuild, vote) {
+        (Some(rebuild), _) => {
+            let vote = rebuild.vote();
+            rebuild.finish(vote)?;
+        }
+        (None, Some(vote)) => salvage::reset_vote(disk, &options.directory, options.shard, vote)?,
+        (None, None) => {}
+    }
+    salvage::discard_damaged(disk, &options.directory)?;
+    Ok(Mark::remove(disk, &options.directory)?)
+}
+
+/// What this replica has of what a peer asks for. Whatever cannot be read is not there.
+fn serve(question: &Question, source: &Source) -> RepairMessage {
+    let Question { from_index, to_index, max_bytes, .. } = *question;
+    let high = to_index.saturating_add(1);
+    let before = from_index.saturating_sub(1);
+    let (chain_before, entries) = match source {
+        Source::Log(reader) => {
+            (reader.chain_at(before).ok(), reader.chained_entries(from_index, high, max_bytes).unwrap_or_default())
+        }
+        Source::Survey(survey) => {
+            let read = |low, high, max_bytes| survey.read(low, high, max_bytes).unwrap_or_default();
+            let chain = read(before, from_index, 0).first().map(|entry| entry.chain);
+            let stands = || survey.checkpoint_before(before).filter(|at| at.index == before).map(|at| at.chain);
+            (chain.or_else(stands), read(from_index, high, max_bytes))
+        }
+    };
+    let entries = entries.into_iter().map(|chained| entry_to_wire(chained.entry)).collect();
+    RepairMessage::Entries { chain_before, entries }
+}
+
+/// A checkpoint as it travels; empty for none.
+pub(super) fn checkpoint_message(checkpoint: Option<&Checkpoint>) -> RepairMessage {
+    RepairMessage::Checkpoint { checkpoint: checkpoint.map_or_else(Bytes::new, Checkpoint::encode) }
+}

@@ -1,0 +1,138 @@
+//! A replica that lacks what it once acknowledged must not take part again because somebody restarts its broker.
+//!
+//! So it is marked, durably, beside its directory, before anything else is done about it, and the mark goes last:
+//! ```text
+//! shards/7.faulty     line 1: "holes" or "tail"    then: the reason, for people
+//! ```
+//! A marked log is opened by repair alone. A mark that cannot be read counts as the worse kind.
+
+use std::io;
+
+use bytes::Bytes;
+use lockstep_storage::io::{Disk, OpenMode};
+
+/// What a replica lacks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// Entries with something intact behind them: the chain proves what fills the hole.
+    Holes,
+    /// It cannot tell by itself where its log ended: only a confirmed leader can.
+    Tail,
+}
+
+/// The mark on a faulty replica.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// What it lacks.
+    pub loss: Loss,
+    /// Why, for people.
+    pub why: String,
+}
+
+const HOLES: &str = "holes\n";
+const TAIL: &str = "tail\n";
+
+impl Mark {
+    /// The mark on the log in `directory`, if there is one.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    pub fn read(disk: &dyn Disk, directory: &str) -> io::Result<Option<Self>> {
+        let path = path(directory);
+        if !disk.exists(&path)? {
+            return Ok(None);
+        }
+        let file = disk.open(&path, OpenMode::Read)?;
+        let text = file.read_at(file.len()? as usize, 0)?;
+        let text = String::from_utf8_lossy(&text);
+        Ok(Some(match text.strip_prefix(HOLES) {
+            Some(why) => Self { loss: Loss::Holes, why: why.to_owned() },
+            None => Self { loss: Loss::Tail, why: text.strip_prefix(TAIL).unwrap_or(&text).to_owned() },
+        }))
+    }
+
+    /// Marks the log in `directory`, durably. A mark of the worse kind stays.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    pub fn write(&self, disk: &dyn Disk, directory: &str) -> io::Result<()> {
+        if Self::read(disk, directory)?.is_some_and(|mark| mark.loss == Loss::Tail || mark.loss == self.loss) {
+            return Ok(());
+        }
+        let (path, temporary) = (path(directory), format!("{}.new", path(directory)));
+        if disk.exists(&temporary)? {
+            disk.remove_file(&temporary)?;
+        }
+        let kind = if self.loss == Loss::Holes { HOLES } else { TAIL };
+        let file = disk.open(&temporary, OpenMode::CreateNew)?;
+        file.write_vectored_at(&[Bytes::from(format!("{kind}{}", self.why))], 0)?;
+        file.sync_all()?;
+        disk.rename(&temporary, &path)?;
+        disk.sync_dir(parent(directory))
+    }
+
+    /// Removes the mark, durably.
+    ///
+    /// # Errors
+    /// Whatever the disk says.
+    pub fn remove(disk: &dyn Disk, directory: &str) -> io::Result<()> {
+        let path = path(directory);
+        if disk.exists(&path)? {
+            disk.remove_file(&path)?;
+            disk.sync_dir(parent(directory))?;
+        }
+        Ok(())
+    }
+}
+
+fn path(directory: &str) -> String {
+    format!("{directory}.faulty")
+}
+
+fn parent(path: &str) -> &str {
+    path.rsplit_once('/').map_or("", |(parent, _)| parent)
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_storage::io::fake::FakeDisk;
+
+    use super::*;
+
+    fn disk() -> std::sync::Arc<FakeDisk> {
+        let disk = FakeDisk::new();
+        disk.create_dir("shards").expect("a fresh disk");
+        disk.sync_dir("").expect("a healthy disk");
+        disk
+    }
+
+    fn mark(loss: Loss) -> Mark {
+        Mark { loss, why: "entries are missing".into() }
+    }
+
+    #[test]
+    fn a_mark_survives_a_power_cut_until_it_is_removed() {
+        let disk = disk();
+        assert_eq!(Mark::read(&*disk, "shards/7").expect("readable"), None);
+        mark(Loss::Holes).write(&*disk, "shards/7").expect("a healthy disk");
+        disk.power_cut();
+        disk.restart(1);
+        assert_eq!(Mark::read(&*disk, "shards/7").expect("readable"), Some(mark(Loss::Holes)));
+        Mark::remove(&*disk, "shards/7").expect("a healthy disk");
+        disk.power_cut();
+        disk.restart(2);
+        assert_eq!(Mark::read(&*disk, "shards/7").expect("readable"), None);
+    }
+
+    #[test]
+    fn a_mark_can_get_worse_and_never_better() {
+        let disk = disk();
+        for (written, stands) in
+            [(Loss::Holes, Loss::Holes), (Loss::Tail, Loss::Tail), (Loss::Holes, Loss::Tail)]
+        {
+            mark(written).write(&*disk, "shards/7").expect("a healthy disk");
+            let read = Mark::read(&*disk, "shards/7").expect("readable").expect("it is marked");
+            assert_eq!(read.loss, stands);
+        }
+    }
+}

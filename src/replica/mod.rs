@@ -1,0 +1,453 @@
+//! One replica of a shard for as long as its broker runs: opened, running, stopped by its disk, repaired, and opened
+//! again. Synchronous and deterministic like the [`Shard`] it wraps; production and the simulator both wrap it.
+//!
+//! ```text
+//!            ┌────────── open ◄─────────────── pause ◄──────────┐
+//!            ▼                                                  │ a write or sync failed, an invariant broke
+//!         running ──────────────────────────────────────────────┘
+//!            │ something is missing or damaged that was synced
+//!            ▼
+//!         repairing (no Raft node, no vote, no acknowledgement) ──► open
+//! ```
+//!
+//! What holds here:
+//! - A log instance that failed takes nothing more; what follows is a recovery from its files, by a new instance, and
+//!   only once its last write has returned.
+//! - What everyone may know of the replica never goes back: neither the high watermark nor the log start. Until a log
+//!   that was opened again has caught up with what readers were shown, they read from the one before.
+//! - A faulty replica is marked before anything else is done about it; see [`repair`] for the way back.
+//! - Whatever its state, it tells its peers what it knows and gives them what it has intact.
+
+mod job;
+mod mark;
+mod repair;
+mod types;
+
+use std::{
+    any::Any,
+    collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
+
+use lockstep_protocol::peer::{RepairMessage, Standing};
+use lockstep_storage::{ReadError, RecoveryError, RecoveryReport, io::Disk};
+
+pub use job::{Done, Job};
+pub use mark::{Loss, Mark};
+pub use types::{Input, Output};
+
+use crate::{
+    random::Random,
+    raft::Role,
+    shard::{
+        self, Answer, AppendError, Health, OpenError, Shard, ShardDescription, ShardId, ShardOptions, ShardView,
+        Token,
+    },
+};
+use job::{Outcome, Place, Question, Source, Work};
+use repair::{Around, Repair};
+
+/// Tokens from here on are this module's own.
+const OWN_TOKENS: Token = 1 << 63;
+/// The pauses before a stopped log is opened again, in election timeouts: doubled after each, up to the last.
+const PAUSE_TIMEOUTS: (u64, u64) = (1, 64);
+
+/// One replica, whatever state it is in.
+pub struct Replica {
+    place: Place,
+    peers: Vec<u64>,
+    random: Random,
+    state: State,
+    /// What everyone may know, as last told.
+    view: ShardView,
+    /// The log's reader is to be told of, once the log has caught up with what was shown before.
+    reader_due: bool,
+    /// A write group is out; perhaps that of a log that is closed already.
+    writing: bool,
+    disk_full: bool,
+    ticks: u64,
+    /// The pause before the next opening, in election timeouts.
+    pause: u64,
+    /// Who asked how this leader stands, by token.
+    standings: BTreeMap<Token, (u64, u64)>,
+    next_token: Token,
+}
+
+enum State {
+    Running(Box<Shard>),
+    Stopped { health: Health, until: u64 },
+    Opening(Health),
+    Repairing(Box<Repair>),
+}
+
+impl Replica {
+    /// Opens a replica whose files should be here. A damaged one is returned too: it is repaired from `peers`, the
+    /// nodes that hold the others. Blocks.
+    ///
+    /// # Errors
+    /// What is here is not this shard's log, or cannot be read by this version, or the disk does not answer.
+    pub fn open(
+        disk: Arc<dyn Disk>,
+        options: ShardOptions,
+        peers: Vec<u64>,
+        mut random: Random,
+        outputs: &mut Vec<Output>,
+    ) -> Result<Self, OpenError> {
+        let shard = options.shard;
+        let mark = Mark::read(&*disk, &options.directory)
+            .map_err(|error| OpenError::Content { shard, why: error.to_string() })?;
+        let place = Place { disk: Arc::clone(&disk), options: options.clone() };
+        let opened = match mark {
+            Some(mark) => Err((mark.loss, mark.why)),
+            None => match job::open(disk, options, random.split()) {
+                Ok(opened) => Ok(opened),
+                Err(error) => Err((loss_of(&error).ok_or(error)?, error.to_string())),
+            },
+        };
+        let health = Health::Failed("it is being opened".into());
+        let mut replica = Self {
+            place,
+            peers,
+            random,
+            state: State::Opening(health),
+            view: ShardView::default(),
+            reader_due: false,
+            writing: false,
+            disk_full: false,
+            ticks: 0,
+            pause: PAUSE_TIMEOUTS.0,
+            standings: BTreeMap::new(),
+            next_token: OWN_TOKENS,
+        };
+        match opened {
+            Ok(opened) => replica.opened(opened, outputs),
+            Err((loss, why)) => replica.repair(loss, why, outputs),
+        }
+        replica.publish(outputs);
+        Ok(replica)
+    }
+
+    /// Its shard's id.
+    pub fn id(&self) -> ShardId {
+        self.place.options.shard
+    }
+
+    /// What everyone may know of it, as of the last turn.
+    pub fn view(&self) -> &ShardView {
+        &self.view
+    }
+
+    /// The shard, while it runs.
+    pub fn shard(&self) -> Option<&Shard> {
+        match &self.state {
+            State::Running(shard) => Some(shard),
+            _ => None,
+        }
+    }
+
+    /// Whether a write group is out.
+    pub fn is_writing(&self) -> bool {
+        self.writing
+    }
+
+    /// It in detail.
+    pub fn describe(&self) -> ShardDescription {
+        let told = match &self.state {
+            State::Running(shard) => return ShardDescription { view: self.view.clone(), ..shard.describe() },
+            _ => self.view.clone(),
+        };
+        ShardDescription { shard: self.id(), view: told, ..ShardDescription::default() }
+    }
+
+    /// Takes one input in. Its consequences come with the next [`Replica::turn`].
+    pub fn step(&mut self, input: Input, outputs: &mut Vec<Output>) {
+        match input {
+            Input::Shard(input) => self.step_shard(input, outputs),
+            Input::Repair { from, number, message } => self.about_repair(from, number, message, outputs),
+            Input::Done(Done(outcome)) => self.done(outcome, outputs),
+            Input::Damaged(why) => self.damaged(why, outputs),
+            Input::Peers(peers) => self.peers = peers,
+        }
+    }
+
+    /// Does all there is to do.
+    pub fn turn(&mut self, now_ms: i64, outputs: &mut Vec<Output>) {
+        self.guarded(outputs, |shard, asked| shard.turn(now_ms, asked));
+        let health = self.shard().map(|shard| shard.view().health.clone());
+        match health {
+            Some(Health::Failed(why)) => self.stopped(Health::Failed(why)),
+            Some(Health::Faulty(why)) => self.repair(Loss::Tail, why, outputs),
+            Some(Health::Ok | Health::Full) | None => {}
+        }
+        self.publish(outputs);
+    }
+
+    // ---- What comes in ----
+
+    fn step_shard(&mut self, input: shard::Input, outputs: &mut Vec<Output>) {
+        match &input {
+            shard::Input::Tick => self.tick(outputs),
+            shard::Input::DiskFull(full) => self.disk_full = *full,
+            shard::Input::Synced(_) => self.writing = false,
+            shard::Input::Settings(settings) => self.place.options.settings = settings.clone(),
+            _ => {}
+        }
+        if let State::Running(_) = self.state {
+            return self.guarded(outputs, |shard, asked| shard.step(input, asked));
+        }
+        if let Some(token) = shard::token_of(&input) {
+            outputs.push(Output::Answer(token, Err(shard::refusal_of(&self.health()))));
+        }
+    }
+
+    fn tick(&mut self, outputs: &mut Vec<Output>) {
+        self.ticks += 1;
+        let may_read = !self.writing;
+        match &self.state {
+            State::Stopped { health, until } if self.ticks >= *until && may_read && !self.disk_full => {
+                self.state = State::Opening(health.clone());
+                let random = self.random.split();
+                self.run(Work::Open { random }, outputs);
+            }
+            State::Repairing(_) => self.with_repair(outputs, |repair, around| repair.tick(may_read, around)),
+            _ => {}
+        }
+    }
+
+    fn done(&mut self, outcome: Outcome, outputs: &mut Vec<Output>) {
+        match outcome {
+            Outcome::Served { to, number, message } => outputs.push(Output::Repair { to, number, message }),
+            Outcome::ColdRead { id, entries } => {
+                if let Err(ReadError::Damaged(damage)) = &entries {
+                    return self.damaged(damage.to_string(), outputs);
+                }
+                self.step_shard(shard::Input::ColdRead { id, entries: entries.ok() }, outputs);
+            }
+            Outcome::Opened(Ok(opened)) => self.opened(opened, outputs),
+            Outcome::Opened(Err(error)) => match loss_of(&error) {
+                Some(loss) => self.repair(loss, error.to_string(), outputs),
+                None => self.stopped(Health::Failed(error.to_string())),
+            },
+            outcome => {
+                let mut repaired = false;
+                self.with_repair(outputs, |repair, around| repaired = repair.done(outcome, around));
+                if repaired {
+                    self.state = State::Opening(self.health());
+                    let random = self.random.split();
+                    self.run(Work::Open { random }, outputs);
+                }
+            }
+        }
+    }
+
+    fn about_repair(&mut self, from: u64, number: u64, message: RepairMessage, outputs: &mut Vec<Output>) {
+        match message {
+            RepairMessage::Ask => self.tell_standing(from, number, outputs),
+            RepairMessage::Fetch { from_index, to_index, max_bytes } => {
+                let max_bytes = (max_bytes as usize).min(shard::PROPOSAL_BYTES_MAX);
+                let question = Question { from, number, from_index, to_index, max_bytes };
+                match self.source() {
+                    Some(source) => self.run(Work::Serve(question, source), outputs),
+                    None => {
+                        let message = RepairMessage::Entries { chain_before: None, entries: Vec::new() };
+                        outputs.push(Output::Repair { to: from, number, message });
+                    }
+                }
+            }
+            RepairMessage::FetchCheckpoint => {
+                let checkpoint = match &self.state {
+                    State::Running(shard) => Some(shard.oldest_checkpoint()),
+                    State::Repairing(repair) => repair.survey().and_then(|survey| survey.base()),
+                    _ => None,
+                };
+                let message = job::checkpoint_message(checkpoint);
+                outputs.push(Output::Repair { to: from, number, message });
+            }
+            answer => {
+                self.with_repair(outputs, |repair, around| repair.answered(from, number, answer, around));
+            }
+        }
+    }
+
+    fn source(&self) -> Option<Source> {
+        match &self.state {
+            State::Running(shard) => Some(Source::Log(shard.reader())),
+            State::Repairing(repair) => repair.survey().cloned().map(Source::Survey),
+            _ => None,
+        }
+    }
+
+    /// A leader lets a quorum confirm it first; anyone else tells its term.
+    fn tell_standing(&mut self, from: u64, number: u64, outputs: &mut Vec<Output>) {
+        if self.shard().is_some_and(|shard| shard.describe().role == Role::Leader) {
+            let token = self.next_token;
+            self.next_token += 1;
+            self.standings.insert(token, (from, number));
+            return self.step_shard(shard::Input::Standing { token, replica: from }, outputs);
+        }
+        let term = match &self.state {
+            State::Running(shard) => Some(shard.view().term),
+            State::Repairing(repair) => repair.survey().and_then(|survey| survey.vote()).map(|vote| vote.term),
+            _ => None,
+        };
+        let message = RepairMessage::Standing(Standing { term, confirmed: None });
+        outputs.push(Output::Repair { to: from, number, message });
+    }
+
+    // ---- From state to state ----
+
+    fn opened(&mut self, opened: job::Opened, outputs: &mut Vec<Output>) {
+        let (shard, asked, report): (_, _, RecoveryReport) = *opened;
+        self.reader_due = true;
+        self.state = State::Running(Box::new(shard));
+        outputs.push(Output::Recovered(report));
+        self.carry_out(asked, outputs);
+        let settings = self.place.options.settings.clone();
+        self.step_shard(shard::Input::Settings(settings), outputs);
+        self.step_shard(shard::Input::DiskFull(self.disk_full), outputs);
+    }
+
+    /// The log takes nothing more; it is opened again after a pause.
+    fn stopped(&mut self, health: Health) {
+        let until = self.ticks + self.pause * self.timeout();
+        self.pause = (2 * self.pause).min(PAUSE_TIMEOUTS.1);
+        self.standings.clear();
+        self.state = State::Stopped { health, until };
+    }
+
+    /// Stored bytes have changed: what is intact has to be told from what is not.
+    fn damaged(&mut self, why: String, outputs: &mut Vec<Output>) {
+        if let State::Running(_) = self.state {
+            let health = Health::Faulty(why.clone());
+            self.guarded(outputs, |shard, asked| shard.stop(health, asked));
+            self.repair(Loss::Holes, why, outputs);
+        }
+    }
+
+    fn repair(&mut self, loss: Loss, why: String, outputs: &mut Vec<Output>) {
+        self.standings.clear();
+        let mut around = Around {
+            place: &self.place,
+            peers: &self.peers,
+            tick: self.ticks,
+            timeout: self.place.options.group.election_ticks as u64,
+            random: &mut self.random,
+            outputs,
+        };
+        self.state = State::Repairing(Box::new(Repair::begin(loss, why, &mut around)));
+    }
+
+    fn with_repair(&mut self, outputs: &mut Vec<Output>, act: impl FnOnce(&mut Repair, &mut Around<'_>)) {
+        let timeout = self.timeout();
+        let State::Repairing(repair) = &mut self.state else { return };
+        let mut around = Around {
+            place: &self.place,
+            peers: &self.peers,
+            tick: self.ticks,
+            timeout,
+            random: &mut self.random,
+            outputs,
+        };
+        act(repair, &mut around);
+    }
+
+    /// Runs the shard's code. A panic ends this instance and no other: what it knew is in its log, and recovery reads it.
+    fn guarded(&mut self, outputs: &mut Vec<Output>, run: impl FnOnce(&mut Shard, &mut Vec<shard::Output>)) {
+        let State::Running(shard) = &mut self.state else { return };
+        let mut asked = Vec::new();
+        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(shard, &mut asked))) {
+            asked.retain(|output| matches!(output, shard::Output::Write(_)));
+            self.stopped(Health::Failed(format!("an invariant broke: {}", panic_message(&*panic))));
+            outputs.push(Output::Forget);
+        }
+        self.carry_out(asked, outputs);
+    }
+
+    fn carry_out(&mut self, asked: Vec<shard::Output>, outputs: &mut Vec<Output>) {
+        for output in asked {
+            match output {
+                shard::Output::Send(message) => outputs.push(Output::Send(message)),
+                shard::Output::Write(group) => {
+                    self.writing = true;
+                    outputs.push(Output::Write(group));
+                }
+                shard::Output::ColdRead(read, reader) => self.run(Work::ColdRead(read, reader), outputs),
+                shard::Output::Answer(token, answer) if token >= OWN_TOKENS => {
+                    self.stood(token, answer, outputs);
+                }
+                shard::Output::Answer(token, answer) => outputs.push(Output::Answer(token, answer)),
+                shard::Output::View(_) => {}
+                shard::Output::Event(event) => outputs.push(Output::Event(event)),
+            }
+        }
+    }
+
+    fn stood(&mut self, token: Token, answer: Result<Answer, AppendError>, outputs: &mut Vec<Output>) {
+        let Some((to, number)) = self.standings.remove(&token) else { return };
+        let confirmed = match answer {
+            Ok(Answer::Standing(confirmed)) => Some(confirmed),
+            _ => None,
+        };
+        let term = self.shard().map(|shard| shard.view().term);
+        let message = RepairMessage::Standing(Standing { term, confirmed });
+        outputs.push(Output::Repair { to, number, message });
+    }
+
+    fn run(&self, work: Work, outputs: &mut Vec<Output>) {
+        outputs.push(Output::Job(Job { place: self.place.clone(), work }));
+    }
+
+    // ---- What is told ----
+
+    fn health(&self) -> Health {
+        match &self.state {
+            State::Running(shard) => shard.view().health.clone(),
+            State::Stopped { health, .. } | State::Opening(health) => health.clone(),
+            State::Repairing(repair) => Health::Faulty(repair.status()),
+        }
+    }
+
+    fn publish(&mut self, outputs: &mut Vec<Output>) {
+        let told = &self.view;
+        let view = match &self.state {
+            State::Running(shard) => {
+                let now = shard.view();
+                if self.reader_due && now.high_watermark >= told.high_watermark {
+                    self.reader_due = false;
+                    self.pause = PAUSE_TIMEOUTS.0;
+                    outputs.push(Output::Reader(shard.reader()));
+                }
+                ShardView {
+                    high_watermark: now.high_watermark.max(told.high_watermark),
+                    log_start: now.log_start.max(told.log_start),
+                    ..now.clone()
+                }
+            }
+            _ => ShardView { health: self.health(), is_leader: false, leader: None, ..told.clone() },
+        };
+        if view != self.view {
+            self.view = view.clone();
+            outputs.push(Output::View(view));
+        }
+    }
+
+    fn timeout(&self) -> u64 {
+        self.place.options.group.election_ticks as u64
+    }
+}
+
+/// What is lost where a log cannot be opened; `None` if that is not the reason.
+fn loss_of(error: &OpenError) -> Option<Loss> {
+    match error {
+        OpenError::Recovery(RecoveryError::Faulty(_) | RecoveryError::VoteLost { .. }) => Some(Loss::Holes),
+        // It was here: whoever opens it says so.
+        OpenError::Recovery(RecoveryError::NotFound { .. }) => Some(Loss::Tail),
+        _ => None,
+    }
+}
+
+fn panic_message(panic: &(dyn Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
+}
