@@ -6,6 +6,7 @@
 //! |---|---|
 //! | [`raft`] | the seam to the consensus library: the only module that sees its types |
 //! | [`shard`] | one replica of one log: the synchronous, deterministic turn |
+//! | [`replica`] | a shard's life in its broker: opened, stopped by its disk, repaired from its peers, opened again |
 //! | [`engine`] | the tokio shell around shards: worker loops, disk workers, ticks |
 //! | [`cluster`] | topics and placement, as records of one more of our own logs |
 //! | [`broker`] | the use cases: produce, fetch, subscribe, trim …; no wire types |
@@ -25,5 +26,6 @@ pub mod metrics;
 pub mod net;
 pub mod raft;
 pub mod random;
+pub mod replica;
 pub mod server;
 pub mod shard;

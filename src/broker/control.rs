@@ -147,10 +147,13 @@ async fn search(
     log_start: u64,
     timestamp_ms: i64,
 ) -> Result<Option<FoundRecord>, ControlError> {
-    let (reader, up_to) = (handle.reader().clone(), handle.view().high_watermark);
+    let up_to = handle.view().high_watermark;
+    let Some(reader) = handle.reader() else {
+        return Err(ReadFault::Unreadable("it is being repaired".into()).into());
+    };
     let search = tokio::task::spawn_blocking(move || reader.lsn_for_time(timestamp_ms, up_to)).await;
     let candidate = match search {
-        Ok(candidate) => candidate.map_err(from_storage)?,
+        Ok(candidate) => candidate.map_err(|error| from_storage(handle, error))?,
         Err(panicked) => return Err(ReadFault::Unreadable(panicked.to_string().into()).into()),
     };
     match candidate {

@@ -74,7 +74,7 @@ async fn is_current(handle: &PartitionHandle, applied_lsn: u64) -> bool {
     if view.leader.is_none() || view.high_watermark > applied_lsn {
         return false;
     }
-    let reader = handle.reader().clone();
+    let Some(reader) = handle.reader() else { return false };
     let read = tokio::task::spawn_blocking(move || reader.read_entries(last, last + 1, 1)).await;
     let entry = read.ok().and_then(Result::ok).and_then(|entries| entries.into_iter().next());
     entry.is_some_and(|entry| entry.term == view.term)

@@ -36,7 +36,8 @@ pub async fn read_committed(
     if from_lsn > up_to {
         return Ok(Vec::new());
     }
-    match handle.reader().cached(from_lsn, max_bytes, up_to) {
+    let Some(reader) = handle.reader() else { return Err(unreadable(&"it is being repaired")) };
+    match reader.cached(from_lsn, max_bytes, up_to) {
         CachedRead::Hit(batches) => {
             metrics::tail_cache_hit();
             return Ok(batches);
@@ -45,7 +46,6 @@ pub async fn read_committed(
         CachedRead::BelowStart { log_start } => return Err(ReadFault::BelowLogStart { log_start }),
         CachedRead::Miss => metrics::tail_cache_missed(),
     }
-    let reader = handle.reader().clone();
     let begun = Instant::now();
     let read = tokio::task::spawn_blocking(move || reader.read(from_lsn, max_bytes, up_to)).await;
     match read {
@@ -54,16 +54,19 @@ pub async fn read_committed(
             metrics::cold_read(bytes as u64, begun.elapsed());
             Ok(batches)
         }
-        Ok(Err(error)) => Err(from_storage(error)),
+        Ok(Err(error)) => Err(from_storage(handle, error)),
         Err(panicked) => Err(unreadable(&panicked)),
     }
 }
 
-/// What a failed read of the segments means to whoever asked.
-pub fn from_storage(error: ReadError) -> ReadFault {
+/// What a failed read of the segments means to whoever asked; damage has the replica repaired.
+pub fn from_storage(handle: &PartitionHandle, error: ReadError) -> ReadFault {
     match error {
         ReadError::BelowStart { log_start } => ReadFault::BelowLogStart { log_start },
         other => {
+            if let ReadError::Damaged(damage) = &other {
+                handle.report_damage(damage.to_string());
+            }
             metrics::cold_read_failed();
             unreadable(&other)
         }

@@ -1,8 +1,8 @@
 //! The shards this node holds: made to match the metadata.
 //!
 //! What holds:
-//! - A shard is created only if this node never had it. One that it had and whose files are gone is a fault:
-//!   it has forgotten what it acknowledged, and stays out until someone decides.
+//! - A shard is created only if this node never had it. One that it had and whose files are gone has forgotten what
+//!   it acknowledged: it takes no part until its peers have given that back.
 //! - A shard is deleted only if the metadata gave its id out and its topic is gone, never for being unknown:
 //!   a broker that is behind does not know the newest shards yet.
 
@@ -142,15 +142,10 @@ async fn bring_up(
     was_here: bool,
 ) -> Result<PartitionHandle, String> {
     let opened = match (engine.exists(shard), was_here) {
-        (false, true) => {
-            return Err(format!(
-                "the files of shard {shard} were here and are gone; put them back, or let this node rejoin \
-                 under a new id: starting empty would forget what it acknowledged"
-            ));
-        }
         (false, false) => engine.create_shard(shard, voters, settings).await,
-        // A shard's directory appears whole, by a rename: it is a log even if there is no note of it yet.
-        (true, _) => engine.open_shard(shard, settings).await,
+        // A shard's directory appears whole, by a rename: it is a log even if there is no note of it yet. One that was
+        // here and is gone has forgotten what it acknowledged: it is repaired like any other that did.
+        (true, _) | (false, true) => engine.open_shard(shard, voters, settings).await,
     };
     opened.map_err(|error| error.to_string())
 }

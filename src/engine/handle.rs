@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::worker::{Ask, Mail};
 use crate::{
     raft::MembershipChange,
+    replica::Input,
     shard::{Answer, Append, AppendError, Appended, Command, ShardDescription, ShardId, ShardView},
 };
 
@@ -13,7 +14,7 @@ use crate::{
 #[derive(Clone)]
 pub struct PartitionHandle {
     shard: ShardId,
-    reader: LogReader,
+    reader: watch::Receiver<Option<LogReader>>,
     view: watch::Receiver<ShardView>,
     worker: mpsc::UnboundedSender<Mail>,
 }
@@ -21,7 +22,7 @@ pub struct PartitionHandle {
 impl PartitionHandle {
     pub(super) fn new(
         shard: ShardId,
-        reader: LogReader,
+        reader: watch::Receiver<Option<LogReader>>,
         view: watch::Receiver<ShardView>,
         worker: mpsc::UnboundedSender<Mail>,
     ) -> Self {
@@ -43,9 +44,16 @@ impl PartitionHandle {
         self.view.clone()
     }
 
-    /// Reads by LSN. Callers never ask above the view's high watermark.
-    pub fn reader(&self) -> &LogReader {
-        &self.reader
+    /// Reads by LSN; nothing while a damaged log has not been opened yet. Callers never ask above the view's high
+    /// watermark, and never keep it: a log that was repaired is read anew.
+    pub fn reader(&self) -> Option<LogReader> {
+        self.reader.borrow().clone()
+    }
+
+    /// A read found that stored bytes have changed: the replica is repaired from its peers.
+    pub fn report_damage(&self, why: String) {
+        let input = Input::Damaged(why);
+        let _ = self.worker.send(Mail::Input { shard: self.shard, input });
     }
 
     /// Appends a batch; returns once it is synced on a majority.

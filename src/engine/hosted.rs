@@ -1,14 +1,13 @@
-//! One shard on a worker loop: who waits for it, and how what it asks for is carried out.
+//! One replica on a worker loop: who waits for it, and how what it asks for is carried out.
 
 use std::{
-    any::Any,
     collections::{BTreeMap, HashMap},
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::Instant,
 };
 
 use lockstep_protocol::peer::RaftMessage;
+use lockstep_storage::LogReader;
 use tokio::sync::{mpsc, watch};
 
 use super::{
@@ -18,42 +17,37 @@ use super::{
 };
 use crate::{
     metrics,
-    shard::{AppendError, Event, Health, Input, Output, Shard, ShardDescription, ShardId, ShardView, Token},
+    replica::{Input, Job, Output, Replica},
+    shard::{self, Event, Health, ShardDescription, ShardId, ShardView, Token},
 };
 
-/// A shard, its waiting requests, and what it asked for since its last turn.
+/// What everyone outside may see of a replica.
+pub struct Shown {
+    /// What everyone may know.
+    pub view: watch::Sender<ShardView>,
+    /// Where committed records are read; nothing until the log was opened for the first time.
+    pub reader: watch::Sender<Option<LogReader>>,
+}
+
+/// A replica, its waiting requests, and what it asked for since its last turn.
 pub struct Hosted {
-    id: ShardId,
-    /// `None` once it panicked.
-    shard: Option<Box<Shard>>,
-    view: watch::Sender<ShardView>,
+    replica: Box<Replica>,
+    shown: Shown,
     waiting: HashMap<Token, (Reply, Instant)>,
     next_token: Token,
     outputs: Vec<Output>,
     touched: bool,
-    writing: bool,
 }
 
 impl Hosted {
-    /// Hosts a shard; `outputs` is what opening it asked for.
-    pub fn new(shard: Box<Shard>, outputs: Vec<Output>, view: watch::Sender<ShardView>) -> Self {
-        let id = shard.id();
-        let shard = Some(shard);
-        Self {
-            id,
-            shard,
-            view,
-            waiting: HashMap::new(),
-            next_token: 1,
-            outputs,
-            touched: true,
-            writing: false,
-        }
+    /// Hosts a replica; `outputs` is what opening it asked for.
+    pub fn new(replica: Box<Replica>, outputs: Vec<Output>, shown: Shown) -> Self {
+        Self { replica, shown, waiting: HashMap::new(), next_token: 1, outputs, touched: true }
     }
 
     /// Which shard.
     pub fn id(&self) -> ShardId {
-        self.id
+        self.replica.id()
     }
 
     /// Whether it has something to do.
@@ -63,43 +57,29 @@ impl Hosted {
 
     /// Whether a write of its is on a disk worker.
     pub fn is_writing(&self) -> bool {
-        self.writing
+        self.replica.is_writing()
     }
 
-    /// The shard in detail, while it lives.
-    pub fn describe(&self) -> Option<ShardDescription> {
-        self.shard.as_ref().map(|shard| shard.describe())
+    /// The replica in detail.
+    pub fn describe(&self) -> ShardDescription {
+        self.replica.describe()
     }
 
     /// Queues a request under a token of its own.
     pub fn ask(&mut self, ask: Ask, reply: Reply) {
-        if self.shard.is_none() {
-            let _ =
-                reply.send(Err(AppendError::Failed("it stopped; restart the broker to recover it".into())));
-            return;
-        }
         let token = self.next_token;
         self.next_token += 1;
         self.waiting.insert(token, (reply, Instant::now()));
-        self.step(match ask {
-            Ask::Append(append) => Input::Append { token, append },
-            Ask::Command(command) => Input::Command { token, command },
-            Ask::Tail => Input::Tail { token },
-            Ask::Transfer(to) => Input::Transfer { token, to },
-            Ask::Membership(changes) => Input::Membership { token, changes },
-        });
+        self.step(shard::Input::from_ask(token, ask));
     }
 
-    /// Hands the shard one input.
-    pub fn step(&mut self, input: Input) {
+    /// Hands the replica one input.
+    pub fn step(&mut self, input: impl Into<Input>) {
         self.touched = true;
-        if matches!(input, Input::Synced(_)) {
-            self.writing = false;
-        }
-        self.guarded(|shard, outputs| shard.step(input, outputs));
+        self.replica.step(input.into(), &mut self.outputs);
     }
 
-    /// Lets the shard take its turn and carries out what it asks for.
+    /// Lets the replica take its turn and carries out what it asks for.
     pub fn turn(
         &mut self,
         now_ms: i64,
@@ -108,31 +88,25 @@ impl Hosted {
         mail: &mpsc::UnboundedSender<Mail>,
     ) {
         self.touched = false;
-        self.guarded(|shard, outputs| shard.turn(now_ms, outputs));
+        self.replica.turn(now_ms, &mut self.outputs);
+        let shard = self.id();
         let mut to_peers: BTreeMap<u64, Vec<RaftMessage>> = BTreeMap::new();
         for output in std::mem::take(&mut self.outputs) {
             match output {
                 Output::Send(message) => to_peers.entry(message.to).or_default().push(message),
-                Output::Write(group) => self.write(group, disk_workers, mail),
-                Output::ColdRead(read, reader) => {
-                    let (shard, mail) = (self.id, mail.clone());
-                    disk_workers.run(move || {
-                        let started = Instant::now();
-                        let entries = reader.read_entries(read.low, read.high, read.max_bytes);
-                        match &entries {
-                            Ok(entries) => {
-                                let bytes = entries.iter().map(|entry| entry.body.len() as u64).sum();
-                                metrics::cold_read(bytes, started.elapsed());
-                            }
-                            Err(error) => {
-                                metrics::cold_read_failed();
-                                tracing::error!(shard, low = read.low, %error, "a read for a slow follower failed");
-                            }
-                        }
-                        let input = Input::ColdRead { id: read.id, entries: entries.ok() };
+                Output::Repair { to, number, message } => {
+                    // Behind what was said before: an acknowledgement must not arrive after it.
+                    to_peers.remove(&to).into_iter().for_each(|messages| peers.send(to, shard, messages));
+                    peers.send_repair(to, shard, number, message);
+                }
+                Output::Write(group) => {
+                    let mail = mail.clone();
+                    disk_workers.write(group, move |outcome| {
+                        let input = shard::Input::Synced(outcome).into();
                         let _ = mail.send(Mail::Input { shard, input });
                     });
                 }
+                Output::Job(job) => run(shard, job, disk_workers, mail),
                 Output::Answer(token, answer) => {
                     if let Some((reply, asked)) = self.waiting.remove(&token) {
                         if answer.is_ok() {
@@ -141,35 +115,25 @@ impl Hosted {
                         let _ = reply.send(answer);
                     }
                 }
+                Output::Forget => self.waiting.clear(),
                 Output::View(view) => {
-                    let before = self.view.send_replace(view.clone());
+                    let before = self.shown.view.send_replace(view.clone());
                     if before.health != view.health {
                         self.note_health(&view.health);
                     }
                 }
+                Output::Reader(reader) => drop(self.shown.reader.send_replace(Some(reader))),
+                Output::Recovered(report) => tracing::info!(shard, ?report, "shard recovered"),
                 Output::Event(event) => self.note(event),
             }
         }
         for (node, messages) in to_peers {
-            peers.send(node, self.id, messages);
+            peers.send(node, shard, messages);
         }
     }
 
-    fn write(
-        &mut self,
-        group: lockstep_storage::WriteGroup,
-        disk_workers: &Arc<DiskWorkers>,
-        mail: &mpsc::UnboundedSender<Mail>,
-    ) {
-        let (shard, mail) = (self.id, mail.clone());
-        self.writing = true;
-        disk_workers.write(group, move |outcome| {
-            let _ = mail.send(Mail::Input { shard, input: Input::Synced(outcome) });
-        });
-    }
-
     fn note_health(&self, health: &Health) {
-        let shard = self.id;
+        let shard = self.id();
         match health {
             Health::Failed(why) | Health::Faulty(why) => {
                 tracing::error!(shard, why, "the replica stopped; see docs/operations.md for what to do");
@@ -182,7 +146,7 @@ impl Hosted {
     }
 
     fn note(&self, event: Event) {
-        let shard = self.id;
+        let shard = self.id();
         match event {
             Event::BecameLeader { term } => {
                 metrics::leader_changed();
@@ -212,30 +176,22 @@ impl Hosted {
             }
         }
     }
-
-    /// Runs the shard's code. A panic ends this shard and no other: what it knew is in its log, and recovery reads it.
-    fn guarded(&mut self, run: impl FnOnce(&mut Shard, &mut Vec<Output>)) {
-        let Some(shard) = self.shard.as_mut() else { return };
-        let outputs = &mut self.outputs;
-        if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(shard, outputs))) {
-            let why = format!("an invariant broke: {}", panic_message(&*panic));
-            tracing::error!(
-                shard = self.id,
-                why,
-                "the shard stopped; restart the broker to recover it from its log"
-            );
-            self.shard = None;
-            self.waiting.clear();
-            self.outputs.retain(|output| matches!(output, Output::Write(_)));
-            let health = Health::Failed(why);
-            self.view.send_modify(|view| {
-                *view = ShardView { health, is_leader: false, leader: None, ..view.clone() }
-            });
-        }
-    }
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> &str {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or(panic.downcast_ref::<&str>().copied()).unwrap_or("no message")
+/// Runs a replica's job on a disk worker, and hands back what became of it.
+fn run(shard: ShardId, job: Job, disk_workers: &Arc<DiskWorkers>, mail: &mpsc::UnboundedSender<Mail>) {
+    let mail = mail.clone();
+    disk_workers.run(move || {
+        let started = Instant::now();
+        let done = job.run();
+        match done.cold_read_bytes() {
+            Some(Some(bytes)) => metrics::cold_read(bytes, started.elapsed()),
+            Some(None) => {
+                metrics::cold_read_failed();
+                tracing::error!(shard, "a read for a slow follower failed");
+            }
+            None => {}
+        }
+        let _ = mail.send(Mail::Input { shard, input: Input::Done(done) });
+    });
 }

@@ -8,7 +8,6 @@
 //! - The engine decides nothing: whatever can be decided without IO is in [`crate::shard`].
 
 mod disk_workers;
-mod faulty;
 mod handle;
 mod hosted;
 mod segments;
@@ -20,8 +19,8 @@ use std::{
 };
 
 use dashmap::DashMap;
-use lockstep_protocol::peer::RaftMessage;
-use lockstep_storage::{LogOptions, io::Disk, salvage::discard_damaged};
+use lockstep_protocol::peer::{RaftMessage, RepairMessage};
+use lockstep_storage::{LogOptions, io::Disk, salvage};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use crate::shard::{
@@ -32,11 +31,13 @@ use crate::{
     metrics,
     raft::GroupOptions,
     random::Random,
-    shard::{self, Input, Shard, ShardOptions},
+    replica::{self, Mark, Replica},
+    shard::{self, Input, ShardOptions},
 };
 use disk_workers::DiskWorkers;
 pub use handle::PartitionHandle;
 use segments::Segments;
+use hosted::Shown;
 use worker::{Mail, Worker};
 
 /// The shard that holds topics and placement.
@@ -80,6 +81,9 @@ pub struct EngineOptions {
 pub trait PeerSender: Send + Sync + 'static {
     /// Sends messages of one shard to a node.
     fn send(&self, to: u64, shard: ShardId, messages: Vec<RaftMessage>);
+
+    /// Sends what concerns the repair of a shard's replica, behind what was sent to the node before.
+    fn send_repair(&self, to: u64, shard: ShardId, number: u64, message: RepairMessage);
 }
 
 /// Hosts the shards of one node. Cheap to clone.
@@ -122,6 +126,7 @@ impl Engine {
         voters: Vec<u64>,
         settings: ShardSettings,
     ) -> Result<PartitionHandle, OpenError> {
+        let replicas = voters.clone();
         let (engine, options) = (self.clone(), self.shard_options(shard, settings.clone()));
         let mut random = self.draw();
         blocking(move || {
@@ -130,13 +135,15 @@ impl Engine {
             shard::create(&engine.inner.disk, &options, &voters, &mut random)
         })
         .await?;
-        self.open_shard(shard, settings).await
+        self.open_shard(shard, replicas, settings).await
     }
 
-    /// Recovers a shard and hosts it. One that is hosted already is returned as it is.
+    /// Recovers a shard that was here before and hosts it; a damaged one is repaired from the other nodes of
+    /// `replicas`. One that is hosted already is returned as it is.
     pub async fn open_shard(
         &self,
         shard: ShardId,
+        replicas: Vec<u64>,
         settings: ShardSettings,
     ) -> Result<PartitionHandle, OpenError> {
         if let Some(handle) = self.shard(shard) {
@@ -145,23 +152,19 @@ impl Engine {
         let started = std::time::Instant::now();
         let (disk, options, random) =
             (Arc::clone(&self.inner.disk), self.shard_options(shard, settings), self.draw());
-        let (hosted, outputs, report) = blocking(move || {
-            let why = faulty::reason(&*disk, shard);
-            match why.map_err(|error| OpenError::Content { shard, why: error.to_string() })? {
-                Some(why) => return Err(OpenError::Faulty { shard, why }),
-                None => tracing::debug!(shard, "recovering"),
-            }
+        let peers = replicas.into_iter().filter(|node| *node != self.inner.options.node).collect();
+        let (replica, outputs) = blocking(move || {
             let mut outputs = Vec::new();
-            Shard::open(disk, options, random, &mut outputs).map(|(shard, report)| (shard, outputs, report))
+            Replica::open(disk, options, peers, random, &mut outputs).map(|replica| (replica, outputs))
         })
         .await?;
         metrics::recovered(started.elapsed());
-        tracing::info!(shard, elapsed_ms = started.elapsed().as_millis() as u64, ?report, "shard recovered");
-        let (view, watch) = watch::channel(hosted.view().clone());
+        let (view, watch) = watch::channel(replica.view().clone());
+        let (reader, readers) = watch::channel(replica.shard().map(shard::Shard::reader));
         let worker = self.worker_of(shard);
-        let handle = PartitionHandle::new(shard, hosted.reader(), watch, worker.clone());
-        let _ = worker.send(Mail::Host { shard: Box::new(hosted), outputs, view });
-        faulty::watch(Arc::clone(&self.inner.disk), shard, handle.watch());
+        let handle = PartitionHandle::new(shard, readers, watch, worker.clone());
+        let shown = Shown { view, reader };
+        let _ = worker.send(Mail::Host { replica: Box::new(replica), outputs, shown });
         self.inner.shards.insert(shard, handle.clone());
         Ok(handle)
     }
@@ -180,8 +183,8 @@ impl Engine {
         }
         let disk = Arc::clone(&self.inner.disk);
         blocking(move || {
-            faulty::unmark(&*disk, shard)?;
-            remove_files(&*disk, &directory(shard))
+            remove_files(&*disk, &directory(shard))?;
+            Mark::remove(&*disk, &directory(shard))
         })
         .await
     }
@@ -204,6 +207,12 @@ impl Engine {
         let _ = self.worker_of(shard).send(Mail::Messages { shard, messages });
     }
 
+    /// Hands a shard what a peer says about repair.
+    pub fn deliver_repair(&self, shard: ShardId, from: u64, number: u64, message: RepairMessage) {
+        let input = replica::Input::Repair { from, number, message };
+        let _ = self.worker_of(shard).send(Mail::Input { shard, input });
+    }
+
     /// The connection from a node closed. Messages may be lost, and if it led, it may be dead: do not wait for the
     /// election timeout.
     pub fn peer_disconnected(&self, node: u64) {
@@ -214,7 +223,8 @@ impl Engine {
 
     /// Changes what may be changed while a shard runs.
     pub fn update_settings(&self, shard: ShardId, settings: ShardSettings) {
-        let _ = self.worker_of(shard).send(Mail::Input { shard, input: Input::Settings(settings) });
+        let input = Input::Settings(settings).into();
+        let _ = self.worker_of(shard).send(Mail::Input { shard, input });
     }
 
     /// Hands leadership over, seals and syncs every log, and stops. Nothing is hosted afterwards.
@@ -319,7 +329,7 @@ fn remove_files(disk: &dyn Disk, directory: &str) -> std::io::Result<()> {
     if !disk.exists(directory)? {
         return Ok(());
     }
-    discard_damaged(disk, directory)?;
+    salvage::discard_damaged(disk, directory)?;
     for name in disk.list(directory)? {
         disk.remove_file(&format!("{directory}/{name}"))?;
     }

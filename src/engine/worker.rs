@@ -4,16 +4,19 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use lockstep_protocol::peer::RaftMessage;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{mpsc, oneshot},
     time::MissedTickBehavior,
 };
 
-use super::{PeerSender, disk_workers::DiskWorkers, hosted::Hosted};
+use super::{
+    PeerSender,
+    disk_workers::DiskWorkers,
+    hosted::{Hosted, Shown},
+};
 use crate::{
     raft::MembershipChange,
-    shard::{
-        Answer, Append, AppendError, Command, Input, Output, Shard, ShardDescription, ShardId, ShardView,
-    },
+    replica::{self, Replica},
+    shard::{Answer, Append, AppendError, Command, Input, ShardDescription, ShardId, Token},
 };
 
 /// Letters taken from the queue at a time.
@@ -36,10 +39,23 @@ pub enum Ask {
     Membership(Vec<MembershipChange>),
 }
 
+impl Input {
+    /// What a request is to its shard.
+    pub fn from_ask(token: Token, ask: Ask) -> Self {
+        match ask {
+            Ask::Append(append) => Self::Append { token, append },
+            Ask::Command(command) => Self::Command { token, command },
+            Ask::Tail => Self::Tail { token },
+            Ask::Transfer(to) => Self::Transfer { token, to },
+            Ask::Membership(changes) => Self::Membership { token, changes },
+        }
+    }
+}
+
 /// What a worker loop is told.
 pub enum Mail {
-    /// Host a shard.
-    Host { shard: Box<Shard>, outputs: Vec<Output>, view: watch::Sender<ShardView> },
+    /// Host a replica.
+    Host { replica: Box<Replica>, outputs: Vec<replica::Output>, shown: Shown },
     /// Stop hosting a shard, once its write in flight is done.
     Evict { shard: ShardId, reply: oneshot::Sender<()> },
     /// Ask a shard for something.
@@ -47,7 +63,7 @@ pub enum Mail {
     /// Messages of a peer.
     Messages { shard: ShardId, messages: Vec<RaftMessage> },
     /// Anything else for one shard.
-    Input { shard: ShardId, input: Input },
+    Input { shard: ShardId, input: replica::Input },
     /// A shard in detail.
     Describe { shard: ShardId, reply: oneshot::Sender<ShardDescription> },
     /// A node's connection closed.
@@ -121,8 +137,8 @@ impl Worker {
 
     fn take(&mut self, letter: Mail) {
         match letter {
-            Mail::Host { shard, outputs, view } => {
-                let mut hosted = Hosted::new(shard, outputs, view);
+            Mail::Host { replica, outputs, shown } => {
+                let mut hosted = Hosted::new(replica, outputs, shown);
                 hosted.step(Input::DiskFull(self.disk_full));
                 self.shards.insert(hosted.id(), hosted);
             }
@@ -144,7 +160,7 @@ impl Worker {
                 }
             }
             Mail::Describe { shard, reply } => {
-                if let Some(description) = self.shards.get(&shard).and_then(Hosted::describe) {
+                if let Some(description) = self.shards.get(&shard).map(Hosted::describe) {
                     let _ = reply.send(description);
                 }
             }

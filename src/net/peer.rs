@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_protocol::peer::RaftMessage;
+use lockstep_protocol::peer::{RaftMessage, RepairMessage};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
@@ -32,6 +32,7 @@ use crate::identity::DataDirectory;
 use crate::metrics;
 use crate::random::Random;
 use link::Link;
+use queue::Letter;
 
 /// Something is said at least this often.
 const KEEPALIVE: Duration = Duration::from_secs(1);
@@ -82,6 +83,15 @@ impl Peers {
         }
     }
 
+    fn queue(&self, to: u64, letter: Letter) {
+        let count = letter.messages();
+        if self.links.get(&to).is_some_and(|link| link.queue.push(letter)) {
+            metrics::messages_sent(count);
+        } else {
+            metrics::peer_messages_dropped(count);
+        }
+    }
+
     fn is_member(&self, node: u64) -> bool {
         self.links.contains_key(&node)
     }
@@ -89,12 +99,10 @@ impl Peers {
 
 impl PeerSender for Peers {
     fn send(&self, to: u64, shard: ShardId, messages: Vec<RaftMessage>) {
-        let count = messages.len() as u64;
-        let taken = self.links.get(&to).is_some_and(|link| link.queue.push(shard, messages));
-        if taken {
-            metrics::messages_sent(count);
-        } else {
-            metrics::peer_messages_dropped(count);
-        }
+        self.queue(to, Letter::Raft { shard, messages });
+    }
+
+    fn send_repair(&self, to: u64, shard: ShardId, number: u64, message: RepairMessage) {
+        self.queue(to, Letter::Repair { shard, number, message });
     }
 }

@@ -39,11 +39,12 @@ pub struct GroupOptions {
 }
 
 /// What a node is in its group at the moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Role {
     /// Stamps LSNs and replicates.
     Leader,
     /// Follows.
+    #[default]
     Follower,
     /// Asks for votes, or whether asking would succeed.
     Candidate,

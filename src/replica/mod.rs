@@ -39,7 +39,6 @@ pub use types::{Input, Output};
 
 use crate::{
     random::Random,
-    raft::Role,
     shard::{
         self, Answer, AppendError, Health, OpenError, Shard, ShardDescription, ShardId, ShardOptions, ShardView,
         Token,
@@ -67,7 +66,8 @@ pub struct Replica {
     writing: bool,
     disk_full: bool,
     ticks: u64,
-    /// The pause before the next opening, in election timeouts.
+    /// The tick of the last opening, and the pause before the next, in election timeouts.
+    opened_at: u64,
     pause: u64,
     /// Who asked how this leader stands, by token.
     standings: BTreeMap<Token, (u64, u64)>,
@@ -102,7 +102,10 @@ impl Replica {
             Some(mark) => Err((mark.loss, mark.why)),
             None => match job::open(disk, options, random.split()) {
                 Ok(opened) => Ok(opened),
-                Err(error) => Err((loss_of(&error).ok_or(error)?, error.to_string())),
+                Err(error) => match loss_of(&error) {
+                    Some(loss) => Err((loss, error.to_string())),
+                    None => return Err(error),
+                },
             },
         };
         let health = Health::Failed("it is being opened".into());
@@ -116,6 +119,7 @@ impl Replica {
             writing: false,
             disk_full: false,
             ticks: 0,
+            opened_at: 0,
             pause: PAUSE_TIMEOUTS.0,
             standings: BTreeMap::new(),
             next_token: OWN_TOKENS,
@@ -211,6 +215,9 @@ impl Replica {
                 self.run(Work::Open { random }, outputs);
             }
             State::Repairing(_) => self.with_repair(outputs, |repair, around| repair.tick(may_read, around)),
+            State::Running(_) if self.ticks - self.opened_at > 2 * self.pause * self.timeout() => {
+                self.pause = PAUSE_TIMEOUTS.0;
+            }
             _ => {}
         }
     }
@@ -280,7 +287,7 @@ impl Replica {
 
     /// A leader lets a quorum confirm it first; anyone else tells its term.
     fn tell_standing(&mut self, from: u64, number: u64, outputs: &mut Vec<Output>) {
-        if self.shard().is_some_and(|shard| shard.describe().role == Role::Leader) {
+        if self.shard().is_some_and(|shard| shard.view().is_leader) {
             let token = self.next_token;
             self.next_token += 1;
             self.standings.insert(token, (from, number));
@@ -300,6 +307,7 @@ impl Replica {
     fn opened(&mut self, opened: job::Opened, outputs: &mut Vec<Output>) {
         let (shard, asked, report): (_, _, RecoveryReport) = *opened;
         self.reader_due = true;
+        self.opened_at = self.ticks;
         self.state = State::Running(Box::new(shard));
         outputs.push(Output::Recovered(report));
         self.carry_out(asked, outputs);
@@ -415,7 +423,6 @@ impl Replica {
                 let now = shard.view();
                 if self.reader_due && now.high_watermark >= told.high_watermark {
                     self.reader_due = false;
-                    self.pause = PAUSE_TIMEOUTS.0;
                     outputs.push(Output::Reader(shard.reader()));
                 }
                 ShardView {

@@ -272,7 +272,8 @@ impl Repair {
     fn begin_patch(&mut self, segment: u64, checkpoint: Option<Checkpoint>, around: &mut Around<'_>) {
         let Some(survey) = self.survey.clone() else { return };
         self.asked = None;
-        around.run(Work::BeginPatch { survey, segment, checkpoint, random: around.random.split() });
+        let random = around.random.split();
+        around.run(Work::BeginPatch { survey, segment, checkpoint, random });
         // Until the job is done there is nothing to ask for.
         self.stage = Stage::Hole { segment, patch: None };
         self.asked = Some(Asked { to: 0, number: 0, tick: u64::MAX / 2 });

@@ -109,6 +109,11 @@ impl Shard {
         self.group.log().reader()
     }
 
+    /// The oldest checkpoint kept: what a replica without any log begins from.
+    pub fn oldest_checkpoint(&self) -> &Checkpoint {
+        self.group.log().oldest_checkpoint()
+    }
+
     /// What everyone may know of it, as of the last turn.
     pub fn view(&self) -> &ShardView {
         &self.view
@@ -155,22 +160,13 @@ impl Shard {
 
     /// Answers what comes to a stopped shard.
     fn refuse(&mut self, input: Input, outputs: &mut Vec<Output>) {
-        let token = match input {
-            Input::Append { token, .. }
-            | Input::Command { token, .. }
-            | Input::Membership { token, .. }
-            | Input::Tail { token }
-            | Input::Standing { token, .. }
-            | Input::Transfer { token, .. } => token,
-            Input::Synced(outcome) => {
-                // The latch is set; this only lets the log say so too.
-                let _ = self.group.log_mut().group_done(outcome);
-                return;
-            }
-            _ => return,
-        };
-        let error = self.broken.as_ref().map_or(AppendError::Stopped, refusal_of);
-        outputs.push(Output::Answer(token, Err(error)));
+        if let Some(token) = token_of(&input) {
+            let error = self.broken.as_ref().map_or(AppendError::Stopped, refusal_of);
+            outputs.push(Output::Answer(token, Err(error)));
+        } else if let Input::Synced(outcome) = input {
+            // The latch is set; this only lets the log say so too.
+            let _ = self.group.log_mut().group_done(outcome);
+        }
     }
 
     /// A snapshot replaces the log and everything derived from it.
@@ -214,7 +210,21 @@ impl Shard {
     }
 }
 
-fn refusal_of(health: &Health) -> AppendError {
+/// Who waits for an answer to an input, if anybody does.
+pub fn token_of(input: &Input) -> Option<Token> {
+    match input {
+        Input::Append { token, .. }
+        | Input::Command { token, .. }
+        | Input::Membership { token, .. }
+        | Input::Tail { token }
+        | Input::Standing { token, .. }
+        | Input::Transfer { token, .. } => Some(*token),
+        _ => None,
+    }
+}
+
+/// What a request is told where a replica takes none.
+pub fn refusal_of(health: &Health) -> AppendError {
     match health {
         Health::Faulty(why) => AppendError::Faulty(why.clone()),
         Health::Failed(why) => AppendError::Failed(why.clone()),

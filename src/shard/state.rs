@@ -235,6 +235,11 @@ impl ShardState {
         self.last_index
     }
 
+    /// The last LSN given out.
+    pub fn last_lsn(&self) -> u64 {
+        self.last_lsn
+    }
+
     /// The LSN the next record gets.
     pub fn next_lsn(&self) -> u64 {
         self.last_lsn + 1

@@ -178,7 +178,7 @@ pub struct ShardView {
 }
 
 /// A replica in detail, for people.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct ShardDescription {
     /// The shard.
     pub shard: ShardId,

@@ -71,7 +71,7 @@ async fn serve_one(shared: &Shared, stream: TcpStream, number: u64) -> Result<()
     shared.peers.heard_of(from);
     let (reader, mut write) = stream.split();
     let error = tokio::select! {
-        error = listen(shared, from, reader) => error,
+        error = listen(shared, from, number, reader) => error,
         error = keep_alive(&mut write) => error,
     };
     if shared.newest().get(&from) == Some(&number) {
@@ -80,13 +80,23 @@ async fn serve_one(shared: &Shared, stream: TcpStream, number: u64) -> Result<()
     Err(error)
 }
 
-async fn listen(shared: &Shared, from: u64, mut reader: FrameReader<impl AsyncRead + Unpin>) -> PeerError {
+async fn listen(
+    shared: &Shared,
+    from: u64,
+    number: u64,
+    mut reader: FrameReader<impl AsyncRead + Unpin>,
+) -> PeerError {
     loop {
         let (message, bytes) = match reader.next(SILENCE_MAX).await {
             Ok(next) => next,
             Err(error) => return error,
         };
         metrics::peer_received(bytes);
+        // What an earlier connection still holds must not arrive behind what a later one brought.
+        let newest = shared.newest();
+        if newest.get(&from) != Some(&number) {
+            return PeerError::Closed;
+        }
         match message {
             // Nobody speaks for another node.
             PeerMessage::Raft { shard, mut messages } => {
@@ -97,6 +107,9 @@ async fn listen(shared: &Shared, from: u64, mut reader: FrameReader<impl AsyncRe
                 for heartbeat in heartbeats.into_iter().filter(|heartbeat| heartbeat.from == from) {
                     shared.engine.deliver(heartbeat.shard, vec![heartbeat.to_message()]);
                 }
+            }
+            PeerMessage::Repair { shard, number, message } => {
+                shared.engine.deliver_repair(shard, from, number, message);
             }
             PeerMessage::Hello(_) | PeerMessage::HelloReply(_) => return PeerError::OutOfTurn,
         }

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lockstep_protocol::EncodedFrame;
-use lockstep_protocol::peer::{Heartbeat, PeerMessage, RaftMessage};
+use lockstep_protocol::peer::{Heartbeat, PeerMessage, RaftMessage, RepairMessage, WireEntry};
 use tokio::sync::Notify;
 
 use crate::engine::ShardId;
@@ -18,6 +18,35 @@ const MESSAGE_BYTES: usize = 128;
 /// raft-rs's numbers of `MsgHeartbeat` and `MsgHeartbeatResponse`.
 const HEARTBEAT_KINDS: [u8; 2] = [8, 9];
 
+/// What waits for a peer, of one shard.
+pub(super) enum Letter {
+    Raft { shard: ShardId, messages: Vec<RaftMessage> },
+    Repair { shard: ShardId, number: u64, message: RepairMessage },
+}
+
+impl Letter {
+    /// How many messages it is.
+    pub(super) fn messages(&self) -> u64 {
+        match self {
+            Self::Raft { messages, .. } => messages.len() as u64,
+            Self::Repair { .. } => 1,
+        }
+    }
+
+    fn weigh(&self) -> usize {
+        match self {
+            Self::Raft { messages, .. } => messages.iter().map(weigh).sum(),
+            Self::Repair { message: RepairMessage::Entries { entries, .. }, .. } => {
+                MESSAGE_BYTES + entries.iter().map(weigh_entry).sum::<usize>()
+            }
+            Self::Repair { message: RepairMessage::Checkpoint { checkpoint }, .. } => {
+                MESSAGE_BYTES + checkpoint.len()
+            }
+            Self::Repair { .. } => MESSAGE_BYTES,
+        }
+    }
+}
+
 /// A peer's queue.
 #[derive(Default)]
 pub(super) struct Queue {
@@ -29,13 +58,13 @@ pub(super) struct Queue {
 struct Waiting {
     open: bool,
     bytes: usize,
-    messages: Vec<(ShardId, Vec<RaftMessage>)>,
+    letters: Vec<Letter>,
 }
 
 impl Queue {
-    /// Queues messages; `false` if there is no connection, or no room. A queue that is empty takes anything.
-    pub(super) fn push(&self, shard: ShardId, messages: Vec<RaftMessage>) -> bool {
-        let bytes = messages.iter().map(weigh).sum::<usize>();
+    /// Queues a letter; `false` if there is no connection, or no room. A queue that is empty takes anything.
+    pub(super) fn push(&self, letter: Letter) -> bool {
+        let bytes = letter.weigh();
         {
             let mut waiting = self.lock();
             let fits = waiting.bytes == 0 || waiting.bytes + bytes <= QUEUE_BYTES_MAX;
@@ -43,7 +72,7 @@ impl Queue {
                 return false;
             }
             waiting.bytes += bytes;
-            waiting.messages.push((shard, messages));
+            waiting.letters.push(letter);
         }
         metrics::peer_queue_changed(bytes as i64);
         self.wake.notify_one();
@@ -58,7 +87,7 @@ impl Queue {
     /// The connection is gone, and what waited for it too.
     pub(super) fn close(&self) {
         let dropped = std::mem::take(&mut *self.lock());
-        let count = dropped.messages.iter().map(|(_, messages)| messages.len() as u64).sum();
+        let count = dropped.letters.iter().map(Letter::messages).sum();
         metrics::peer_queue_changed(-(dropped.bytes as i64));
         metrics::peer_messages_dropped(count);
     }
@@ -71,13 +100,13 @@ impl Queue {
     /// All that waits, as frames; waits for something first.
     pub(super) async fn take(&self) -> Vec<EncodedFrame> {
         loop {
-            let (bytes, messages) = {
+            let (bytes, letters) = {
                 let mut waiting = self.lock();
-                (std::mem::take(&mut waiting.bytes), std::mem::take(&mut waiting.messages))
+                (std::mem::take(&mut waiting.bytes), std::mem::take(&mut waiting.letters))
             };
-            if !messages.is_empty() {
+            if !letters.is_empty() {
                 metrics::peer_queue_changed(-(bytes as i64));
-                return to_frames(messages);
+                return to_frames(letters);
             }
             self.wake.notified().await;
         }
@@ -89,51 +118,78 @@ impl Queue {
 }
 
 fn weigh(message: &RaftMessage) -> usize {
-    let entries =
-        message.entries.iter().map(|entry| entry.envelope.len() + entry.body.len() + MESSAGE_BYTES / 2);
+    let entries = message.entries.iter().map(weigh_entry);
     let snapshot = message.snapshot.as_ref().map_or(0, |snapshot| snapshot.data.len());
     MESSAGE_BYTES + message.context.len() + snapshot + entries.sum::<usize>()
 }
 
+fn weigh_entry(entry: &WireEntry) -> usize {
+    entry.envelope.len() + entry.body.len() + MESSAGE_BYTES / 2
+}
+
 /// All heartbeats in one frame, in front; then the rest in order, neighbours of one shard together. Heartbeats
 /// overtake: Raft takes messages in any order.
-fn to_frames(messages: Vec<(ShardId, Vec<RaftMessage>)>) -> Vec<EncodedFrame> {
+fn to_frames(letters: Vec<Letter>) -> Vec<EncodedFrame> {
     let mut heartbeats = Vec::new();
     let mut frames = Vec::new();
-    let mut together: Vec<RaftMessage> = Vec::new();
-    let (mut shard_together, mut bytes) = (0, 0);
-    let mut flush = |shard: ShardId, messages: &mut Vec<RaftMessage>| {
-        if !messages.is_empty() {
-            frames.push(PeerMessage::Raft { shard, messages: std::mem::take(messages) }.encode());
+    let mut together = Together::default();
+    for letter in letters {
+        let (shard, messages) = match letter {
+            Letter::Raft { shard, messages } => (shard, messages),
+            Letter::Repair { shard, number, message } => {
+                together.flush(&mut frames);
+                frames.push(PeerMessage::Repair { shard, number, message }.encode());
+                continue;
+            }
+        };
+        for message in messages {
+            let short =
+                HEARTBEAT_KINDS.contains(&message.kind).then(|| Heartbeat::from_message(shard, &message));
+            match short.flatten() {
+                Some(heartbeat) => heartbeats.push(heartbeat),
+                None => together.push(shard, message, &mut frames),
+            }
         }
-    };
-    for (shard, message) in
-        messages.into_iter().flat_map(|(shard, all)| all.into_iter().map(move |one| (shard, one)))
-    {
-        let short = HEARTBEAT_KINDS.contains(&message.kind).then(|| Heartbeat::from_message(shard, &message));
-        if let Some(Some(heartbeat)) = short {
-            heartbeats.push(heartbeat);
-            continue;
-        }
-        let weight = weigh(&message);
-        if shard != shard_together || bytes + weight > FRAME_ENTRY_BYTES {
-            flush(shard_together, &mut together);
-            (shard_together, bytes) = (shard, 0);
-        }
-        bytes += weight;
-        together.push(message);
     }
-    flush(shard_together, &mut together);
+    together.flush(&mut frames);
     if !heartbeats.is_empty() {
         frames.insert(0, PeerMessage::Heartbeats(heartbeats).encode());
     }
     frames
 }
 
+/// Messages of one shard that will share a frame.
+#[derive(Default)]
+struct Together {
+    shard: ShardId,
+    bytes: usize,
+    messages: Vec<RaftMessage>,
+}
+
+impl Together {
+    fn push(&mut self, shard: ShardId, message: RaftMessage, frames: &mut Vec<EncodedFrame>) {
+        let bytes = weigh(&message);
+        if shard != self.shard || self.bytes + bytes > FRAME_ENTRY_BYTES {
+            self.flush(frames);
+            self.shard = shard;
+        }
+        self.bytes += bytes;
+        self.messages.push(message);
+    }
+
+    fn flush(&mut self, frames: &mut Vec<EncodedFrame>) {
+        if !self.messages.is_empty() {
+            let messages = std::mem::take(&mut self.messages);
+            frames.push(PeerMessage::Raft { shard: self.shard, messages }.encode());
+        }
+        self.bytes = 0;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use bytes::{Bytes, BytesMut};
-    use lockstep_protocol::peer::{PeerDecoder, WireEntry};
+    use lockstep_protocol::peer::PeerDecoder;
 
     use super::*;
 
@@ -158,8 +214,9 @@ mod tests {
     fn heartbeats_of_all_shards_travel_in_one_frame() {
         let beat =
             |_| vec![RaftMessage { kind: 8, from: 1, to: 2, term: 3, commit: 4, ..RaftMessage::default() }];
-        let mut messages: Vec<_> = (1..=100).map(|shard| (shard, beat(shard))).collect();
-        messages.insert(50, (7, vec![message(3, 9, 10)]));
+        let raft = |shard, messages| Letter::Raft { shard, messages };
+        let mut messages: Vec<_> = (1..=100).map(|shard| raft(shard, beat(shard))).collect();
+        messages.insert(50, raft(7, vec![message(3, 9, 10)]));
         let decoded = decode(&to_frames(messages));
         assert_eq!(decoded.len(), 2);
         assert!(matches!(&decoded[0], PeerMessage::Heartbeats(all) if all.len() == 100));
@@ -168,12 +225,13 @@ mod tests {
 
     #[test]
     fn neighbours_of_one_shard_share_a_frame_and_keep_their_order() {
-        let messages = vec![
+        let messages = [
             (1, vec![message(3, 1, 5), message(3, 2, 5)]),
             (1, vec![message(3, 3, 5)]),
             (2, vec![message(3, 1, 5)]),
             (1, vec![message(3, 4, 5)]),
         ];
+        let messages = messages.map(|(shard, messages)| Letter::Raft { shard, messages }).into();
         let indexes = |message: PeerMessage| match message {
             PeerMessage::Raft { shard, messages } => {
                 (shard, messages.iter().map(|message| message.index).collect())
@@ -186,11 +244,13 @@ mod tests {
 
     #[test]
     fn a_queue_without_connection_or_room_drops() {
+        let letter =
+            |index, bytes| Letter::Raft { shard: 1, messages: vec![message(3, index, bytes)] };
         let queue = Queue::default();
-        assert!(!queue.push(1, vec![message(3, 1, 10)]));
+        assert!(!queue.push(letter(1, 10)));
         queue.open();
-        assert!(queue.push(1, vec![message(3, 1, QUEUE_BYTES_MAX + 1)]), "an empty queue takes anything");
-        assert!(!queue.push(1, vec![message(3, 2, 10)]));
+        assert!(queue.push(letter(1, QUEUE_BYTES_MAX + 1)), "an empty queue takes anything");
+        assert!(!queue.push(letter(2, 10)));
         queue.close();
         assert!(!queue.is_open());
     }
