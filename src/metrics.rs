@@ -257,6 +257,16 @@ pub fn cold_read_failed() {
     handles().read_failures.increment(1);
 }
 
+/// The scrub verified bytes of closed segments.
+pub fn scrubbed(bytes: u64) {
+    handles().scrubbed_bytes.increment(bytes);
+}
+
+/// The scrub found damage.
+pub fn scrub_found_damage() {
+    handles().scrub_damage.increment(1);
+}
+
 /// A log was recovered in `duration`.
 pub fn recovered(duration: Duration) {
     handles().recoveries.increment(1);

@@ -117,6 +117,8 @@ pub struct Storage {
     pub spare_segments: usize,
     /// With less than this free on the disk, appends are refused.
     pub free_space_reserve_bytes: u64,
+    /// How fast closed segments are read in the background to find bytes that have changed on the disk; 0 for never.
+    pub scrub_bytes_per_second: u64,
 }
 
 /// The pace of consensus.
@@ -227,6 +229,7 @@ impl Default for Storage {
             cache_bytes: 16 << 20,
             spare_segments: 4,
             free_space_reserve_bytes: 256 << 20,
+            scrub_bytes_per_second: 4 << 20,
         }
     }
 }

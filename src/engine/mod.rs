@@ -10,6 +10,7 @@
 mod disk_workers;
 mod handle;
 mod hosted;
+mod scrub;
 mod segments;
 mod worker;
 
@@ -75,6 +76,8 @@ pub struct EngineOptions {
     pub spare_segments_max: usize,
     /// Below this much free space the node takes no writes.
     pub free_space_reserve_bytes: u64,
+    /// How fast sealed segments are read to find rot; 0 for never.
+    pub scrub_bytes_per_second: u64,
 }
 
 /// The way to the other nodes. Sending never blocks; what does not fit is lost, and Raft repeats it.
@@ -116,6 +119,10 @@ impl Engine {
         let inner = Inner { options, disk, workers, shards: DashMap::new(), segments, random };
         let engine = Self { inner: Arc::new(inner) };
         engine.watch_free_space();
+        if engine.inner.options.scrub_bytes_per_second > 0 {
+            let weak = Arc::downgrade(&engine.inner);
+            tokio::spawn(scrub::run(weak, engine.inner.options.scrub_bytes_per_second));
+        }
         engine
     }
 

@@ -144,6 +144,8 @@ define_metrics! {
         cold_read_bytes "lockstep_cold_read_bytes_total" "Bytes read from segment files.";
         read_failures "lockstep_cold_read_failures_total" "Reads of segment files that failed or did not verify.";
         recoveries "lockstep_recoveries_total" "Logs opened by recovery.";
+        scrubbed_bytes "lockstep_scrubbed_bytes_total" "Bytes of closed segments that the scrub has verified.";
+        scrub_damage "lockstep_scrub_damage_total" "Damage that the scrub has found.";
     }
     gauges {
         connections "lockstep_connections" "Client connections open.";

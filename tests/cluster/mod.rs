@@ -16,19 +16,21 @@ use bytes::Bytes;
 use lockstep::{
     raft::{GroupOptions, MembershipChange, Role},
     random::Random,
+    replica::{self, Output, Replica},
     shard::{
-        self, Answer, Append, AppendError, Appended, Command, Event, Health, Input, Output, Shard,
-        ShardOptions, ShardSettings, Token,
+        self, Answer, Append, AppendError, Appended, Command, Event, Health, Input, ShardOptions,
+        ShardSettings, Token,
     },
 };
 use lockstep_protocol::{
     batch::BatchHeader,
     batch_builder::{BatchBuilder, ProducerSequence},
-    peer::RaftMessage,
+    peer::{RaftMessage, RepairMessage},
     record::{Record, RecordIter},
 };
 use lockstep_storage::{
-    CachedRead, LogOptions, WriteGroup,
+    CachedRead, LogOptions, LogReader, WriteGroup,
+    reader::ScrubCursor,
     io::{
         Disk,
         fake::{FakeDisk, Fault},
@@ -44,20 +46,44 @@ const DIRECTORY: &str = "shard";
 /// One replica and its disk. The disk outlives the process.
 pub struct Node {
     pub disk: Arc<FakeDisk>,
-    pub shard: Option<Shard>,
+    replica: Option<Replica>,
+    /// Where the process's readers read.
+    reader: Option<LogReader>,
     writes: VecDeque<WriteGroup>,
     /// Every record a reader of this replica was ever shown, by LSN.
     shown: BTreeMap<u64, String>,
     pub events: Vec<Event>,
 }
 
+/// What is on its way between two nodes.
+enum Letter {
+    Raft(RaftMessage),
+    Repair { from: u64, to: u64, number: u64, message: RepairMessage },
+}
+
+impl Letter {
+    fn way(&self) -> (u64, u64) {
+        match self {
+            Self::Raft(message) => (message.from, message.to),
+            Self::Repair { from, to, .. } => (*from, *to),
+        }
+    }
+
+    fn into_input(self) -> replica::Input {
+        match self {
+            Self::Raft(message) => Input::Peer(message).into(),
+            Self::Repair { from, number, message, .. } => replica::Input::Repair { from, number, message },
+        }
+    }
+}
+
 /// Some replicas of one shard, and the network between them.
 pub struct Cluster {
     nodes: BTreeMap<u64, Node>,
-    network: VecDeque<RaftMessage>,
+    network: VecDeque<Letter>,
     cut: BTreeSet<(u64, u64)>,
     disk_stopped: BTreeSet<u64>,
-    paused: BTreeMap<u64, Vec<RaftMessage>>,
+    paused: BTreeMap<u64, Vec<Letter>>,
     answers: BTreeMap<Token, Verdict>,
     next_token: Token,
     now_ms: i64,
@@ -104,8 +130,14 @@ impl Cluster {
         let options = self.options(node);
         let as_disk: Arc<dyn Disk> = Arc::<FakeDisk>::clone(&disk);
         shard::create(&as_disk, &options, voters, &mut self.random).expect("a fresh disk takes a log");
-        let new =
-            Node { disk, shard: None, writes: VecDeque::new(), shown: BTreeMap::new(), events: Vec::new() };
+        let new = Node {
+            disk,
+            replica: None,
+            reader: None,
+            writes: VecDeque::new(),
+            shown: BTreeMap::new(),
+            events: Vec::new(),
+        };
         self.nodes.insert(node, new);
         self.start(node);
     }
@@ -180,8 +212,9 @@ impl Cluster {
         let disk = Arc::clone(&self.nodes[&node].disk);
         let disk: Arc<dyn Disk> = if self.disks_lie { Arc::new(LyingDisk(disk)) } else { disk };
         let mut outputs = Vec::new();
-        let (opened, _) = Shard::open(disk, options, random, &mut outputs)?;
-        self.node(node).shard = Some(opened);
+        let peers = self.nodes.keys().copied().filter(|other| *other != node).collect();
+        let opened = Replica::open(disk, options, peers, random, &mut outputs)?;
+        self.node(node).replica = Some(opened);
         self.carry_out(node, outputs);
         Ok(())
     }
@@ -189,11 +222,12 @@ impl Cluster {
     /// Cuts a node's power: what it had not synced is gone, as far as the disk's `seed` says.
     pub fn crash(&mut self, node: u64, seed: u64) {
         let crashed = self.node(node);
-        crashed.shard = None;
+        crashed.replica = None;
+        crashed.reader = None;
         crashed.writes.clear();
         crashed.disk.power_cut();
         crashed.disk.restart(seed);
-        self.network.retain(|message| message.from != node && message.to != node);
+        self.network.retain(|letter| letter.way().0 != node && letter.way().1 != node);
     }
 
     /// Loses every message between `node` and the others, until [`Cluster::heal`].
@@ -202,7 +236,7 @@ impl Cluster {
             self.cut.extend([(node, other), (other, node)]);
         }
         let cut = self.cut.clone();
-        self.network.retain(|message| !cut.contains(&(message.from, message.to)));
+        self.network.retain(|letter| !cut.contains(&letter.way()));
     }
 
     /// Stops a node's process: what is sent to it waits.
@@ -215,9 +249,9 @@ impl Cluster {
         let waiting = self.paused.remove(&node).unwrap_or_default();
         let now_ms = self.now_ms;
         let mut outputs = Vec::new();
-        let resumed = self.node(node).shard.as_mut().expect("the node runs");
-        for message in waiting {
-            resumed.step(Input::Peer(message), &mut outputs);
+        let resumed = self.node(node).replica.as_mut().expect("the node runs");
+        for letter in waiting {
+            resumed.step(letter.into_input(), &mut outputs);
         }
         resumed.turn(now_ms, &mut outputs);
         self.carry_out(node, outputs);
@@ -288,6 +322,63 @@ impl Cluster {
         panic!("nobody was elected");
     }
 
+    /// Ticks everyone until something holds.
+    pub fn wait_until(&mut self, what: &str, holds: impl Fn(&Self) -> bool) {
+        for _ in 0..200 * ELECTION_TICKS {
+            if holds(self) {
+                return;
+            }
+            self.tick_all();
+        }
+        let health: Vec<_> = self.running().into_iter().map(|node| (node, self.health(node))).collect();
+        panic!("waited in vain until {what}: {health:?}");
+    }
+
+    /// Ticks everyone often enough for an idle log to be sealed.
+    pub fn let_them_seal(&mut self) {
+        for _ in 0..ELECTION_TICKS {
+            self.tick_all();
+        }
+    }
+
+    /// Scrubs a node's log; returns whether damage was found and told.
+    pub fn scrub(&mut self, node: u64) -> bool {
+        let reader = self.nodes[&node].reader.clone().expect("the log was opened");
+        let mut next = Some(ScrubCursor::default());
+        while let Some(cursor) = next {
+            match reader.scrub(cursor, 4096) {
+                Ok(scrubbed) => next = scrubbed.next,
+                Err(error) => {
+                    self.step(node, replica::Input::Damaged(error.to_string()));
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// A node's segment files, oldest first.
+    pub fn segments(&self, node: u64) -> Vec<String> {
+        let names = self.disk(node).list(DIRECTORY).expect("the directory is there");
+        let segments = names.into_iter().filter(|name| name.ends_with(".segment"));
+        segments.map(|name| format!("{DIRECTORY}/{name}")).collect()
+    }
+
+    /// The file with a node's vote.
+    pub fn vote_file(&self) -> String {
+        format!("{DIRECTORY}/vote")
+    }
+
+    /// Deletes the directory of a node that does not run.
+    pub fn delete_directory(&mut self, node: u64) {
+        let disk = self.disk(node);
+        for name in disk.list(DIRECTORY).expect("the directory is there") {
+            disk.remove_file(&format!("{DIRECTORY}/{name}")).expect("a healthy disk");
+        }
+        disk.remove_dir(DIRECTORY).expect("a healthy disk");
+        disk.sync_dir("").expect("a healthy disk");
+    }
+
     // ---- What clients do ----
 
     /// Sends a batch of text records to a node; its answer comes later.
@@ -347,11 +438,11 @@ impl Cluster {
     // ---- How everything moves ----
 
     /// Hands a node one input and lets it take its turn. Nothing is delivered or written yet.
-    pub fn step(&mut self, node: u64, input: Input) {
+    pub fn step(&mut self, node: u64, input: impl Into<replica::Input>) {
         let now_ms = self.now_ms;
-        let Some(stepped) = self.node(node).shard.as_mut() else { return };
+        let Some(stepped) = self.node(node).replica.as_mut() else { return };
         let mut outputs = Vec::new();
-        stepped.step(input, &mut outputs);
+        stepped.step(input.into(), &mut outputs);
         stepped.turn(now_ms, &mut outputs);
         self.carry_out(node, outputs);
     }
@@ -360,16 +451,17 @@ impl Cluster {
     pub fn settle(&mut self) {
         for _ in 0..100_000 {
             let wrote = self.run_writes();
-            let Some(message) = self.network.pop_front() else {
+            let Some(letter) = self.network.pop_front() else {
                 if wrote {
                     continue;
                 }
                 return self.look();
             };
-            if let Some(waiting) = self.paused.get_mut(&message.to) {
-                waiting.push(message);
-            } else if !self.cut.contains(&(message.from, message.to)) {
-                self.step(message.to, Input::Peer(message));
+            let (from, to) = letter.way();
+            if let Some(waiting) = self.paused.get_mut(&to) {
+                waiting.push(letter);
+            } else if !self.cut.contains(&(from, to)) {
+                self.step(to, letter.into_input());
             }
         }
         panic!("the cluster does not come to rest");
@@ -377,7 +469,11 @@ impl Cluster {
 
     /// Flips the last bit of every body that is on its way.
     pub fn damage_entries_on_their_way(&mut self) {
-        for entry in self.network.iter_mut().flat_map(|message| &mut message.entries) {
+        let messages = self.network.iter_mut().filter_map(|letter| match letter {
+            Letter::Raft(message) => Some(message),
+            Letter::Repair { .. } => None,
+        });
+        for entry in messages.flat_map(|message| &mut message.entries) {
             let mut body = entry.body.to_vec();
             if let Some(last) = body.last_mut() {
                 *last ^= 1;
@@ -388,9 +484,9 @@ impl Cluster {
 
     /// Runs one write or delivers one message; returns whether there was any.
     pub fn deliver_one(&mut self) -> bool {
-        if let Some(message) = self.network.pop_front() {
-            if !self.cut.contains(&(message.from, message.to)) {
-                self.step(message.to, Input::Peer(message));
+        if let Some(letter) = self.network.pop_front() {
+            if !self.cut.contains(&letter.way()) {
+                self.step(letter.way().1, letter.into_input());
             }
             return true;
         }
@@ -423,12 +519,15 @@ impl Cluster {
     fn carry_out(&mut self, node: u64, outputs: Vec<Output>) {
         for output in outputs {
             match output {
-                Output::Send(message) => self.network.push_back(message),
+                Output::Send(message) => self.network.push_back(Letter::Raft(message)),
+                Output::Repair { to, number, message } => {
+                    self.network.push_back(Letter::Repair { from: node, to, number, message });
+                }
                 Output::Write(group) => self.node(node).writes.push_back(group),
-                Output::ColdRead(read, reader) => {
-                    self.cold_reads += 1;
-                    let entries = reader.read_entries(read.low, read.high, read.max_bytes).ok();
-                    self.step(node, Input::ColdRead { id: read.id, entries });
+                Output::Job(job) => {
+                    let done = job.run();
+                    self.cold_reads += usize::from(done.cold_read_bytes().is_some());
+                    self.step(node, replica::Input::Done(done));
                 }
                 Output::Answer(token, verdict) => {
                     assert!(
@@ -436,7 +535,9 @@ impl Cluster {
                         "answered twice"
                     );
                 }
-                Output::View(_) => {}
+                Output::Reader(reader) => self.node(node).reader = Some(reader),
+                Output::Forget => panic!("node {node}: {:?}", self.health(node)),
+                Output::View(_) | Output::Recovered(_) => {}
                 Output::Event(event) => self.node(node).events.push(event),
             }
         }
@@ -446,8 +547,7 @@ impl Cluster {
 
     /// Every committed record of a node, as a reader gets them.
     pub fn records(&self, node: u64) -> Vec<(u64, String)> {
-        let running = self.nodes[&node].shard.as_ref().expect("the node runs");
-        self.read(node, running.view().high_watermark)
+        self.read(node, self.describe(node).view.high_watermark)
     }
 
     /// Every record in a node's log, committed or not: no reader may see this.
@@ -456,10 +556,9 @@ impl Cluster {
     }
 
     fn read(&self, node: u64, up_to: u64) -> Vec<(u64, String)> {
-        let running = self.nodes[&node].shard.as_ref().expect("the node runs");
-        let reader = running.reader();
+        let Some(reader) = &self.nodes[&node].reader else { return Vec::new() };
         let mut records = Vec::new();
-        let mut next = running.view().log_start.max(1);
+        let mut next = self.describe(node).view.log_start.max(1);
         while next <= up_to {
             let batches = match reader.cached(next, usize::MAX, up_to) {
                 CachedRead::Hit(batches) => batches,
@@ -508,7 +607,7 @@ impl Cluster {
     }
 
     pub fn describe(&self, node: u64) -> shard::ShardDescription {
-        self.nodes[&node].shard.as_ref().expect("the node runs").describe()
+        self.nodes[&node].replica.as_ref().expect("the node runs").describe()
     }
 
     pub fn health(&self, node: u64) -> Health {
@@ -520,7 +619,7 @@ impl Cluster {
     }
 
     pub fn running(&self) -> Vec<u64> {
-        self.nodes.iter().filter(|(_, node)| node.shard.is_some()).map(|(id, _)| *id).collect()
+        self.nodes.iter().filter(|(_, node)| node.replica.is_some()).map(|(id, _)| *id).collect()
     }
 
     pub fn events(&self, node: u64) -> &[Event] {

@@ -1,0 +1,235 @@
+//! A replica that lost what it once acknowledged takes no part until its peers have given it back, proven.
+
+mod cluster;
+
+use cluster::Cluster;
+use lockstep::shard::Health;
+use lockstep_storage::io::Disk;
+
+const RECORDS: usize = 60;
+
+fn value(number: usize) -> String {
+    format!("record {number:03} of a log with several segments")
+}
+
+fn values() -> Vec<String> {
+    (1..=RECORDS).map(value).collect()
+}
+
+/// Three replicas with the same sixty records in several sealed segments, all stopped cleanly.
+fn stopped_cluster() -> Cluster {
+    let mut cluster = Cluster::with_segments(3, 4096 + 2048);
+    cluster.elect(1);
+    for value in values() {
+        cluster.produce(1, &[&value]);
+    }
+    cluster.let_them_seal();
+    for node in 1..=3 {
+        cluster.crash(node, 0);
+    }
+    cluster
+}
+
+/// Starts everyone and waits until nobody is faulty any more.
+fn heal(cluster: &mut Cluster) {
+    for node in 1..=3 {
+        cluster.start(node);
+    }
+    cluster.settle();
+    cluster.wait_until("everyone is well", |cluster| (1..=3).all(|node| cluster.health(node) == Health::Ok));
+    cluster.wait_for_leader();
+}
+
+fn assert_all_records(cluster: &mut Cluster) {
+    let leader = cluster.wait_for_leader();
+    cluster.produce(leader, &["one more"]);
+    // Followers hear of the commit with the next heartbeat.
+    cluster.tick_all();
+    let mut expected = values();
+    expected.push("one more".into());
+    cluster.assert_everywhere(&expected.iter().map(String::as_str).collect::<Vec<_>>());
+}
+
+/// Where a record's bytes stand in a node's files.
+fn find(cluster: &Cluster, node: u64, text: &str) -> (String, u64) {
+    let disk = cluster.disk(node);
+    for path in cluster.segments(node) {
+        let file = disk.open(&path, lockstep_storage::io::OpenMode::Read).expect("a segment opens");
+        let bytes = file.read_at(1 << 20, 0).expect("a segment reads");
+        if let Some(at) = bytes.windows(text.len()).position(|window| window == text.as_bytes()) {
+            return (path, at as u64);
+        }
+    }
+    panic!("{text:?} is not on node {node}");
+}
+
+fn rot(cluster: &Cluster, node: u64, number: usize) {
+    let (path, position) = find(cluster, node, &value(number));
+    cluster.disk(node).flip_bit(&path, position + 5, 3);
+}
+
+#[test]
+fn a_hole_in_the_last_segment_is_filled_from_a_peer() {
+    let mut cluster = stopped_cluster();
+    rot(&cluster, 3, RECORDS - 1);
+    cluster.start(3);
+    assert!(matches!(cluster.health(3), Health::Faulty(_)), "{:?}", cluster.health(3));
+    cluster.crash(3, 0);
+    heal(&mut cluster);
+    assert_all_records(&mut cluster);
+}
+
+#[test]
+fn rot_in_a_sealed_segment_is_found_by_the_scrub_and_healed() {
+    let mut cluster = stopped_cluster();
+    rot(&cluster, 2, 10);
+    heal(&mut cluster);
+    assert!(cluster.scrub(2), "the scrub finds it");
+    assert!(matches!(cluster.health(2), Health::Faulty(_)));
+    cluster.wait_until("node 2 is well", |cluster| cluster.health(2) == Health::Ok);
+    assert!(!cluster.scrub(2), "nothing is left to find");
+    assert_all_records(&mut cluster);
+}
+
+#[test]
+fn replicas_damaged_at_different_places_heal_each_other_without_a_leader() {
+    let mut cluster = stopped_cluster();
+    for (node, number) in [(1, RECORDS - 2), (2, RECORDS - 1), (3, RECORDS)] {
+        rot(&cluster, node, number);
+    }
+    for node in 1..=3 {
+        cluster.start(node);
+        assert!(matches!(cluster.health(node), Health::Faulty(_)), "node {node}: {:?}", cluster.health(node));
+        cluster.crash(node, 0);
+    }
+    heal(&mut cluster);
+    assert_all_records(&mut cluster);
+}
+
+#[test]
+fn the_same_record_damaged_everywhere_halts_the_shard_and_says_so() {
+    let mut cluster = stopped_cluster();
+    for node in 1..=3 {
+        rot(&cluster, node, RECORDS - 1);
+    }
+    let before: Vec<_> = (1..=3).map(|node| cluster.segments(node)).collect();
+    for node in 1..=3 {
+        cluster.start(node);
+    }
+    for _ in 0..500 {
+        cluster.tick_all();
+    }
+    for node in 1..=3 {
+        let Health::Faulty(why) = cluster.health(node) else { panic!("node {node}: {:?}", cluster.health(node)) };
+        assert!(why.contains("no other replica has"), "{why}");
+        assert_eq!(cluster.segments(node), before[node as usize - 1], "nothing is deleted");
+    }
+}
+
+#[test]
+fn a_damaged_replica_gives_nobody_its_vote() {
+    let mut cluster = stopped_cluster();
+    rot(&cluster, 3, RECORDS - 1);
+    cluster.start(2);
+    cluster.start(3);
+    cluster.isolate(3);
+    for _ in 0..300 {
+        cluster.tick_all();
+    }
+    assert!(!cluster.leads(2), "one of three votes is no majority");
+    assert!(matches!(cluster.health(3), Health::Faulty(_)));
+    cluster.heal();
+    cluster.wait_until("node 3 is well", |cluster| cluster.health(3) == Health::Ok);
+    cluster.start(1);
+    assert_all_records(&mut cluster);
+}
+
+#[test]
+fn a_log_whose_newest_segment_is_gone_comes_back_whole() {
+    let mut cluster = stopped_cluster();
+    let newest = cluster.segments(3).pop().expect("there are segments");
+    cluster.disk(3).remove_file(&newest).expect("a healthy disk");
+    heal(&mut cluster);
+    assert_all_records(&mut cluster);
+}
+
+#[test]
+fn a_lost_first_header_is_taken_from_a_peer() {
+    let mut cluster = stopped_cluster();
+    let oldest = cluster.segments(1).remove(0);
+    cluster.disk(1).flip_bit(&oldest, 40, 0);
+    heal(&mut cluster);
+    assert_all_records(&mut cluster);
+}
+
+#[test]
+fn a_lost_vote_is_replaced_once_every_other_replica_has_told_its_term() {
+    let mut cluster = stopped_cluster();
+    cluster.disk(3).remove_file(&cluster.vote_file()).expect("a healthy disk");
+    cluster.start(2);
+    cluster.start(3);
+    for _ in 0..200 {
+        cluster.tick_all();
+    }
+    assert!(matches!(cluster.health(3), Health::Faulty(_)), "node 1 has not answered: {:?}", cluster.health(3));
+    assert!(!cluster.leads(2), "node 3 gives no vote");
+    cluster.start(1);
+    cluster.wait_until("node 3 is well", |cluster| cluster.health(3) == Health::Ok);
+    assert_all_records(&mut cluster);
+}
+
+#[test]
+fn a_replica_whose_directory_is_gone_is_rebuilt_from_its_peers() {
+    let mut cluster = stopped_cluster();
+    cluster.delete_directory(3);
+    heal(&mut cluster);
+    assert_all_records(&mut cluster);
+}
+
+#[test]
+fn a_power_cut_at_any_moment_of_a_repair_leaves_a_replica_that_is_repaired_later() {
+    let mut cuts = 0;
+    for after in 1.. {
+        let mut cluster = stopped_cluster();
+        rot(&cluster, 3, RECORDS - 1);
+        cluster.start(1);
+        cluster.start(2);
+        cluster.wait_for_leader();
+        cluster.cut_power_after(3, after);
+        let started = cluster.try_start(3).is_ok();
+        for _ in 0..100 {
+            if started && !cluster.disk(3).is_down() {
+                cluster.tick_all();
+            }
+        }
+        let cut = cluster.disk(3).is_down();
+        if cut {
+            cuts += 1;
+            cluster.crash(3, after);
+            cluster.start(3);
+        }
+        cluster.wait_until("node 3 is well", |cluster| cluster.health(3) == Health::Ok);
+        assert_all_records(&mut cluster);
+        if !cut {
+            break;
+        }
+    }
+    assert!(cuts > 5, "only {cuts} cuts: was anything written?");
+}
+
+#[test]
+fn a_log_that_failed_is_opened_again_and_the_high_watermark_never_goes_back() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.produce(1, &["one"]);
+    cluster.tick_all();
+    let before = cluster.describe(3).view.high_watermark;
+    cluster.fail_next_sync(3);
+    cluster.produce(1, &["two"]);
+    assert!(matches!(cluster.health(3), Health::Failed(_)), "{:?}", cluster.health(3));
+    assert!(cluster.describe(3).view.high_watermark >= before);
+    cluster.wait_until("node 3 is well", |cluster| cluster.health(3) == Health::Ok);
+    cluster.produce(1, &["three"]);
+    cluster.tick_all();
+    cluster.assert_everywhere(&["one", "two", "three"]);
+}
