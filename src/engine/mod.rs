@@ -37,8 +37,8 @@ use crate::{
 };
 use disk_workers::DiskWorkers;
 pub use handle::PartitionHandle;
-use segments::Segments;
 use hosted::Shown;
+use segments::Segments;
 use worker::{Mail, Worker};
 
 /// The shard that holds topics and placement.

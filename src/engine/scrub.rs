@@ -3,10 +3,7 @@
 //! One shard after the other, for ever, at a pace that leaves the disk to others. What is found goes to the replica,
 //! which takes no further part until its peers have given it back.
 
-use std::{
-    sync::Weak,
-    time::Duration,
-};
+use std::{sync::Weak, time::Duration};
 
 use lockstep_storage::reader::{ReadError, ScrubCursor};
 

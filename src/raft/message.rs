@@ -79,7 +79,11 @@ pub(super) fn to_wire(message: eraftpb::Message) -> RaftMessage {
 
 pub(super) fn from_wire(message: RaftMessage) -> Result<eraftpb::Message, StepError> {
     let msg_type = message_type(message.kind).ok_or(StepError::UnknownMessage { kind: message.kind })?;
-    let entries = message.entries.into_iter().map(|entry| entry_from_wire(entry).map(entry_to_raft)).collect::<Result<Vec<_>, _>>()?;
+    let entries = message
+        .entries
+        .into_iter()
+        .map(|entry| entry_from_wire(entry).map(entry_to_raft))
+        .collect::<Result<Vec<_>, _>>()?;
     let snapshot = message.snapshot.map(|snapshot| {
         let membership = Membership {
             voters: snapshot.voters,

@@ -51,15 +51,37 @@ pub(super) enum Source {
 }
 
 pub(super) enum Work {
-    Open { random: Random },
+    Open {
+        random: Random,
+    },
     Mark(Mark),
     Survey,
-    BeginPatch { survey: Arc<Survey>, segment: u64, checkpoint: Option<Checkpoint>, random: Random },
-    Fill { patch: Box<Patch>, entries: Vec<Entry> },
-    BeginRebuild { survey: Arc<Survey>, restart: Option<Checkpoint>, vote: Option<Vote>, why: String, random: Random },
-    Take { rebuild: Box<Rebuild>, entries: Vec<Entry> },
+    BeginPatch {
+        survey: Arc<Survey>,
+        segment: u64,
+        checkpoint: Option<Checkpoint>,
+        random: Random,
+    },
+    Fill {
+        patch: Box<Patch>,
+        entries: Vec<Entry>,
+    },
+    BeginRebuild {
+        survey: Arc<Survey>,
+        restart: Option<Checkpoint>,
+        vote: Option<Vote>,
+        why: String,
+        random: Random,
+    },
+    Take {
+        rebuild: Box<Rebuild>,
+        entries: Vec<Entry>,
+    },
     /// The repair is proven: what was put aside goes, and the mark last.
-    Finish { rebuild: Option<Box<Rebuild>>, vote: Option<Vote> },
+    Finish {
+        rebuild: Option<Box<Rebuild>>,
+        vote: Option<Vote>,
+    },
     Serve(Question, Source),
     ColdRead(ColdRead, LogReader),
 }
@@ -78,8 +100,15 @@ pub(super) enum Outcome {
     Patching(Result<Option<Box<Patch>>, PatchError>),
     Rebuilding(Result<Box<Rebuild>, String>),
     Finished(Result<(), String>),
-    Served { to: u64, number: u64, message: RepairMessage },
-    ColdRead { id: ColdReadId, entries: Result<Vec<Entry>, ReadError> },
+    Served {
+        to: u64,
+        number: u64,
+        message: RepairMessage,
+    },
+    ColdRead {
+        id: ColdReadId,
+        entries: Result<Vec<Entry>, ReadError>,
+    },
 }
 
 impl Job {
@@ -93,7 +122,9 @@ impl Job {
             Work::BeginPatch { survey, segment, checkpoint, random } => {
                 Outcome::Patching(begin_patch(&survey, segment, checkpoint, random))
             }
-            Work::Fill { patch, entries } => Outcome::Patching(patch.push(&entries).and_then(finish_if_whole)),
+            Work::Fill { patch, entries } => {
+                Outcome::Patching(patch.push(&entries).and_then(finish_if_whole))
+            }
             Work::BeginRebuild { survey, restart, vote, why, random } => {
                 let begun = begin_rebuild(disk, &options, &survey, restart, vote, why, random);
                 Outcome::Rebuilding(begun.map_err(|error| error.to_string()))
@@ -127,7 +158,10 @@ impl Done {
     pub fn cold_read_bytes(&self) -> Option<Option<u64>> {
         match &self.0 {
             Outcome::ColdRead { entries, .. } => Some(
-                entries.as_ref().ok().map(|entries| entries.iter().map(|entry| entry.body.len() as u64).sum()),
+                entries
+                    .as_ref()
+                    .ok()
+                    .map(|entries| entries.iter().map(|entry| entry.body.len() as u64).sum()),
             ),
             _ => None,
         }
@@ -143,7 +177,7 @@ pub(super) fn open(disk: Arc<dyn Disk>, options: ShardOptions, random: Random) -
 /// A directory that is gone altogether is surveyed as an empty one.
 fn survey(disk: Arc<dyn Disk>, options: &ShardOptions) -> Result<Survey, SurveyError> {
     let directory = &options.directory;
-    let failed = |error: io::Error| SurveyError::Io { directory: directory.clone(), error };
+    let failed = |error: io::Error| SurveyError::Io { path: directory.clone(), error };
     if !disk.exists(directory).map_err(failed)? {
         disk.create_dir(directory).map_err(failed)?;
     }
@@ -202,7 +236,7 @@ fn begin_rebuild(
     let nonce = random.nonce();
     match restart {
         Some(checkpoint) => salvage::restart_from(&*disk, directory, &options.log, checkpoint, nonce)?,
-        None => salvage::cut_to_intact(survey, nonce)?,
+        None => salvage::cut_to_intact(survey)?,
     }
     Ok(Box::new(Rebuild::open(disk, options, random)?))
 }
@@ -231,13 +265,15 @@ fn serve(question: &Question, source: &Source) -> RepairMessage {
     let high = to_index.saturating_add(1);
     let before = from_index.saturating_sub(1);
     let (chain_before, entries) = match source {
-        Source::Log(reader) => {
-            (reader.chain_at(before).ok(), reader.chained_entries(from_index, high, max_bytes).unwrap_or_default())
-        }
+        Source::Log(reader) => (
+            reader.chain_at(before).ok(),
+            reader.chained_entries(from_index, high, max_bytes).unwrap_or_default(),
+        ),
         Source::Survey(survey) => {
             let read = |low, high, max_bytes| survey.read(low, high, max_bytes).unwrap_or_default();
             let chain = read(before, from_index, 0).first().map(|entry| entry.chain);
-            let stands = || survey.checkpoint_before(before).filter(|at| at.index == before).map(|at| at.chain);
+            let stands =
+                || survey.checkpoint_before(before).filter(|at| at.index == before).map(|at| at.chain);
             (chain.or_else(stands), read(from_index, high, max_bytes))
         }
     };

@@ -56,7 +56,8 @@ impl Mark {
     /// # Errors
     /// Whatever the disk says.
     pub fn write(&self, disk: &dyn Disk, directory: &str) -> io::Result<()> {
-        if Self::read(disk, directory)?.is_some_and(|mark| mark.loss == Loss::Tail || mark.loss == self.loss) {
+        if Self::read(disk, directory)?.is_some_and(|mark| mark.loss == Loss::Tail || mark.loss == self.loss)
+        {
             return Ok(());
         }
         let (path, temporary) = (path(directory), format!("{}.new", path(directory)));

@@ -40,8 +40,8 @@ pub use types::{Input, Output};
 use crate::{
     random::Random,
     shard::{
-        self, Answer, AppendError, Health, OpenError, Shard, ShardDescription, ShardId, ShardOptions, ShardView,
-        Token,
+        self, Answer, AppendError, Health, OpenError, Shard, ShardDescription, ShardId, ShardOptions,
+        ShardView, Token,
     },
 };
 use job::{Outcome, Place, Question, Source, Work};
@@ -295,7 +295,9 @@ impl Replica {
         }
         let term = match &self.state {
             State::Running(shard) => Some(shard.view().term),
-            State::Repairing(repair) => repair.survey().and_then(|survey| survey.vote()).map(|vote| vote.term),
+            State::Repairing(repair) => {
+                repair.survey().and_then(|survey| survey.vote()).map(|vote| vote.term)
+            }
             _ => None,
         };
         let message = RepairMessage::Standing(Standing { term, confirmed: None });

@@ -35,11 +35,7 @@ use super::{
     mark::{Loss, Mark},
     types::Output,
 };
-use crate::{
-    raft::entry_from_wire,
-    random::Random,
-    shard::Rebuild,
-};
+use crate::{raft::entry_from_wire, random::Random, shard::Rebuild};
 
 /// Bytes of entries asked for at a time.
 const FETCH_BYTES: u32 = 4 << 20;
@@ -213,7 +209,13 @@ impl Repair {
     }
 
     /// A peer answers.
-    pub(super) fn answered(&mut self, from: u64, number: u64, message: RepairMessage, around: &mut Around<'_>) {
+    pub(super) fn answered(
+        &mut self,
+        from: u64,
+        number: u64,
+        message: RepairMessage,
+        around: &mut Around<'_>,
+    ) {
         if let RepairMessage::Standing(standing) = message {
             self.standings.insert(from, standing);
             if matches!(self.stage, Stage::Standings) {
@@ -226,7 +228,9 @@ impl Repair {
         }
         match message {
             RepairMessage::Entries { chain_before, entries } => self.entries(chain_before, entries, around),
-            RepairMessage::Checkpoint { checkpoint } => self.checkpoint(Checkpoint::decode(&checkpoint), around),
+            RepairMessage::Checkpoint { checkpoint } => {
+                self.checkpoint(Checkpoint::decode(&checkpoint), around)
+            }
             _ => {}
         }
     }
@@ -436,7 +440,9 @@ impl Repair {
             return self.begin_anew("the leader has dropped what is missing here", 0, around);
         }
         if before <= commit {
-            let why = format!("entry {before} is committed here and differs from the leader's: restore from a backup");
+            let why = format!(
+                "entry {before} is committed here and differs from the leader's: restore from a backup"
+            );
             return self.begin_anew(&why, 10 * PAUSE_TIMEOUTS, around);
         }
         tail.from = (commit + 1).max(tail.from.saturating_sub(tail.step));

@@ -36,8 +36,8 @@ use crate::{
 use backlog::Backlog;
 pub use open::{OpenError, ShardOptions, create, genesis};
 pub use propose::PROPOSAL_BYTES_MAX;
-pub use rebuild::{Rebuild, RebuildError, checkpoint_at};
 use propose::Request;
+pub use rebuild::{Rebuild, RebuildError, checkpoint_at};
 use state::ShardState;
 pub use types::{
     Answer, Append, AppendError, Appended, Command, Event, Health, Input, Output, ShardDescription, ShardId,

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use lockstep_storage::{
-    Checkpoint, CreateError, Entry, Log, LogOptions, Recovered, RecoveryError, RecoveryReport, Replay, io::Disk,
+    Checkpoint, CreateError, Entry, Log, LogOptions, Recovered, RecoveryError, RecoveryReport, Replay,
+    io::Disk,
 };
 
 use super::{Output, Shard, ShardId, ShardSettings, ShardView, state::ShardState, types::Health};
@@ -81,14 +82,15 @@ pub(super) fn recover(
     let content = |why: String| OpenError::Content { shard: options.shard, why };
     let mut state: Option<ShardState> = None;
     let mut broken: Option<String> = None;
-    let recovered = Log::recover(disk, &options.directory, options.log.clone(), &mut |replay| match replay {
-        Replay::Base(base) => state = ShardState::from_checkpoint(base),
-        Replay::Entry(entry) => {
-            if let Some(state) = state.as_mut().filter(|_| broken.is_none()) {
-                broken = state.apply(entry).err().map(|error| error.to_string());
+    let recovered =
+        Log::recover(disk, &options.directory, options.log.clone(), &mut |replay| match replay {
+            Replay::Base(base) => state = ShardState::from_checkpoint(base),
+            Replay::Entry(entry) => {
+                if let Some(state) = state.as_mut().filter(|_| broken.is_none()) {
+                    broken = state.apply(entry).err().map(|error| error.to_string());
+                }
             }
-        }
-    })?;
+        })?;
     if let Some(why) = broken {
         return Err(content(why));
     }

@@ -9,11 +9,7 @@ use std::sync::Arc;
 
 use lockstep_storage::{Checkpoint, Entry, Log, LogReader, RollState, Vote, io::Disk};
 
-use super::{
-    OpenError, ShardOptions,
-    open::recover,
-    state::ShardState,
-};
+use super::{OpenError, ShardOptions, open::recover, state::ShardState};
 use crate::{raft::Membership, random::Random};
 
 /// A log under repair. Blocking: it lives on a disk thread.
@@ -47,11 +43,7 @@ impl Rebuild {
     ///
     /// # Errors
     /// [`RebuildError::Open`].
-    pub fn open(
-        disk: Arc<dyn Disk>,
-        options: &ShardOptions,
-        random: Random,
-    ) -> Result<Self, RebuildError> {
+    pub fn open(disk: Arc<dyn Disk>, options: &ShardOptions, random: Random) -> Result<Self, RebuildError> {
         let (recovered, mut state) = recover(disk, options)?;
         let membership = Membership::decode(&recovered.base.membership).map_err(RebuildError::of)?;
         let commit = recovered.vote.commit.clamp(recovered.base.index, recovered.log.last_index());
@@ -130,7 +122,11 @@ impl Rebuild {
     /// Membership entries stay unapplied here, so a checkpoint made meanwhile says that it is partial.
     fn roll(&mut self) -> Result<(), RebuildError> {
         let partial = !self.state.unapplied_membership().is_empty();
-        let state = roll_state(&self.state, &Membership { partial, ..self.membership.clone() }, self.membership_index);
+        let state = roll_state(
+            &self.state,
+            &Membership { partial, ..self.membership.clone() },
+            self.membership_index,
+        );
         let nonce = self.random.nonce();
         self.log.roll(state, nonce).map_err(RebuildError::of)
     }

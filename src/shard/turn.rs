@@ -225,15 +225,13 @@ impl Shard {
     fn confirmed(&self, confirm: Confirm) -> Output {
         match confirm {
             Confirm::Verdict(token, verdict) => Output::Answer(token, verdict),
-            Confirm::Tail(token) => {
-                Output::Answer(token, Ok(Answer::Tail(self.state.committed().last_lsn)))
-            }
+            Confirm::Tail(token) => Output::Answer(token, Ok(Answer::Tail(self.state.committed().last_lsn))),
             Confirm::Standing(token, replica) => {
                 let (log, commit_index) = (self.group.log(), self.group.commit());
                 let matched_index = self.group.matched(replica);
-                let confirmed = log
-                    .chain(commit_index)
-                    .map(|commit_chain| Answer::Standing(Confirmed { commit_index, commit_chain, matched_index }));
+                let confirmed = log.chain(commit_index).map(|commit_chain| {
+                    Answer::Standing(Confirmed { commit_index, commit_chain, matched_index })
+                });
                 Output::Answer(token, confirmed.ok_or(AppendError::OutcomeUnknown))
             }
         }

@@ -244,8 +244,7 @@ mod tests {
 
     #[test]
     fn a_queue_without_connection_or_room_drops() {
-        let letter =
-            |index, bytes| Letter::Raft { shard: 1, messages: vec![message(3, index, bytes)] };
+        let letter = |index, bytes| Letter::Raft { shard: 1, messages: vec![message(3, index, bytes)] };
         let queue = Queue::default();
         assert!(!queue.push(letter(1, 10)));
         queue.open();
