@@ -229,7 +229,7 @@ impl Repair {
         match message {
             RepairMessage::Entries { chain_before, entries } => self.entries(chain_before, entries, around),
             RepairMessage::Checkpoint { checkpoint } => {
-                self.checkpoint(Checkpoint::decode(&checkpoint), around)
+                self.checkpoint(Checkpoint::decode(&checkpoint), around);
             }
             _ => {}
         }

@@ -56,6 +56,7 @@ pub struct Node {
 }
 
 /// What is on its way between two nodes.
+#[allow(clippy::large_enum_variant, reason = "nearly all are of the large kind")]
 enum Letter {
     Raft(RaftMessage),
     Repair { from: u64, to: u64, number: u64, message: RepairMessage },
