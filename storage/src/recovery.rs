@@ -25,7 +25,7 @@ use crate::reader::{LogReader, Shared, View};
 use crate::scan::{ScanError, load_index};
 use crate::segment::SegmentHeader;
 use crate::tail::Tail;
-use crate::vote::{VOTE_FILE_NAME, Vote, VoteFile};
+use crate::vote::{VOTE_FILE_NAME, Vote, VoteFile, read_newest};
 use lockstep_planted::{self as planted, Bug};
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -127,6 +127,12 @@ impl Directory<'_> {
 
     fn unknown(&self, number: u64, position: u64, error: EntryError) -> RecoveryError {
         RecoveryError::UnknownEntry { file: self.file(number), position, error }
+    }
+
+    /// Whether the vote file says that this directory is this shard's, whatever one of its segments says.
+    fn has_own_vote(&self) -> bool {
+        let file = self.disk.open(&format!("{}/{VOTE_FILE_NAME}", self.path), OpenMode::Read);
+        file.and_then(|file| read_newest(&*file, self.options.shard)).is_ok_and(|vote| vote.is_some())
     }
 
     fn open_vote(&self) -> Result<(VoteFile, Vote), RecoveryError> {

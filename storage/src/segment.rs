@@ -60,7 +60,7 @@ pub enum SegmentHeaderError {
     #[error("reading a segment header: {0}; check the disk and the directory's permissions")]
     Io(#[from] io::Error),
     /// Not a header of this format.
-    #[error("segment header: {0}; restore the file, or rebuild this replica from its peers")]
+    #[error("segment header: {0}; keep the file, the broker fetches from its peers what stood in it")]
     Bad(&'static str),
     /// A header of another format version.
     #[error("segment format version {0} is unknown: run the broker version that wrote it")]

@@ -7,10 +7,11 @@ mod common;
 use bytes::Bytes;
 use common::twin::{Files, Twin, files, frames, segment, wipe};
 use common::{DIRECTORY, recover};
-use lockstep_storage::io::Disk;
+use lockstep_storage::io::fake::FakeDisk;
+use lockstep_storage::io::{Disk, OpenMode};
 use lockstep_storage::salvage::patch;
 use lockstep_storage::segment::file_name;
-use lockstep_storage::{Checkpoint, Entry, LogOptions, Patch, PatchError, Survey};
+use lockstep_storage::{Checkpoint, Entry, Log, LogOptions, Patch, PatchError, RecoveryError, Survey};
 
 #[test]
 fn a_healthy_log_has_no_holes() {
@@ -211,6 +212,22 @@ fn a_lost_header_costs_no_entry_wherever_it_stood() {
 }
 
 #[test]
+fn what_no_peer_keeps_any_more_is_given_up_at_the_front() {
+    let twin = Twin::new(true);
+    let disk = twin.disk();
+    wipe(&disk, 1, 0..64);
+    let survey = twin.survey(&disk);
+    assert_eq!(survey.tip(), None);
+    let at_its_end = survey.checkpoint_before(survey.holes()[0].last_index.unwrap()).cloned();
+    patch(&survey, 1, at_its_end.clone(), &[], [9; 16]).unwrap();
+    let (recovered, _) = recover(&disk, &twin.options).unwrap();
+    assert_eq!(recovered.log.first_index(), at_its_end.unwrap().index + 1);
+    assert_eq!(recovered.log.last_index(), 40);
+    let survey = twin.survey(&disk);
+    assert_eq!((survey.holes(), survey.intact()), (&[][..], vec![recovered.log.first_index()..=40]));
+}
+
+#[test]
 fn two_lost_headers_in_a_row_are_one_hole_and_an_empty_one() {
     let twin = Twin::new(true);
     let disk = twin.disk();
@@ -298,4 +315,15 @@ fn a_log_of_another_shard_is_not_surveyed_and_one_such_segment_is_a_lost_one() {
     let other = LogOptions { shard: 8, ..twin.options.clone() };
     let refused = Survey::take(disk, DIRECTORY, &other);
     assert!(matches!(refused, Err(SurveyError::Foreign { expected: 8, found: 7, .. })));
+
+    // The first block of another shard's segment, written to the wrong file.
+    let disk = twin.disk();
+    let stray = FakeDisk::new();
+    Log::create(stray.clone(), "other", &other, Checkpoint::default(), [5; 16]).unwrap();
+    let block =
+        stray.open(&format!("other/{}", file_name(1)), OpenMode::Read).unwrap().read_at(4096, 0).unwrap();
+    disk.open(&segment(2), OpenMode::ReadWrite).unwrap().write_vectored_at(&[block], 0).unwrap();
+    assert!(matches!(recover(&disk, &twin.options), Err(RecoveryError::Faulty(_))));
+    assert!(twin.survey(&disk).holes()[0].header_lost);
+    twin.repair(&disk);
 }

@@ -152,7 +152,7 @@ pub enum EntriesError {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
     "{file} at byte {position} is damaged ({why}): expected entry {index}, and entries through {synced_index} were synced; \
-     keep the files, and rebuild this replica from its peers"
+     keep the files, the broker fills in from its peers what is missing"
 )]
 pub struct Damage {
     /// The file, relative to the data directory.
@@ -192,7 +192,9 @@ pub enum RecoveryError {
     #[error(transparent)]
     Faulty(#[from] Damage),
     /// Neither copy of the vote is whole: the replica must not vote as if it never had.
-    #[error("{file} holds no whole vote: rebuild this replica from its peers, do not delete the file")]
+    #[error(
+        "{file} holds no whole vote: keep it, the broker votes again once its peers have told it of their terms"
+    )]
     VoteLost {
         /// The vote file.
         file: String,

@@ -62,6 +62,9 @@ fn read(place: &Directory<'_>, number: u64) -> Result<SegmentHeader, RecoveryErr
         }
         Err(SegmentHeaderError::Bad(why)) => return Err(damage(place, number, 0, 0, why).into()),
     };
+    if header.shard != place.options.shard && place.has_own_vote() {
+        return Err(damage(place, number, 0, 0, "its header is another shard's").into());
+    }
     if header.shard != place.options.shard {
         let (expected, found) = (place.options.shard, header.shard);
         return Err(RecoveryError::Foreign { directory: place.path.to_owned(), expected, found });

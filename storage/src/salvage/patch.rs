@@ -102,7 +102,8 @@ struct Source {
 impl Patch {
     /// Begins to patch `segment`. `checkpoint` is needed where the segment's own is lost ([`Hole::header_lost`]): as
     /// of the entry before the hole, or, where that is the log's oldest segment, any that a peer has up to the hole's
-    /// end. `nonce` must be fresh and random.
+    /// end. The one at its end, with which the next segment begins, gives up the oldest entries: right where every peer
+    /// has dropped them. `nonce` must be fresh and random.
     ///
     /// # Errors
     /// [`PatchError`]
