@@ -1,18 +1,19 @@
 //! `lockstep log`: the files of a broker, read without it.
 
+mod advice;
+mod copies;
+mod show;
+mod verify;
+
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use lockstep_storage::frame::{FrameHeader, FrameType};
-use lockstep_storage::inspect::{Finding, Summary, inspect};
-use lockstep_storage::io::real::RealDisk;
 use lockstep_storage::salvage::DAMAGED_DIRECTORY;
-use lockstep_storage::{EntryKind, Envelope};
-use serde_json::{Value, json};
 
 use super::exit::CliError;
 use super::output::Output;
+use copies::Copies;
 
 /// What to do with a log's files.
 #[derive(Debug, Subcommand)]
@@ -24,7 +25,7 @@ DIR is a shard's directory or any above it, up to that of a whole `lockstep up`.
 Example:
   lockstep log inspect lockstep-data/node-1")]
     Inspect(LogArgs),
-    /// Check every checksum. Exits with 1 on damage, and says what to do.
+    /// Check every checksum. Exits with 4 on damage, and says what is wrong and what to do.
     #[command(after_help = "\
 DIR is a shard's directory or any above it, up to that of a whole `lockstep up`. Stop the broker first: what it is
 writing at the moment looks torn.
@@ -45,21 +46,21 @@ pub(crate) struct LogArgs {
 const DEPTH_MAX: usize = 5;
 /// What a segment file's name ends with.
 const SEGMENT_EXTENSION: &str = "segment";
-/// What to do about damage.
-const WAY_OUT: &str = "Do not delete or edit anything. The other copies are intact as long as a majority is: keep \
-                       this broker stopped, copy its files aside, and repair it from its peers";
+/// The exit code where something is damaged: other than that of a command that could not be done.
+const DAMAGED: u8 = 4;
 
 pub(crate) fn run(command: LogCommand, output: &mut Output) -> Result<ExitCode, CliError> {
     let (args, show) = match &command {
         LogCommand::Inspect(args) => (args, true),
         LogCommand::Verify(args) => (args, false),
     };
-    let shards = shards_to_read(&args.dir)?;
-    let mut damages = 0;
-    for shard in &shards {
-        damages += one_shard(shard, show, output)?;
+    let mut copies = Copies::default();
+    let mut damaged = false;
+    for shard in shards_to_read(&args.dir)? {
+        damaged |= verify::one_shard(&shard, show, &mut copies, output)?;
     }
-    Ok(ExitCode::from(u8::from(damages > 0)))
+    copies.report(&args.dir, output)?;
+    Ok(if damaged { ExitCode::from(DAMAGED) } else { ExitCode::SUCCESS })
 }
 
 /// The shards below the directory given, at least one; or what to give instead.
@@ -107,150 +108,6 @@ fn shards_below(root: &Path) -> Result<Vec<PathBuf>, CliError> {
     Ok(found)
 }
 
-/// Walks one shard; returns the number of damaged places.
-fn one_shard(directory: &Path, show: bool, output: &mut Output) -> Result<u64, CliError> {
-    let (root, name) = match (directory.parent(), directory.file_name()) {
-        (Some(parent), Some(name)) => (parent, name.to_string_lossy().into_owned()),
-        _ => (directory, ".".to_owned()),
-    };
-    let mut failure = Ok(());
-    let mut damages = Vec::new();
-    let mut file_name = String::new();
-    let mut next_lsn = 1;
-    let summary = inspect(&RealDisk::new(root), &name, &mut |finding| {
-        if let Finding::Segment { file, header, .. } = &finding {
-            file_name = (*file).to_owned();
-            next_lsn = header.checkpoint.last_lsn + 1;
-        }
-        if let Finding::Damage { file, position, why } = &finding {
-            damages.push((root.join(file).display().to_string(), *position, (*why).to_owned()));
-        }
-        if show && failure.is_ok() {
-            let (json, text) = describe(&finding, &mut next_lsn);
-            failure = output.answer(&json, || text);
-        }
-    });
-    failure?;
-    let shown = directory.display();
-    let summary =
-        summary.map_err(|error| CliError::Failed(format!("cannot read the log in {shown}: {error}")))?;
-    if summary.vote.is_none() {
-        let file = directory.join("vote").display().to_string();
-        damages.push((file, 0, "neither copy of the vote is whole".to_owned()));
-    }
-    report(directory, &summary, &damages, output)?;
-    Ok(damages.len() as u64)
-}
-
-/// The sum of a shard, and each damaged place with what to do about it.
-fn report(
-    directory: &Path,
-    summary: &Summary,
-    damages: &[(String, u64, String)],
-    output: &mut Output,
-) -> Result<(), CliError> {
-    let damages_json = damages.iter().map(|(file, position, why)| {
-        json!({ "file": file, "position": position, "why": why, "what_to_do": WAY_OUT })
-    });
-    let json = json!({
-        "kind": "summary",
-        "directory": directory.display().to_string(),
-        "segments": summary.segments,
-        "entries": summary.entries,
-        "records": summary.records,
-        "last_index": summary.last_index,
-        "last_term": summary.last_term,
-        "last_lsn": summary.last_lsn,
-        "chain": format!("{:016x}", summary.chain),
-        "vote": summary.vote.map(|vote| json!({ "term": vote.term, "voted_for": vote.voted_for })),
-        "damages": damages_json.collect::<Vec<_>>(),
-    });
-    output.answer(&json, || {
-        let verdict = if damages.is_empty() { "sound" } else { "DAMAGED" };
-        let mut text = format!(
-            "{}: {verdict}; {} segments, {} entries, {} records, last index {} (term {}), last LSN {}, chain {:016x}",
-            directory.display(),
-            summary.segments,
-            summary.entries,
-            summary.records,
-            summary.last_index,
-            summary.last_term,
-            summary.last_lsn,
-            summary.chain,
-        );
-        for (file, position, why) in damages {
-            text.push_str(&format!("\n  {file}, byte {position}: {why}"));
-        }
-        if !damages.is_empty() {
-            text.push_str(&format!("\n  {WAY_OUT}."));
-        }
-        text
-    })?;
-    Ok(())
-}
-
-/// A finding as JSON and as text. `next_lsn` follows the records.
-fn describe(finding: &Finding<'_>, next_lsn: &mut u64) -> (Value, String) {
-    match finding {
-        Finding::Segment { file, file_bytes, header } => (
-            json!({
-                "kind": "segment", "file": file, "bytes": file_bytes, "number": header.number, "shard": header.shard,
-                "restart": header.restart, "base_index": header.checkpoint.index, "base_term": header.checkpoint.term,
-                "base_lsn": header.checkpoint.last_lsn, "log_start": header.checkpoint.log_start,
-            }),
-            format!(
-                "segment {file}: {file_bytes} bytes, shard {}, after index {} (term {}) and LSN {}{}",
-                header.shard,
-                header.checkpoint.index,
-                header.checkpoint.term,
-                header.checkpoint.last_lsn,
-                if header.restart { ", restarts the log" } else { "" }
-            ),
-        ),
-        Finding::Frame { position, header, envelope } => frame(*position, header, *envelope, next_lsn),
-        Finding::End { position, unused_bytes } => (
-            json!({ "kind": "end", "position": position, "unused_bytes": unused_bytes }),
-            format!("  {position:>10}  end, {unused_bytes} bytes behind it are unused or torn"),
-        ),
-        Finding::Damage { file, position, why } => (
-            json!({ "kind": "damage", "file": file, "position": position, "why": why }),
-            format!("  {position:>10}  DAMAGE in {file}: {why}"),
-        ),
-    }
-}
-
-fn frame(
-    position: u64,
-    header: &FrameHeader,
-    envelope: Option<&Envelope>,
-    next_lsn: &mut u64,
-) -> (Value, String) {
-    let kind = match (header.frame_type, header.kind, envelope) {
-        (FrameType::Seal, ..) => "seal",
-        (FrameType::Footer, ..) => "footer",
-        (FrameType::Entry, EntryKind::Normal, Some(envelope)) if envelope.record_count > 0 => "batch",
-        (FrameType::Entry, EntryKind::Normal, _) => "system",
-        (FrameType::Entry, ..) => "membership",
-    };
-    let records = envelope.map_or(0, |envelope| u64::from(envelope.record_count));
-    let first_lsn = *next_lsn;
-    *next_lsn += records;
-    let lsns = if records > 0 { format!(", LSN {first_lsn}–{}", *next_lsn - 1) } else { String::new() };
-    let json = json!({
-        "kind": kind, "position": position, "index": header.index, "term": header.term,
-        "synced_index": header.synced_index, "body_bytes": header.body_length,
-        "chain": format!("{:016x}", header.chain), "records": records,
-        "first_lsn": (records > 0).then_some(first_lsn),
-        "leader_time_ms": envelope.map(|envelope| envelope.leader_time_ms),
-        "body_crc": envelope.map(|envelope| format!("{:08x}", envelope.body_crc)),
-    });
-    let text = format!(
-        "  {position:>10}  {kind:<10} index {} term {}{lsns}, {} bytes, synced {}, chain {:016x}",
-        header.index, header.term, header.body_length, header.synced_index, header.chain
-    );
-    (json, text)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -279,14 +136,5 @@ mod tests {
             let text = shards_to_read(&path).unwrap_err().to_string();
             assert!(text.contains(&path.display().to_string()) && text.contains("give a broker's"), "{text}");
         }
-    }
-
-    #[test]
-    fn a_segment_that_is_none_is_damage_with_a_way_out() {
-        let root = tempfile::tempdir().unwrap();
-        std::fs::write(root.path().join("00000000000000000001.segment"), "no segment").unwrap();
-        let mut output = Output::new(true);
-        let damages = one_shard(root.path(), false, &mut output).unwrap();
-        assert_eq!(damages, 2, "the segment and the vote");
     }
 }
