@@ -1,4 +1,5 @@
-//! Any damage to any files of a log is repaired from a twin, and whatever was intact is served meanwhile.
+//! Any damage to any files of a log is repaired from a twin, through power cuts in the middle of it, and whatever was
+//! intact is served meanwhile.
 
 #![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
 
@@ -7,8 +8,9 @@ mod common;
 use bytes::Bytes;
 use common::twin::{Twin, segment};
 use common::{DIRECTORY, Random, Rig, small_options};
-use lockstep_storage::io::fake::FakeDisk;
+use lockstep_storage::io::fake::{FakeDisk, Fault};
 use lockstep_storage::io::{Disk, OpenMode};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 /// A log with some life behind it: terms, seals, truncations, restarts.
@@ -90,6 +92,18 @@ fn damage(twin: &Twin, disk: &Arc<FakeDisk>, random: &mut Random) -> String {
     }
 }
 
+/// Repairs the log, from the start again after each of some power cuts at any of its operations.
+fn repair_through_power_cuts(twin: &Twin, disk: &Arc<FakeDisk>, random: &mut Random) {
+    for _ in 0..random.below(4) {
+        let operation = disk.counters().operations + 1 + random.below(40);
+        disk.plant(operation, Fault::PowerCut);
+        let attempt = catch_unwind(AssertUnwindSafe(|| twin.repair(disk)));
+        assert!(attempt.is_ok() || disk.is_down(), "only the power cut may stop it");
+        disk.restart(random.next());
+    }
+    twin.repair(disk);
+}
+
 /// So that no crash undoes the damage.
 fn make_durable(disk: &Arc<FakeDisk>) {
     for name in disk.list(DIRECTORY).unwrap() {
@@ -98,7 +112,7 @@ fn make_durable(disk: &Arc<FakeDisk>) {
     disk.sync_dir(DIRECTORY).unwrap();
 }
 
-fn one_run(seed: u64) {
+fn one_run(seed: u64, syncs_lie: bool) {
     println!("seed {seed}");
     let mut random = Random(seed);
     let twin = log(&mut random);
@@ -119,7 +133,8 @@ fn one_run(seed: u64) {
             }
         }
     }
-    twin.repair(&disk);
+    disk.lie_about_syncs(syncs_lie);
+    repair_through_power_cuts(&twin, &disk, &mut random);
     disk.restart(random.next());
     let (recovered, _) = common::recover(&disk, &twin.options).unwrap();
     twin.check(&disk, &recovered);
@@ -129,5 +144,11 @@ fn one_run(seed: u64) {
 fn random_damage_to_random_logs_is_always_repaired() {
     let first: u64 = std::env::var("LOCKSTEP_SEED").map_or(0, |seed| seed.parse().expect("a number"));
     let runs: u64 = std::env::var("LOCKSTEP_RUNS").map_or(1000, |runs| runs.parse().expect("a number"));
-    (first..first + runs).for_each(one_run);
+    (first..first + runs).for_each(|seed| one_run(seed, false));
+}
+
+#[test]
+fn a_repair_whose_syncs_do_nothing_is_caught() {
+    let caught = |seed: &u64| catch_unwind(AssertUnwindSafe(|| one_run(*seed, true))).is_err();
+    assert!((0..50).filter(caught).count() > 20);
 }

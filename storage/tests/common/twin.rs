@@ -8,7 +8,9 @@ use lockstep_storage::salvage::{
     DAMAGED_DIRECTORY, cut_to_intact, discard_damaged, patch, reset_vote, restart_from,
 };
 use lockstep_storage::segment::{SegmentHeader, file_name};
-use lockstep_storage::{Checkpoint, Entry, EntryKind, Hole, LogOptions, Recovered, RollState, Survey, Vote};
+use lockstep_storage::{
+    Checkpoint, Entry, EntryKind, Hole, LogOptions, Nonce, Recovered, RollState, Survey, Vote,
+};
 use std::sync::Arc;
 
 pub type Files = Vec<(String, Bytes)>;
@@ -121,10 +123,9 @@ impl Twin {
         if survey.vote().is_none() {
             reset_vote(&**disk, DIRECTORY, 7, Vote { term: 9, voted_for: 0, commit: 0 }).unwrap();
         }
-        let mut nonces = 1000;
+        let mut nonces = fresh_nonces(disk);
         while let Some(hole) = survey.holes().first().cloned() {
-            nonces += 1;
-            let nonce = u128::to_le_bytes(nonces);
+            let nonce = nonces.next().unwrap();
             if hole.is_closed() {
                 let (checkpoint, entries) = self.missing(&survey, hole.segment);
                 patch(&survey, hole.segment, checkpoint, &entries, nonce).unwrap();
@@ -144,11 +145,10 @@ impl Twin {
     pub fn fill_up(&self, disk: &Arc<FakeDisk>) -> Recovered {
         let (mut recovered, _) = recover(disk, &self.options).unwrap();
         let log = &mut recovered.log;
-        let mut nonce = 5000_u128;
+        let mut nonces = fresh_nonces(disk);
         for entry in &self.entries[log.last_index() as usize..] {
             if log.needs_roll(entry.payload_bytes()) {
-                nonce += 1;
-                log.roll(RollState::default(), nonce.to_le_bytes()).unwrap();
+                log.roll(RollState::default(), nonces.next().unwrap()).unwrap();
             }
             log.append(entry.clone()).unwrap();
         }
@@ -189,6 +189,12 @@ pub fn files(disk: &Arc<FakeDisk>) -> Files {
         (name.clone(), file.read_at(file.len().unwrap() as usize, 0).unwrap())
     };
     names.iter().filter(|name| *name != DAMAGED_DIRECTORY).map(read).collect()
+}
+
+/// Nonces that nothing on this disk has had: also after a power cut, for operations are counted on through it.
+fn fresh_nonces(disk: &Arc<FakeDisk>) -> impl Iterator<Item = Nonce> + use<> {
+    let operations = u128::from(disk.counters().operations + 1);
+    (0..).map(move |n: u128| (operations << 64 | n).to_le_bytes())
 }
 
 /// Zeros over a range of a segment.
