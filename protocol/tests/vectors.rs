@@ -255,7 +255,7 @@ fn peers() -> Vec<Vector> {
         log_term: 4,
         index: 11,
         commit: 11,
-        entries: vec![entry, membership],
+        entries: vec![entry.clone(), membership.clone()],
         ..RaftMessage::default()
     };
     let snapshot = WireSnapshot {
@@ -270,6 +270,12 @@ fn peers() -> Vec<Vector> {
     let beat =
         |shard| Heartbeat { shard, kind: 8, from: 1, to: 2, term: 5, commit: 11, context: Bytes::new() };
     let raft = |messages| PeerMessage::Raft { shard: 9, messages };
+    let confirmed = Confirmed { commit_index: 13, commit_chain: 0x0123_4567_89ab_cdef, matched_index: 12 };
+    let standing = Standing { term: Some(5), confirmed: Some(confirmed) };
+    let fetch = RepairMessage::Fetch { from_index: 12, to_index: 13, max_bytes: 1 << 20 };
+    let entries = RepairMessage::Entries { chain_before: Some(77), entries: vec![entry, membership] };
+    let checkpoint = RepairMessage::Checkpoint { checkpoint: "checkpoint".into() };
+    let repair = |message| PeerMessage::Repair { shard: 9, number: 3, message };
     vec![
         Vector::peer("peer-1-hello", "node 1 connects to node 2", PeerMessage::Hello(hello)),
         Vector::peer(
@@ -285,6 +291,16 @@ fn peers() -> Vec<Vector> {
         ),
         Vector::peer("peer-3-raft-snapshot", "a checkpoint", raft(vec![install])),
         Vector::peer("peer-4-heartbeats", "of two shards", PeerMessage::Heartbeats(vec![beat(1), beat(9)])),
+        Vector::peer("peer-5-repair-ask", "how does your replica stand?", repair(RepairMessage::Ask)),
+        Vector::peer(
+            "peer-5-repair-standing",
+            "as a leader, confirmed",
+            repair(RepairMessage::Standing(standing)),
+        ),
+        Vector::peer("peer-5-repair-fetch", "entry 12 and 13", repair(fetch)),
+        Vector::peer("peer-5-repair-entries", "both", repair(entries)),
+        Vector::peer("peer-5-repair-fetch-checkpoint", "the oldest", repair(RepairMessage::FetchCheckpoint)),
+        Vector::peer("peer-5-repair-checkpoint", "as in a header", repair(checkpoint)),
     ]
 }
 

@@ -56,6 +56,11 @@ pub(super) enum Work {
     },
     Mark(Mark),
     Survey,
+    /// The same after one segment was patched.
+    Rescan {
+        survey: Arc<Survey>,
+        segment: u64,
+    },
     BeginPatch {
         survey: Arc<Survey>,
         segment: u64,
@@ -119,6 +124,7 @@ impl Job {
             Work::Open { random } => Outcome::Opened(open(disk, options, random)),
             Work::Mark(mark) => Outcome::Marked(mark.write(&*disk, &options.directory)),
             Work::Survey => Outcome::Surveyed(survey(disk, &options)),
+            Work::Rescan { survey, segment } => Outcome::Surveyed(rescan(disk, &options, survey, segment)),
             Work::BeginPatch { survey, segment, checkpoint, random } => {
                 Outcome::Patching(begin_patch(&survey, segment, checkpoint, random))
             }
@@ -182,6 +188,19 @@ fn survey(disk: Arc<dyn Disk>, options: &ShardOptions) -> Result<Survey, SurveyE
         disk.create_dir(directory).map_err(failed)?;
     }
     Survey::take(disk, directory, &options.log)
+}
+
+/// Only the patched segment is read again, unless a peer is being served from the survey just now.
+fn rescan(
+    disk: Arc<dyn Disk>,
+    options: &ShardOptions,
+    survey: Arc<Survey>,
+    segment: u64,
+) -> Result<Survey, SurveyError> {
+    match Arc::try_unwrap(survey) {
+        Ok(mut survey) => survey.rescan(segment).map(|()| survey),
+        Err(_) => self::survey(disk, options),
+    }
 }
 
 fn begin_patch(

@@ -190,8 +190,15 @@ impl Repair {
             Outcome::Patching(Ok(None)) => {
                 self.unable.clear();
                 self.note.clear();
+                let patched = match self.stage {
+                    Stage::Hole { segment, .. } => self.survey.take().map(|survey| (survey, segment)),
+                    _ => None,
+                };
                 self.stage = Stage::Busy;
-                around.run(Work::Survey);
+                match patched {
+                    Some((survey, segment)) => around.run(Work::Rescan { survey, segment }),
+                    None => around.run(Work::Survey),
+                }
             }
             Outcome::Patching(Err(error)) => {
                 self.unable.extend(self.asked.take().map(|asked| asked.to));
