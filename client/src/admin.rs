@@ -8,7 +8,8 @@ use lockstep_protocol::native::{
 };
 use lockstep_protocol::{ErrorCode, Request};
 
-use crate::client::{Client, Target};
+use crate::attempt::Target;
+use crate::client::Client;
 use crate::error::{PartitionError, RequestError, TopicError};
 use crate::retry::Repeat;
 

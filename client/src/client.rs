@@ -5,10 +5,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_protocol::native::{HelloResponse, MetadataRequest, MetadataResponse, TopicMetadata};
-use lockstep_protocol::{ErrorCode, ErrorOutcome, LeaderHint, Outcome, Request};
+use lockstep_protocol::{ErrorCode, ErrorOutcome, Outcome, Request};
 use tokio::time::Instant;
 
 use crate::address::{self, Addresses};
+use crate::attempt::{self, Target};
 use crate::connection::Connection;
 use crate::consumer::ConsumerBuilder;
 use crate::error::{ConnectError, RequestError, describe};
@@ -16,8 +17,8 @@ use crate::jitter::{Jitter, SplitMix};
 use crate::options::ClientOptions;
 use crate::pool::Pool;
 use crate::producer::ProducerBuilder;
-use crate::retry::{Failure, Repeat, Retry, Route, Verdict};
-use crate::routing::{Leadership, NodeId, PartitionRoute, RoutingTable};
+use crate::retry::{Failure, Repeat, Retry};
+use crate::routing::{NodeId, RoutingTable};
 
 /// A connection to a cluster. Cheap to clone; all clones share one connection per broker.
 ///
@@ -45,21 +46,6 @@ pub(crate) struct Core {
     jitter: Mutex<Box<dyn Jitter>>,
     /// What the clock is read against.
     origin: Instant,
-}
-
-/// Which broker a request is for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) enum Target<'a> {
-    /// Any.
-    Any,
-    /// The one that leads the metadata.
-    Controller,
-    /// The one that leads a partition.
-    Leader(&'a str, u32),
-    /// Any that holds a partition: the preferred one first.
-    Replica(&'a str, u32, Option<NodeId>),
-    /// This one and no other.
-    Node(NodeId),
 }
 
 impl Client {
@@ -221,53 +207,13 @@ impl Core {
         node: Option<NodeId>,
         failure: Failure,
     ) -> Result<(), RequestError> {
-        let verdict = {
+        let wait = {
             let mut jitter = self.jitter.lock().unwrap_or_else(PoisonError::into_inner);
-            retry.failed(&failure, self.now(), jitter.as_mut())
+            let mut routing = self.routing();
+            attempt::judge(retry, &mut routing, target, node, failure, self.now(), jitter.as_mut())?
         };
-        match verdict {
-            Verdict::GiveUp => Err(RequestError::gave_up(failure)),
-            Verdict::BudgetSpent => Err(RequestError::budget_spent(retry.failures(), &failure)),
-            Verdict::Again { after, route } => {
-                self.correct_route(target, node, &route);
-                tokio::time::sleep(after).await;
-                Ok(())
-            }
-        }
-    }
-
-    fn correct_route(&self, target: Target<'_>, node: Option<NodeId>, route: &Route) {
-        let mut routing = self.routing();
-        match (target, route) {
-            (_, Route::Same) => {}
-            (Target::Leader(topic, partition), Route::Follow(hint)) => {
-                Self::forget(&mut routing, topic, partition, node, hint);
-                routing.follow(topic, partition, hint);
-            }
-            (Target::Controller, Route::Follow(hint)) => routing.follow_controller(hint),
-            (Target::Leader(topic, partition), Route::Refresh) => {
-                if let Some(node) = node {
-                    routing.forget_leader(topic, partition, node);
-                }
-            }
-            (Target::Controller, Route::Refresh) => routing.forget_controller(),
-            (Target::Any | Target::Replica(..) | Target::Node(_), _) => {}
-        }
-    }
-
-    /// A broker that names another as leader is not the leader.
-    fn forget(
-        routing: &mut RoutingTable,
-        topic: &str,
-        partition: u32,
-        node: Option<NodeId>,
-        hint: &LeaderHint,
-    ) {
-        if let Some(node) = node
-            && node != hint.node
-        {
-            routing.forget_leader(topic, partition, node);
-        }
+        tokio::time::sleep(wait).await;
+        Ok(())
     }
 
     /// The broker for a target, and a connection to it. `attempt` counts the failures so far.
@@ -377,18 +323,11 @@ impl Core {
     }
 
     fn learn_nodes(&self, response: &MetadataResponse) {
-        let nodes = response.nodes.iter().map(|node| (node.id, node.address.clone()));
-        self.routing().set_nodes(nodes, response.controller);
+        self.routing().learn_nodes(response);
     }
 
     pub(crate) fn learn_topic(&self, metadata: &TopicMetadata) {
-        let routes = metadata.partitions.iter().map(|partition| {
-            let leadership = Leadership { leader: partition.leader, term: partition.term };
-            (partition.partition, PartitionRoute { leadership, replicas: partition.replicas.clone() })
-        });
-        let mut routing = self.routing();
-        routing.set_topic(&metadata.name, metadata.id, routes);
-        routing.set_batch_bytes_max(&metadata.name, metadata.config.max_batch_bytes);
+        self.routing().learn_topic(metadata);
     }
 
     /// The number of partitions of a topic, asked for if it is not known yet; a missing topic is created on

@@ -32,6 +32,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`retry`], [`routing`], [`jitter`] | what to do about a failure, who leads what: without IO |
+//! | [`sans_io`] | all that decides, for hosts with a network and a clock of their own |
 //! | `connection`, `pool` | one connection per broker, shared by all requests |
 //! | [`producer`] | batches, sequences, acknowledgements |
 //! | [`consumer`] | subscriptions, checks, credit |
@@ -44,9 +45,11 @@ pub mod jitter;
 pub mod producer;
 pub mod retry;
 pub mod routing;
+pub mod sans_io;
 
 mod address;
 mod admin;
+mod attempt;
 mod client;
 mod connection;
 mod options;

@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 
 use lockstep_protocol::LeaderHint;
+use lockstep_protocol::native::{MetadataResponse, TopicMetadata};
 
 /// A broker's id.
 pub type NodeId = u64;
@@ -89,6 +90,21 @@ impl RoutingTable {
         let partitions = fresh.collect();
         let batch_bytes_max = old.batch_bytes_max;
         self.topics.insert(name.to_owned(), TopicRoutes { id, batch_bytes_max, partitions });
+    }
+
+    /// Takes over the brokers of a metadata answer.
+    pub fn learn_nodes(&mut self, answer: &MetadataResponse) {
+        self.set_nodes(answer.nodes.iter().map(|node| (node.id, node.address.clone())), answer.controller);
+    }
+
+    /// Takes over a topic of a metadata answer.
+    pub fn learn_topic(&mut self, topic: &TopicMetadata) {
+        let routes = topic.partitions.iter().map(|partition| {
+            let leadership = Leadership { leader: partition.leader, term: partition.term };
+            (partition.partition, PartitionRoute { leadership, replicas: partition.replicas.clone() })
+        });
+        self.set_topic(&topic.name, topic.id, routes);
+        self.set_batch_bytes_max(&topic.name, topic.config.max_batch_bytes);
     }
 
     /// Takes over a known topic's own limit on a batch, in bytes.

@@ -20,7 +20,7 @@ mod fetch;
 mod inbound;
 mod limits;
 mod outbound;
-mod outcome;
+pub mod outcome;
 mod produce;
 mod requests;
 mod subscriptions;

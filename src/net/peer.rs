@@ -32,7 +32,7 @@ use crate::identity::DataDirectory;
 use crate::metrics;
 use crate::random::Random;
 use link::Link;
-use queue::Letter;
+pub use queue::{Letter, to_frames};
 
 /// Something is said at least this often.
 const KEEPALIVE: Duration = Duration::from_secs(1);

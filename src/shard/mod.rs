@@ -27,7 +27,7 @@ use std::collections::VecDeque;
 
 use lockstep_planted::{self as planted, Bug};
 use lockstep_protocol::peer::RaftMessage;
-use lockstep_storage::{Checkpoint, LogReader};
+use lockstep_storage::{Checkpoint, Log, LogReader};
 
 use crate::{
     raft::{Group, Membership, Role},
@@ -112,6 +112,11 @@ impl Shard {
     /// The oldest checkpoint kept: what a replica without any log begins from.
     pub fn oldest_checkpoint(&self) -> &Checkpoint {
         self.group.log().oldest_checkpoint()
+    }
+
+    /// Its log, to be looked at.
+    pub fn log(&self) -> &Log {
+        self.group.log()
     }
 
     /// What everyone may know of it, as of the last turn.

@@ -93,6 +93,15 @@ impl VoteFile {
     }
 }
 
+/// The vote that a vote file of these bytes holds; `None` if neither copy is whole.
+pub fn parse(bytes: &[u8], shard: u64) -> Option<Vote> {
+    let copies = (0..2).filter_map(|block| {
+        let at = block * BLOCK_BYTES;
+        decode(bytes.get(at..at + COPY_BYTES)?, shard)
+    });
+    copies.max_by_key(|(sequence, _)| *sequence).map(|(_, vote)| vote)
+}
+
 /// The vote that counts, `None` if neither copy is whole.
 pub(crate) fn read_newest(file: &dyn DiskFile, shard: u64) -> io::Result<Option<Vote>> {
     Ok(newest(file, shard)?.map(|(_, vote)| vote))

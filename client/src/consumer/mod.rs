@@ -10,7 +10,7 @@
 
 mod builder;
 mod partition;
-mod verify;
+pub(crate) mod verify;
 
 use std::iter::Skip;
 

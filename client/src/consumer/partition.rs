@@ -11,7 +11,8 @@ use tokio::sync::mpsc;
 
 use super::ConsumedBatch;
 use super::verify::Position;
-use crate::client::{Client, Target};
+use crate::attempt::Target;
+use crate::client::Client;
 use crate::connection::{Connection, Pushes};
 use crate::error::ConsumeError;
 use crate::retry::{Failure, Repeat, Retry};

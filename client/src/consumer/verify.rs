@@ -8,16 +8,20 @@ use crate::error::ConsumeError;
 
 /// Where a reader of one partition stands.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Position {
-    pub(crate) partition: u32,
+pub struct Position {
+    /// The partition.
+    pub partition: u32,
     /// The next LSN that is expected.
-    pub(crate) next_lsn: u64,
+    pub next_lsn: u64,
 }
 
 impl Position {
     /// Checks every batch of a payload and moves behind it. Only the first batch after a (re)start may begin
     /// before the expected LSN, and must then reach it.
-    pub(crate) fn take(
+    ///
+    /// # Errors
+    /// A batch is damaged, missing or repeated.
+    pub fn take(
         &mut self,
         payload: Bytes,
         restarted: bool,

@@ -26,20 +26,23 @@ use lockstep_protocol::{BatchBuilder, ProducerSequence, Record};
 use tokio::sync::Semaphore;
 
 use super::delivery::{BatchAck, BatchDelivery, Delivery, Ticket};
-use crate::client::{Client, Target};
+use crate::attempt::Target;
+use crate::client::Client;
 use crate::error::{ProduceError, RequestError};
 use crate::retry::Repeat;
 
 /// The producer's id and epoch, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Identity {
-    pub(crate) id: i64,
-    pub(crate) epoch: i16,
+pub struct Identity {
+    /// Given out by the cluster, never negative.
+    pub id: i64,
+    /// A greater one shuts out the smaller.
+    pub epoch: i16,
 }
 
 impl Identity {
     /// Retries are not recognised.
-    pub(crate) const NONE: Self = Self { id: ProducerSequence::NONE.id, epoch: ProducerSequence::NONE.epoch };
+    pub const NONE: Self = Self { id: ProducerSequence::NONE.id, epoch: ProducerSequence::NONE.epoch };
 
     /// A new one from the cluster.
     pub(crate) async fn ask(client: &Client) -> Result<Self, ProduceError> {
@@ -55,25 +58,33 @@ impl Identity {
 
 /// What an append depends on.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Conditions {
-    pub(crate) expected_next_lsn: Option<u64>,
-    pub(crate) fence: Option<u64>,
+pub struct Conditions {
+    /// The LSN the batch's first record must get.
+    pub expected_next_lsn: Option<u64>,
+    /// The fencing epoch of the writer.
+    pub fence: Option<u64>,
 }
 
 /// How a lane batches.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct LaneSettings {
-    pub(crate) partition: u32,
-    pub(crate) linger: Duration,
-    pub(crate) batch_bytes: usize,
-    pub(crate) in_flight_max: usize,
-    pub(crate) fence: Option<u64>,
-    pub(crate) identity: Identity,
+pub struct LaneSettings {
+    /// The partition.
+    pub partition: u32,
+    /// How long an open batch waits for more.
+    pub linger: Duration,
+    /// Bytes from which on a batch is closed.
+    pub batch_bytes: usize,
+    /// Batches without an answer, at the most.
+    pub in_flight_max: usize,
+    /// The fencing epoch of batches that are collected from records.
+    pub fence: Option<u64>,
+    /// Whose sequences the batches carry.
+    pub identity: Identity,
 }
 
 /// One partition's batches.
 #[derive(Debug)]
-pub(crate) struct Lane {
+pub struct Lane {
     settings: LaneSettings,
     budget: Arc<Semaphore>,
     open: Option<Open>,
@@ -119,12 +130,15 @@ impl Sent {
 
 /// A batch to be sent now.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Dispatch {
-    pub(crate) batch: Bytes,
-    pub(crate) conditions: Conditions,
+pub struct Dispatch {
+    /// The bytes, the same at every attempt.
+    pub batch: Bytes,
+    /// What they are to be sent with.
+    pub conditions: Conditions,
 }
 
 impl Lane {
+    /// An empty lane whose records take room in `budget`.
     pub(crate) fn new(settings: LaneSettings, budget: Arc<Semaphore>) -> Self {
         Self {
             settings,
@@ -136,6 +150,12 @@ impl Lane {
             next_sequence: 0,
             poison: None,
         }
+    }
+
+    /// An empty lane without a limit on what waits: its host bounds that.
+    #[must_use]
+    pub fn without_budget(settings: LaneSettings) -> Self {
+        Self::new(settings, Arc::new(Semaphore::new(0)))
     }
 
     /// Appends a record to the open batch, holding `permits` of the buffer. The second value says
@@ -165,7 +185,10 @@ impl Lane {
     }
 
     /// Appends a batch of its own.
-    pub(crate) fn push_batch(
+    ///
+    /// # Errors
+    /// The lane has ended: an earlier batch failed for good.
+    pub fn push_batch(
         &mut self,
         builder: BatchBuilder,
         conditions: Conditions,
@@ -187,7 +210,7 @@ impl Lane {
     }
 
     /// The next batch that may leave now.
-    pub(crate) fn next_dispatch(&mut self, now: Duration) -> Option<Dispatch> {
+    pub fn next_dispatch(&mut self, now: Duration) -> Option<Dispatch> {
         if let Some(again) = self.in_flight.get(self.left) {
             self.left += 1;
             return Some(again.dispatch.clone());
@@ -234,14 +257,15 @@ impl Lane {
     }
 
     /// When the open batch must leave even if nothing is added; `None` if none waits for that alone.
-    pub(crate) fn deadline(&self) -> Option<Duration> {
+    #[must_use]
+    pub fn deadline(&self) -> Option<Duration> {
         let open = self.open.as_ref()?;
         let may_leave = self.in_flight.len() < self.settings.in_flight_max && self.queued.is_empty();
         may_leave.then(|| open.since.saturating_add(self.settings.linger))
     }
 
     /// The front is stored.
-    pub(crate) fn front_stored(&mut self, produced: &Produced) {
+    pub fn front_stored(&mut self, produced: &Produced) {
         if let Some(front) = self.take_front() {
             front.ticket.settle(Ok(BatchAck {
                 partition: self.settings.partition,
@@ -253,7 +277,7 @@ impl Lane {
     }
 
     /// The front failed for good: tells it, and poisons the lane unless the failure consumed nothing.
-    pub(crate) fn front_failed(&mut self, mut error: ProduceError) {
+    pub fn front_failed(&mut self, mut error: ProduceError) {
         let Some(front) = self.take_front() else { return };
         if let ProduceError::ConditionFailed { next_lsn } = error {
             let settled =
@@ -281,7 +305,7 @@ impl Lane {
     }
 
     /// An attempt failed: everything in flight is to be sent again. `outcome_open` if it may yet be stored.
-    pub(crate) fn resend(&mut self, outcome_open: bool) {
+    pub fn resend(&mut self, outcome_open: bool) {
         self.in_flight.iter_mut().take(self.left).for_each(|sent| sent.attempt_open |= outcome_open);
         self.left = 0;
         if planted::is_active(Bug::ResendOnlyTheLast) {
@@ -290,13 +314,14 @@ impl Lane {
     }
 
     /// Gives up on everything.
-    pub(crate) fn abandon(&mut self) {
+    pub fn abandon(&mut self) {
         self.settle_rest(|| ProduceError::Closed);
         self.poison = Some(Arc::new(ProduceError::Closed));
     }
 
     /// Whether nothing is left to be done.
-    pub(crate) fn is_idle(&self) -> bool {
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
         self.open.is_none() && self.queued.is_empty() && self.in_flight.is_empty()
     }
 

@@ -12,7 +12,8 @@ use tokio::sync::{Notify, Semaphore};
 
 use super::delivery::{BatchDelivery, Delivery, Ticket};
 use super::lane::{Conditions, Dispatch, Lane, LaneSettings};
-use crate::client::{Client, Target, only};
+use crate::attempt::Target;
+use crate::client::{Client, only};
 use crate::connection::Connection;
 use crate::error::ProduceError;
 use crate::retry::{Failure, Repeat, Retry};

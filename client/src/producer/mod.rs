@@ -11,7 +11,7 @@
 
 mod builder;
 mod delivery;
-mod lane;
+pub(crate) mod lane;
 mod lane_task;
 pub mod partitioner;
 mod topics;

@@ -7,30 +7,39 @@ use crate::broker::{Broker, ControlError, FetchError, LocateError, ProduceError,
 use crate::cluster::{ReadFault, Refusal, TopicSettings};
 use crate::engine::AppendError;
 
-/// An error of the broker that has a code. `broker` knows the addresses for the hints.
-pub(super) trait ToOutcome {
-    /// The error as the client gets it.
-    fn to_outcome(&self, broker: &Broker) -> ErrorOutcome;
+/// Where the other brokers are: for the hints.
+pub trait Brokers {
+    /// The native address of a member of the cluster.
+    fn native_address(&self, node: u64) -> Option<String>;
 }
 
-fn not_leader(broker: &Broker, message: String, leader: Option<u64>, term: u64) -> ErrorOutcome {
-    let known = leader.and_then(|node| broker.cluster().member(node));
-    match known {
-        Some(member) => ErrorOutcome::new(ErrorCode::NotLeader, message).with_hint(LeaderHint {
-            node: member.id,
-            address: member.native.clone(),
-            term,
-        }),
+impl Brokers for Broker {
+    fn native_address(&self, node: u64) -> Option<String> {
+        self.cluster().member(node).map(|member| member.native.clone())
+    }
+}
+
+/// An error of the broker that has a code.
+pub trait ToOutcome {
+    /// The error as the client gets it.
+    fn to_outcome(&self, brokers: &dyn Brokers) -> ErrorOutcome;
+}
+
+fn not_leader(brokers: &dyn Brokers, message: String, leader: Option<u64>, term: u64) -> ErrorOutcome {
+    match leader.and_then(|node| Some((node, brokers.native_address(node)?))) {
+        Some((node, address)) => {
+            ErrorOutcome::new(ErrorCode::NotLeader, message).with_hint(LeaderHint { node, address, term })
+        }
         None => ErrorOutcome::new(ErrorCode::LeaderUnknown, message),
     }
 }
 
 impl ToOutcome for LocateError {
-    fn to_outcome(&self, broker: &Broker) -> ErrorOutcome {
+    fn to_outcome(&self, brokers: &dyn Brokers) -> ErrorOutcome {
         let code = match self {
             LocateError::UnknownTopic(_) => ErrorCode::UnknownTopic,
             LocateError::UnknownPartition { .. } => ErrorCode::UnknownPartition,
-            LocateError::NotReplica { node } => return not_leader(broker, self.to_string(), Some(*node), 0),
+            LocateError::NotReplica { node } => return not_leader(brokers, self.to_string(), Some(*node), 0),
             LocateError::Opening { .. } => ErrorCode::NotReady,
             LocateError::Faulty(_) => ErrorCode::ShardFaulty,
         };
@@ -39,10 +48,10 @@ impl ToOutcome for LocateError {
 }
 
 impl ToOutcome for AppendError {
-    fn to_outcome(&self, broker: &Broker) -> ErrorOutcome {
+    fn to_outcome(&self, brokers: &dyn Brokers) -> ErrorOutcome {
         let (code, detail) = match self {
             AppendError::NotLeader { leader, term } => {
-                return not_leader(broker, self.to_string(), *leader, *term);
+                return not_leader(brokers, self.to_string(), *leader, *term);
             }
             AppendError::OutcomeUnknown => (ErrorCode::OutcomeUnknown, 0),
             AppendError::ConditionFailed { next_lsn } => (ErrorCode::ConditionFailed, *next_lsn),
@@ -67,7 +76,7 @@ impl ToOutcome for AppendError {
 }
 
 impl ToOutcome for ReadFault {
-    fn to_outcome(&self, _: &Broker) -> ErrorOutcome {
+    fn to_outcome(&self, _: &dyn Brokers) -> ErrorOutcome {
         match self {
             ReadFault::BelowLogStart { log_start } => {
                 ErrorOutcome::new(ErrorCode::LsnBelowLogStart, self.to_string()).with_detail(*log_start)
@@ -78,51 +87,51 @@ impl ToOutcome for ReadFault {
 }
 
 impl ToOutcome for ProduceError {
-    fn to_outcome(&self, broker: &Broker) -> ErrorOutcome {
+    fn to_outcome(&self, brokers: &dyn Brokers) -> ErrorOutcome {
         match self {
-            ProduceError::Locate(error) => error.to_outcome(broker),
+            ProduceError::Locate(error) => error.to_outcome(brokers),
             ProduceError::Invalid(error) => ErrorOutcome::new(error.code(), error.to_string()),
-            ProduceError::Append(error) => error.to_outcome(broker),
+            ProduceError::Append(error) => error.to_outcome(brokers),
             ProduceError::TimedOut { .. } => ErrorOutcome::new(ErrorCode::RequestTimedOut, self.to_string()),
         }
     }
 }
 
 impl ToOutcome for FetchError {
-    fn to_outcome(&self, broker: &Broker) -> ErrorOutcome {
+    fn to_outcome(&self, brokers: &dyn Brokers) -> ErrorOutcome {
         match self {
-            FetchError::Locate(error) => error.to_outcome(broker),
+            FetchError::Locate(error) => error.to_outcome(brokers),
             FetchError::InvalidLsn => ErrorOutcome::new(ErrorCode::InvalidLsn, self.to_string()),
             FetchError::BeyondTail { next_lsn, .. } => {
                 ErrorOutcome::new(ErrorCode::LsnBeyondTail, self.to_string()).with_detail(*next_lsn)
             }
-            FetchError::Read(fault) => fault.to_outcome(broker),
+            FetchError::Read(fault) => fault.to_outcome(brokers),
             FetchError::Closed => ErrorOutcome::new(ErrorCode::NotReady, self.to_string()),
         }
     }
 }
 
 impl ToOutcome for ControlError {
-    fn to_outcome(&self, broker: &Broker) -> ErrorOutcome {
+    fn to_outcome(&self, brokers: &dyn Brokers) -> ErrorOutcome {
         match self {
-            ControlError::Locate(error) => error.to_outcome(broker),
-            ControlError::Append(error) => error.to_outcome(broker),
-            ControlError::Read(fault) => fault.to_outcome(broker),
+            ControlError::Locate(error) => error.to_outcome(brokers),
+            ControlError::Append(error) => error.to_outcome(brokers),
+            ControlError::Read(fault) => fault.to_outcome(brokers),
             ControlError::TimedOut { .. } => ErrorOutcome::new(ErrorCode::RequestTimedOut, self.to_string()),
         }
     }
 }
 
 impl ToOutcome for TopicError {
-    fn to_outcome(&self, broker: &Broker) -> ErrorOutcome {
+    fn to_outcome(&self, brokers: &dyn Brokers) -> ErrorOutcome {
         let code = match self {
             TopicError::NotLeader { leader, term } => {
-                return not_leader(broker, self.to_string(), *leader, *term);
+                return not_leader(brokers, self.to_string(), *leader, *term);
             }
             TopicError::Refused(refusal) => code_of(refusal),
             TopicError::OutcomeUnknown => ErrorCode::OutcomeUnknown,
             TopicError::TimedOut => ErrorCode::RequestTimedOut,
-            TopicError::Log(error) => return error.to_outcome(broker),
+            TopicError::Log(error) => return error.to_outcome(brokers),
             TopicError::Stuck(_) => ErrorCode::NotReady,
         };
         ErrorOutcome::new(code, self.to_string())

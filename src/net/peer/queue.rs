@@ -19,14 +19,28 @@ const MESSAGE_BYTES: usize = 128;
 const HEARTBEAT_KINDS: [u8; 2] = [8, 9];
 
 /// What waits for a peer, of one shard.
-pub(super) enum Letter {
-    Raft { shard: ShardId, messages: Vec<RaftMessage> },
-    Repair { shard: ShardId, number: u64, message: RepairMessage },
+pub enum Letter {
+    /// Of consensus.
+    Raft {
+        /// The shard.
+        shard: ShardId,
+        /// Its messages, in order.
+        messages: Vec<RaftMessage>,
+    },
+    /// Of repair.
+    Repair {
+        /// The shard.
+        shard: ShardId,
+        /// The question's number.
+        number: u64,
+        /// The question, or the answer.
+        message: RepairMessage,
+    },
 }
 
 impl Letter {
     /// How many messages it is.
-    pub(super) fn messages(&self) -> u64 {
+    pub fn messages(&self) -> u64 {
         match self {
             Self::Raft { messages, .. } => messages.len() as u64,
             Self::Repair { .. } => 1,
@@ -129,7 +143,7 @@ fn weigh_entry(entry: &WireEntry) -> usize {
 
 /// All heartbeats in one frame, in front; then the rest in order, neighbours of one shard together. Heartbeats
 /// overtake: Raft takes messages in any order.
-fn to_frames(letters: Vec<Letter>) -> Vec<EncodedFrame> {
+pub fn to_frames(letters: Vec<Letter>) -> Vec<EncodedFrame> {
     let mut heartbeats = Vec::new();
     let mut frames = Vec::new();
     let mut together = Together::default();

@@ -93,6 +93,11 @@ impl FakeDisk {
         self.state().faults.insert(operation, fault);
     }
 
+    /// Takes back what was planted and has not struck.
+    pub fn forgive(&self) {
+        self.state().faults.clear();
+    }
+
     /// The machine stops now.
     pub fn power_cut(&self) {
         self.state().down = true;
@@ -141,6 +146,36 @@ impl FakeDisk {
         {
             contents.flip(position, bit);
         }
+    }
+
+    /// The bytes of a file that would survive a power cut that loses all it may; `None` if not even its name would.
+    pub fn durable_bytes(&self, path: &str) -> Option<Vec<u8>> {
+        let state = self.state();
+        let file = state.names.durable_file(path)?;
+        state.files.get(file).map(|contents| contents.durable().to_vec())
+    }
+
+    /// The files in a directory with anything that no sync covers yet, and the directory itself if names in it are.
+    pub fn unsynced(&self, directory: &str) -> Vec<String> {
+        let state = self.state();
+        let mut unsynced = Vec::new();
+        let Ok(node) = state.names.directory(directory) else { return unsynced };
+        if state.names.has_unsynced(node) {
+            unsynced.push(directory.to_owned());
+        }
+        for name in state.names.list(directory).unwrap_or_default() {
+            let path = format!("{directory}/{name}");
+            let contents = state.names.file(&path).and_then(|file| state.files.get(file));
+            if contents.is_some_and(Contents::has_unsynced) {
+                unsynced.push(path);
+            }
+        }
+        unsynced
+    }
+
+    /// Bytes of all files.
+    pub fn used_bytes(&self) -> u64 {
+        self.state().used_bytes()
     }
 
     /// What has been called so far.

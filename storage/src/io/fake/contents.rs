@@ -35,6 +35,14 @@ impl Contents {
         self.volatile.len() as u64
     }
 
+    pub(super) fn durable(&self) -> &[u8] {
+        &self.durable
+    }
+
+    pub(super) fn has_unsynced(&self) -> bool {
+        !self.unsynced.is_empty()
+    }
+
     pub(super) fn read(&self, position: u64, length: usize) -> Bytes {
         let from = (position as usize).min(self.volatile.len());
         let to = from.saturating_add(length).min(self.volatile.len());

@@ -42,12 +42,19 @@ impl Names {
     }
 
     fn lookup(&self, path: &str) -> Option<Node> {
-        let mut node = Node::Directory(ROOT);
-        for name in path.split('/').filter(|name| !name.is_empty()) {
-            let Node::Directory(directory) = node else { return None };
-            node = *self.volatile.get(directory)?.get(name)?;
+        find(&self.volatile, path)
+    }
+
+    /// The file that a path would lead to after a power cut that loses all it may.
+    pub(super) fn durable_file(&self, path: &str) -> Option<usize> {
+        match find(&self.durable, path)? {
+            Node::File(file) => Some(file),
+            Node::Directory(_) => None,
         }
-        Some(node)
+    }
+
+    pub(super) fn has_unsynced(&self, directory: usize) -> bool {
+        self.unsynced.iter().flat_map(|change| &change.edits).any(|edit| edit.directory == directory)
     }
 
     /// The directory a path's last name is in, and that name.
@@ -168,6 +175,15 @@ impl Names {
         }
         self.volatile = self.durable.clone();
     }
+}
+
+fn find(image: &Image, path: &str) -> Option<Node> {
+    let mut node = Node::Directory(ROOT);
+    for name in path.split('/').filter(|name| !name.is_empty()) {
+        let Node::Directory(directory) = node else { return None };
+        node = *image.get(directory)?.get(name)?;
+    }
+    Some(node)
 }
 
 fn apply(image: &mut Image, change: &Change) {

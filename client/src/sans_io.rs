@@ -1,0 +1,12 @@
+//! What decides in this client, for a host that brings its own network and clock: the simulator.
+//!
+//! The async client is one shell around these types; whoever uses them directly keeps its duties:
+//!
+//! 1. send what [`Lane::next_dispatch`] gives, in that order, over one connection at a time;
+//! 2. hand the answer of the *oldest* batch that is on its way to [`Lane::front_stored`];
+//! 3. if its attempt failed, ask [`judge`]: wait and call [`Lane::resend`], or call [`Lane::front_failed`];
+//! 4. take every fetched payload through [`Position::take`] before anybody sees it.
+
+pub use crate::attempt::{Target, judge};
+pub use crate::consumer::verify::Position;
+pub use crate::producer::lane::{Conditions, Dispatch, Identity, Lane, LaneSettings};

@@ -1,0 +1,148 @@
+//! How a run ends: faults stop, everything must commit again within bounds, and the logs are judged.
+
+use lockstep_checker::{FinalState, RecordId, ReplicaLog};
+use lockstep_protocol::RecordIter;
+use lockstep_storage::{CachedRead, ReadError};
+
+use crate::client::Client;
+use crate::queue::{MILLISECOND, SECOND, Time};
+use crate::replica::Replica;
+use crate::server::shard_of;
+use crate::world::World;
+
+/// How long the cluster may take to work again once all faults have stopped.
+const RECOVERY_MAX: Time = 120 * SECOND;
+/// How often that is looked at.
+const LOOK_EVERY: Time = 50 * MILLISECOND;
+
+impl World {
+    /// The whole run.
+    pub fn run(&mut self) {
+        self.run_until(self.plan.safety_ms * MILLISECOND);
+        self.end_faults();
+        let calm_since = self.queue.now();
+        self.wait_for("every-writer-is-answered", calm_since, |world| world.unanswered(calm_since));
+        self.working = false;
+        self.wait_for("every-batch-is-settled", calm_since, Self::unsettled);
+        self.wait_for("replicas-converge", calm_since, Self::diverging);
+        self.judge();
+        let (batches, records) = self.invariants.committed();
+        let (acknowledged, records_read) = self.ledger.figures();
+        self.stats.batches = batches;
+        self.stats.records = records;
+        self.stats.acknowledged = acknowledged;
+        self.stats.records_read = records_read;
+        self.stats.idle = self.queue.idle();
+        self.stats.busy = self.queue.now() - self.queue.idle();
+    }
+
+    /// Lets things happen until nothing is missing any more; it is a violation if that takes too long.
+    fn wait_for(&mut self, rule: &'static str, since: Time, missing: impl Fn(&Self) -> Option<String>) {
+        while self.violation.is_none() {
+            let Some(what) = missing(self) else { return };
+            if self.queue.now() > since + RECOVERY_MAX {
+                return self
+                    .violate(rule, format!("{} s after the faults stopped: {what}", RECOVERY_MAX / SECOND));
+            }
+            self.run_until(self.queue.now() + LOOK_EVERY);
+        }
+    }
+
+    fn unanswered(&self, since: Time) -> Option<String> {
+        let waits = |(number, client): (usize, &Client)| match client {
+            Client::Writer(writer) if writer.answered_at() <= since => {
+                Some(format!("client {number} got no answer"))
+            }
+            _ => None,
+        };
+        self.clients.iter().enumerate().find_map(waits)
+    }
+
+    fn unsettled(&self) -> Option<String> {
+        let open = self.clients.iter().position(|client| !client.is_done());
+        open.map(|number| format!("client {number} still waits for a batch's fate"))
+    }
+
+    fn diverging(&self) -> Option<String> {
+        for shard in (0..self.plan.shards).map(shard_of) {
+            let mut ends = Vec::new();
+            for (id, node) in &self.nodes {
+                let Some(hosted) = node.process.as_ref().and_then(|process| process.hosted.get(&shard))
+                else {
+                    return Some(format!("node {id} does not host shard {shard}"));
+                };
+                let log = hosted.replica.log();
+                ends.push((
+                    log.last_index(),
+                    log.last_chain(),
+                    log.commit(),
+                    hosted.replica.view().high_watermark,
+                ));
+            }
+            let equal = ends.windows(2).all(|pair| pair[0] == pair[1]);
+            if !equal || ends.iter().any(|(last, _, commit, _)| last != commit) {
+                return Some(format!("the replicas of shard {shard} end differently: {ends:?}"));
+            }
+        }
+        None
+    }
+
+    /// Reads every replica whole and lets the checker judge each partition.
+    fn judge(&mut self) {
+        for partition in 0..self.plan.shards {
+            let shard = shard_of(partition);
+            let mut last = FinalState::default();
+            for (id, node) in &self.nodes {
+                let Some(hosted) = node.process.as_ref().and_then(|process| process.hosted.get(&shard))
+                else {
+                    continue;
+                };
+                match read_whole(*id, &hosted.replica) {
+                    Ok(log) => last.replicas.push(log),
+                    Err(why) => {
+                        let message = format!("node {id} cannot read shard {shard}: {why}");
+                        return self.violate("log-reads", message);
+                    }
+                }
+            }
+            let verdict = self.ledger.check(partition, &last);
+            if let Some(violation) = verdict.violations.first() {
+                let (rule, message) = (violation.rule.name(), format!("shard {shard}: {violation}"));
+                return self.violate(rule, message);
+            }
+            let figures = verdict.summary.figures();
+            self.trace
+                .note(self.queue.now(), None, "judged", [shard], || format!("shard {shard}: {figures:?}"));
+        }
+    }
+}
+
+/// A replica's committed records, from memory where they are and from its files otherwise.
+fn read_whole(node: u64, replica: &Replica) -> Result<ReplicaLog, String> {
+    let (view, reader) = (replica.view(), replica.reader());
+    let mut log = ReplicaLog::new(node, view.log_start, view.high_watermark);
+    let mut next = view.log_start.max(1);
+    while next <= view.high_watermark {
+        let batches = match reader.read(next, usize::MAX, view.high_watermark) {
+            Ok(batches) => batches,
+            // Not synced here yet: in memory.
+            Err(ReadError::AtEnd) => match reader.cached(next, usize::MAX, view.high_watermark) {
+                CachedRead::Hit(batches) => batches,
+                other => return Err(format!("LSN {next} is neither on disk nor in memory: {other:?}")),
+            },
+            Err(error) => return Err(error.to_string()),
+        };
+        for batch in batches {
+            next = batch.last_lsn() + 1;
+            let records = RecordIter::new(batch.bytes.clone()).map_err(|error| error.to_string())?;
+            let ids: Vec<RecordId> = records
+                .map(|record| {
+                    let value = record.ok().and_then(|record| record.record.value);
+                    value.and_then(|value| RecordId::parse(&value)).unwrap_or(RecordId::FOREIGN)
+                })
+                .collect();
+            log.push_batch(batch.first_lsn, ids);
+        }
+    }
+    Ok(log)
+}

@@ -1,0 +1,345 @@
+//! What an all-seeing observer checks after each event: design invariants, by name.
+//!
+//! What holds: nothing here changes what happens; a breach is reported once, as the run's violation, and ends it.
+//!
+//! | rule | says |
+//! |---|---|
+//! | `one-leader-per-term` | no two nodes lead a shard in the same term |
+//! | `committed-entries-agree` | a committed index has one term and one chain, for ever and everywhere |
+//! | `served-records-agree` | what lies at or below a high watermark is dense, and the same batch on every replica |
+//! | `high-watermark-forward` | the high watermark never goes back while a process runs |
+//! | `commit-durable-on-majority` | what a leader calls committed is synced on a majority of its voters |
+//! | `acknowledged-when-committed` | nobody is told of a batch before it is committed |
+//! | `vote-durable-before-message` | a term and a vote are on disk before a message speaks of them |
+//! | `acknowledged-entry-durable` | a follower acknowledges no entry that it has not synced |
+//! | `group-synced` | a write group that reports success leaves nothing of its shard unsynced |
+//! | `recovery-keeps-synced` | what was synced is there again after a crash |
+
+use std::collections::BTreeMap;
+
+use lockstep_protocol::batch::BatchHeader;
+use lockstep_protocol::peer::RaftMessage;
+use lockstep_storage::io::FakeDisk;
+use lockstep_storage::{CachedRead, Vote, vote};
+
+use crate::replica::Replica;
+
+/// raft-rs's numbers of the messages that speak of what is on disk.
+mod kind {
+    pub const APPEND: u8 = 3;
+    pub const APPEND_RESPONSE: u8 = 4;
+    pub const REQUEST_VOTE: u8 = 5;
+    pub const REQUEST_VOTE_RESPONSE: u8 = 6;
+    pub const HEARTBEAT: u8 = 8;
+}
+
+/// A rule that did not hold.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation {
+    /// Its name, which stays.
+    pub rule: &'static str,
+    /// What was seen, for people.
+    pub message: String,
+}
+
+type Checked = Result<(), Violation>;
+
+fn breach(rule: &'static str, message: String) -> Checked {
+    Err(Violation { rule, message })
+}
+
+/// What is known of one entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Mark {
+    term: u64,
+    chain: Option<u64>,
+}
+
+/// A committed batch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Batch {
+    last_lsn: u64,
+    crc: u32,
+}
+
+/// What is known of one shard.
+#[derive(Default)]
+struct ShardTruth {
+    leaders: BTreeMap<u64, u64>,
+    committed: BTreeMap<u64, Mark>,
+    committed_index: u64,
+    batches: BTreeMap<u64, Batch>,
+}
+
+/// What is known of one replica, across its processes.
+#[derive(Clone, Copy, Default)]
+struct ReplicaTruth {
+    commit: u64,
+    /// The index before its first entry: a checkpoint of what is committed stands for all up to there.
+    base: u64,
+    high_watermark: u64,
+    /// The last entry its own disk is known to hold, and its mark.
+    durable: u64,
+    durable_mark: Option<Mark>,
+    /// Its vote as its disk has it.
+    vote: Option<Vote>,
+}
+
+/// The observer.
+#[derive(Default)]
+pub struct Invariants {
+    shards: BTreeMap<u64, ShardTruth>,
+    replicas: BTreeMap<(u64, u64), ReplicaTruth>,
+}
+
+impl Invariants {
+    /// How many batches and records of a shard were committed.
+    pub fn committed(&self) -> (u64, u64) {
+        let batches = self.shards.values().flat_map(|shard| shard.batches.iter());
+        batches.fold((0, 0), |(count, records), (first, batch)| {
+            (count + 1, records + batch.last_lsn + 1 - first)
+        })
+    }
+
+    /// The last LSN of a shard that was ever committed.
+    pub fn committed_lsn(&self, shard: u64) -> u64 {
+        self.shards
+            .get(&shard)
+            .and_then(|truth| truth.batches.values().next_back())
+            .map_or(0, |batch| batch.last_lsn)
+    }
+
+    /// A replica was opened: all it has is synced now.
+    pub fn opened(&mut self, node: u64, shard: u64, replica: &Replica, disk: &FakeDisk) -> Checked {
+        let log = replica.log();
+        let before = self.replicas.get(&(node, shard)).copied().unwrap_or_default();
+        if log.last_index() < before.durable {
+            return breach(
+                "recovery-keeps-synced",
+                format!(
+                    "node {node} had synced shard {shard} through entry {}, and its log ends at {} after a crash",
+                    before.durable,
+                    log.last_index()
+                ),
+            );
+        }
+        let mark = mark_at(replica, before.durable);
+        if let (Some(now), Some(then)) = (mark, before.durable_mark)
+            && !same(now, then)
+        {
+            return breach(
+                "recovery-keeps-synced",
+                format!(
+                    "node {node} had synced entry {} of shard {shard} as {then:?}, and recovered {now:?}",
+                    before.durable
+                ),
+            );
+        }
+        let fresh = ReplicaTruth {
+            durable: log.synced_index(),
+            durable_mark: mark_at(replica, log.synced_index()),
+            vote: stored_vote(disk, shard),
+            ..ReplicaTruth::default()
+        };
+        self.replicas.insert((node, shard), fresh);
+        self.look(node, shard, replica)
+    }
+
+    /// A replica took its turn.
+    pub fn look(&mut self, node: u64, shard: u64, replica: &Replica) -> Checked {
+        let (log, view) = (replica.log(), replica.view());
+        let truth = self.shards.entry(shard).or_default();
+        let known = self.replicas.entry((node, shard)).or_default();
+        // A truncation takes back what was synced.
+        known.durable = known.durable.min(log.synced_index());
+        known.base = log.first_index() - 1;
+        let commit = log.commit();
+        for index in known.commit.max(log.first_index().saturating_sub(1)) + 1..=commit {
+            let Some(mark) = mark_at(replica, index) else { continue };
+            match truth.committed.get_mut(&index) {
+                Some(before) if !same(*before, mark) => {
+                    return breach(
+                        "committed-entries-agree",
+                        format!(
+                            "entry {index} of shard {shard} was committed as {before:?}; node {node} has {mark:?}"
+                        ),
+                    );
+                }
+                Some(before) => before.chain = before.chain.or(mark.chain),
+                None => drop(truth.committed.insert(index, mark)),
+            }
+        }
+        known.commit = known.commit.max(commit);
+        truth.committed_index = truth.committed_index.max(commit);
+        if view.high_watermark < known.high_watermark {
+            return breach(
+                "high-watermark-forward",
+                format!(
+                    "node {node} showed {} of shard {shard}, now {}",
+                    known.high_watermark, view.high_watermark
+                ),
+            );
+        }
+        let from = known.high_watermark.max(view.log_start.saturating_sub(1)) + 1;
+        known.high_watermark = view.high_watermark;
+        truth.compare_served(node, shard, replica, from, view.high_watermark)
+    }
+
+    /// A node began to lead.
+    pub fn leads(&mut self, node: u64, shard: u64, term: u64) -> Checked {
+        match self.shards.entry(shard).or_default().leaders.insert(term, node) {
+            Some(other) if other != node => breach(
+                "one-leader-per-term",
+                format!("nodes {other} and {node} both lead shard {shard} in term {term}"),
+            ),
+            _ => Ok(()),
+        }
+    }
+
+    /// A leader's committed index must be durable on a majority of its voters. `term_of` looks an entry's term up in
+    /// the log of a node, running or not.
+    pub fn commit_is_durable(
+        &self,
+        shard: u64,
+        leader: &Replica,
+        term_of: impl Fn(u64, u64) -> Option<u64>,
+    ) -> Checked {
+        let (log, voters) = (leader.log(), leader.describe().voters);
+        let (index, term) = (log.commit(), log.term(log.commit()));
+        let holds = |node: &&u64| {
+            let known = self.replicas.get(&(**node, shard));
+            known.is_some_and(|known| known.durable >= index)
+                && (term_of(**node, index) == term || term.is_none())
+        };
+        let count = voters.iter().filter(holds).count();
+        if index > 0 && count * 2 <= voters.len() {
+            return breach(
+                "commit-durable-on-majority",
+                format!(
+                    "entry {index} of shard {shard} is committed and durable on {count} of voters {voters:?}"
+                ),
+            );
+        }
+        Ok(())
+    }
+
+    /// Somebody is told that a batch is committed.
+    pub fn acknowledged(&self, node: u64, shard: u64, last_lsn: u64, replica: &Replica) -> Checked {
+        let high_watermark = replica.view().high_watermark;
+        if last_lsn > high_watermark {
+            return breach(
+                "acknowledged-when-committed",
+                format!(
+                    "node {node} acknowledged LSN {last_lsn} of shard {shard} at a high watermark of {high_watermark}"
+                ),
+            );
+        }
+        Ok(())
+    }
+
+    /// A group of a replica is done.
+    pub fn group_done(&mut self, node: u64, shard: u64, disk: &FakeDisk) -> Checked {
+        let unsynced = disk.unsynced(&crate::world::directory(shard));
+        if !unsynced.is_empty() {
+            return breach(
+                "group-synced",
+                format!("node {node} calls a group synced that is not: {unsynced:?}"),
+            );
+        }
+        self.replicas.entry((node, shard)).or_default().vote = stored_vote(disk, shard);
+        Ok(())
+    }
+
+    /// A replica has been told that its group is done.
+    pub fn synced(&mut self, node: u64, shard: u64, replica: &Replica) {
+        let known = self.replicas.entry((node, shard)).or_default();
+        known.durable = replica.log().synced_index();
+        known.durable_mark = mark_at(replica, known.durable);
+    }
+
+    /// A message leaves a node.
+    pub fn sends(&self, shard: u64, message: &RaftMessage) -> Checked {
+        let node = message.from;
+        let Some(known) = self.replicas.get(&(node, shard)) else { return Ok(()) };
+        let speaks_of_term = match message.kind {
+            kind::REQUEST_VOTE | kind::APPEND | kind::HEARTBEAT => true,
+            kind::REQUEST_VOTE_RESPONSE | kind::APPEND_RESPONSE => !message.reject,
+            _ => false,
+        };
+        let candidate = match message.kind {
+            kind::REQUEST_VOTE => Some(node),
+            kind::REQUEST_VOTE_RESPONSE => Some(message.to),
+            _ => None,
+        };
+        let vote = known.vote.unwrap_or_default();
+        let voted = candidate.is_none_or(|candidate| vote.term > message.term || vote.voted_for == candidate);
+        if speaks_of_term && (vote.term < message.term || !voted) {
+            return breach(
+                "vote-durable-before-message",
+                format!(
+                    "node {node} sent a message of kind {} in term {}; its disk has {vote:?}",
+                    message.kind, message.term
+                ),
+            );
+        }
+        // An acknowledgement may be overtaken by a snapshot that replaces the entry it speaks of.
+        if message.kind == kind::APPEND_RESPONSE
+            && !message.reject
+            && message.index > known.durable.max(known.base)
+        {
+            return breach(
+                "acknowledged-entry-durable",
+                format!(
+                    "node {node} acknowledged entry {} of shard {shard}, synced through {}",
+                    message.index, known.durable
+                ),
+            );
+        }
+        Ok(())
+    }
+}
+
+impl ShardTruth {
+    /// Reads what became visible, as far as memory has it, and holds it against what others showed.
+    fn compare_served(&mut self, node: u64, shard: u64, replica: &Replica, from: u64, up_to: u64) -> Checked {
+        let mut next = from;
+        while next <= up_to {
+            let CachedRead::Hit(batches) = replica.reader().cached(next, usize::MAX, up_to) else {
+                return Ok(());
+            };
+            for batch in batches {
+                // A reader that comes to a replica late may begin inside a batch.
+                let begins = batch.first_lsn == next || (next == from && batch.first_lsn < next);
+                let crc = BatchHeader::parse(&batch.bytes).map_or(0, |header| header.crc);
+                let shown = Batch { last_lsn: batch.last_lsn(), crc };
+                let before = self.batches.insert(batch.first_lsn, shown);
+                if !begins || before.is_some_and(|before| before != shown) {
+                    return breach(
+                        "served-records-agree",
+                        format!(
+                            "node {node} shows {shown:?} from LSN {} of shard {shard} on; {before:?} was shown, and {next} is next",
+                            batch.first_lsn
+                        ),
+                    );
+                }
+                next = batch.last_lsn() + 1;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn mark_at(replica: &Replica, index: u64) -> Option<Mark> {
+    let log = replica.log();
+    Some(Mark { term: log.term(index)?, chain: log.chain(index) })
+}
+
+/// Whether two marks can be of one entry: what memory no longer knows says nothing.
+fn same(one: Mark, other: Mark) -> bool {
+    one.term == other.term && one.chain.zip(other.chain).is_none_or(|(one, other)| one == other)
+}
+
+fn stored_vote(disk: &FakeDisk, shard: u64) -> Option<Vote> {
+    let path = format!("{}/{}", crate::world::directory(shard), vote::VOTE_FILE_NAME);
+    vote::parse(&disk.durable_bytes(&path)?, shard)
+}

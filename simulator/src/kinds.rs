@@ -1,0 +1,178 @@
+//! The faults there are, and the other things done to a cluster from outside.
+
+use lockstep::random::Random;
+use serde::{Deserialize, Serialize};
+
+/// Whom a part of the plan is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Target {
+    /// This node.
+    Node(u64),
+    /// Whoever leads this partition by then; node 1 if nobody does.
+    Leader(u32),
+}
+
+/// A kind of fault or intervention.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum FaultKind {
+    /// The process dies; its machine and page cache stay.
+    Kill,
+    /// The power goes: what was not synced is lost, as far as chance has it.
+    PowerCut,
+    /// The power of all nodes goes at once.
+    PowerCutAll,
+    /// The power goes in the middle of an operation on the disk.
+    PowerCutAtIo {
+        /// Operations of the disk until then.
+        after: u64,
+    },
+    /// The process stands still, and then meets everything that came in meanwhile at once.
+    Pause,
+    /// The node's clock jumps.
+    ClockJump {
+        /// By how much, in milliseconds.
+        by_ms: i64,
+    },
+    /// Nothing goes from or to the node.
+    Isolate,
+    /// Nothing comes to the node, though what it sends arrives.
+    Deaf,
+    /// Nothing the node sends arrives, though it hears.
+    Mute,
+    /// The node and its successor cannot speak with each other; both speak with the rest.
+    PartialPartition,
+    /// What goes to the node is held back, and then comes at once.
+    Clog,
+    /// The node's connections break; new ones are made at once.
+    Disconnect,
+    /// The node's disk is many times slower.
+    SlowDisk,
+    /// The node's disk does nothing for a while.
+    StalledDisk,
+    /// An operation of the node's disk fails.
+    DiskError {
+        /// Operations until then.
+        after: u64,
+    },
+    /// A sync of the node's disk fails, and what it covered is lost though it reads back.
+    LostSync {
+        /// Operations until then.
+        after: u64,
+    },
+    /// The node's disk has no room.
+    FullDisk {
+        /// Bytes left.
+        left: u64,
+    },
+    /// Leadership of a partition is handed over.
+    Transfer,
+    /// A partition is trimmed.
+    Trim {
+        /// LSNs to keep below the high watermark.
+        keep: u64,
+    },
+}
+
+/// What is the same for all faults of a kind.
+struct Character {
+    /// In counters and timelines.
+    name: &'static str,
+    /// The share of seeds that have it, in percent.
+    share: u64,
+    /// How often it happens in those, at the most.
+    times_max: u64,
+    /// How long it lasts, in milliseconds.
+    for_ms: (u64, u64),
+}
+
+const fn character(name: &'static str, share: u64, times_max: u64, for_ms: (u64, u64)) -> Character {
+    Character { name, share, times_max, for_ms }
+}
+
+const ONCE: (u64, u64) = (0, 0);
+
+impl FaultKind {
+    /// Every kind, its numbers not yet drawn.
+    pub const ALL: &'static [Self] = &[
+        Self::Kill,
+        Self::PowerCut,
+        Self::PowerCutAll,
+        Self::PowerCutAtIo { after: 0 },
+        Self::Pause,
+        Self::ClockJump { by_ms: 0 },
+        Self::Isolate,
+        Self::Deaf,
+        Self::Mute,
+        Self::PartialPartition,
+        Self::Clog,
+        Self::Disconnect,
+        Self::SlowDisk,
+        Self::StalledDisk,
+        Self::DiskError { after: 0 },
+        Self::LostSync { after: 0 },
+        Self::FullDisk { left: 0 },
+        Self::Transfer,
+        Self::Trim { keep: 0 },
+    ];
+
+    fn character(self) -> Character {
+        match self {
+            Self::Kill => character("kill", 60, 8, (20, 1_000)),
+            Self::PowerCut => character("power-cut", 60, 8, (20, 1_000)),
+            Self::PowerCutAll => character("power-cut-all", 30, 2, (20, 500)),
+            Self::PowerCutAtIo { .. } => character("power-cut-at-io", 50, 6, (20, 800)),
+            Self::Pause => character("pause", 40, 3, (50, 1_500)),
+            Self::ClockJump { .. } => character("clock-jump", 30, 3, ONCE),
+            Self::Isolate => character("isolate", 40, 4, (50, 2_000)),
+            Self::Deaf => character("deaf", 25, 3, (50, 1_500)),
+            Self::Mute => character("mute", 25, 3, (50, 1_500)),
+            Self::PartialPartition => character("partial-partition", 25, 3, (50, 1_500)),
+            Self::Clog => character("clog", 25, 3, (20, 500)),
+            Self::Disconnect => character("disconnect", 40, 6, ONCE),
+            Self::SlowDisk => character("slow-disk", 30, 3, (50, 2_000)),
+            Self::StalledDisk => character("stalled-disk", 30, 3, (50, 1_500)),
+            Self::DiskError { .. } => character("disk-error", 25, 3, ONCE),
+            Self::LostSync { .. } => character("lost-sync", 25, 3, ONCE),
+            Self::FullDisk { .. } => character("full-disk", 20, 2, (200, 1_500)),
+            Self::Transfer => character("transfer", 30, 4, ONCE),
+            Self::Trim { .. } => character("trim", 30, 4, ONCE),
+        }
+    }
+
+    /// Its name, in counters and timelines.
+    pub fn name(self) -> &'static str {
+        self.character().name
+    }
+
+    /// The share of seeds that have it, in percent.
+    pub(crate) fn share(self) -> u64 {
+        self.character().share
+    }
+
+    /// How often it happens in those, at the most.
+    pub(crate) fn times_max(self) -> u64 {
+        self.character().times_max
+    }
+
+    /// How long it lasts, in milliseconds.
+    pub(crate) fn draw_duration_ms(self, random: &mut Random) -> u64 {
+        let (from, to) = self.character().for_ms;
+        from + random.below(to - from + 1)
+    }
+
+    /// The kind with its numbers drawn.
+    pub(crate) fn draw(self, random: &mut Random) -> Self {
+        match self {
+            Self::PowerCutAtIo { .. } => Self::PowerCutAtIo { after: 1 + random.below(30) },
+            Self::DiskError { .. } => Self::DiskError { after: 1 + random.below(20) },
+            Self::LostSync { .. } => Self::LostSync { after: 1 + random.below(20) },
+            Self::FullDisk { .. } => Self::FullDisk { left: random.below(40_000) },
+            Self::ClockJump { .. } => {
+                let by_ms = 1 << random.below(32);
+                Self::ClockJump { by_ms: if random.below(2) == 0 { by_ms } else { -by_ms } }
+            }
+            Self::Trim { .. } => Self::Trim { keep: random.below(200) },
+            plain => plain,
+        }
+    }
+}

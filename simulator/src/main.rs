@@ -1,0 +1,101 @@
+//! The `lockstep-simulator` command.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+use lockstep_simulator::campaign::Campaign;
+use lockstep_simulator::{Options, run};
+
+/// Runs whole clusters in one thread from one seed, and checks that nothing is ever lost.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run one seed and print its trace hash; exit status 1 if a rule does not hold.
+    Run {
+        /// The seed.
+        #[arg(long)]
+        seed: u64,
+        /// Print what happened, a column for each node.
+        #[arg(long)]
+        trace: bool,
+    },
+    /// Run many seeds and print what they went through; exit status 1 for a violation or a fault never tried.
+    Campaign {
+        /// For how long, as 90s, 10m or 2h.
+        #[arg(long, value_parser = duration)]
+        duration: Option<Duration>,
+        /// Which seeds, as A..B.
+        #[arg(long, value_parser = seeds)]
+        seeds: Option<(u64, u64)>,
+        /// The first seed, if no range is given.
+        #[arg(long, default_value_t = 0)]
+        from: u64,
+        /// Runs at the same time.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+    },
+}
+
+fn main() -> ExitCode {
+    match Arguments::parse().command {
+        Command::Run { seed, trace } => run_one(seed, trace),
+        Command::Campaign { duration, seeds, from, threads } => campaign(duration, seeds, from, threads),
+    }
+}
+
+fn run_one(seed: u64, trace: bool) -> ExitCode {
+    let outcome = run(seed, &Options { trace });
+    if trace {
+        print!("{}", outcome.timeline);
+    }
+    let stats = &outcome.stats;
+    println!(
+        "seed {seed}: trace hash {:016x}; {} events, {} batches committed, {} crashes, {} elections, {} truncations",
+        outcome.trace_hash,
+        stats.events,
+        stats.batches,
+        stats.crashes(),
+        stats.elections,
+        stats.truncations
+    );
+    match outcome.violation {
+        None => ExitCode::SUCCESS,
+        Some(violation) => {
+            println!("VIOLATED {}: {}", violation.rule, violation.message);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn campaign(duration: Option<Duration>, seeds: Option<(u64, u64)>, from: u64, threads: usize) -> ExitCode {
+    let (first, end) = seeds.map_or((from, None), |(first, end)| (first, Some(end)));
+    let duration = duration.or_else(|| end.is_none().then_some(Duration::from_secs(60)));
+    let report = Campaign { first, end, duration, threads, progress: true }.run();
+    print!("{}", report.table());
+    if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("{text:?} is no duration: write 90s, 10m or 2h");
+    let (number, unit) = text.split_at(text.len().saturating_sub(1));
+    let number: u64 = number.parse().map_err(|_| wrong())?;
+    match unit {
+        "s" => Ok(Duration::from_secs(number)),
+        "m" => Ok(Duration::from_secs(60 * number)),
+        "h" => Ok(Duration::from_secs(3_600 * number)),
+        _ => Err(wrong()),
+    }
+}
+
+fn seeds(text: &str) -> Result<(u64, u64), String> {
+    let wrong = || format!("{text:?} is no range of seeds: write 0..100");
+    let (first, end) = text.split_once("..").ok_or_else(wrong)?;
+    Ok((first.parse().map_err(|_| wrong())?, end.parse().map_err(|_| wrong())?))
+}

@@ -1,0 +1,195 @@
+//! One machine: its disk and clock, and the process on it while it runs.
+//!
+//! What holds: what came in while the process was busy or stood still becomes one turn, as in production. Of a process
+//! nothing is left when it dies but its disk.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use lockstep::raft::ColdRead;
+use lockstep::shard::{Input, Output};
+use lockstep_storage::io::FakeDisk;
+use lockstep_storage::{LogReader, SegmentPool, WriteGroup};
+
+use crate::kinds::FaultKind;
+use crate::queue::{MILLISECOND, SECOND, Time};
+use crate::replica::Replica;
+use crate::server::Asked;
+
+/// The wall clock at the beginning of each run, in milliseconds since 1970.
+const EPOCH_MS: i64 = 1_700_000_000_000;
+
+/// A machine.
+pub struct Node {
+    /// Its number.
+    pub id: u64,
+    /// Its disk, which outlives processes and power cuts.
+    pub disk: Arc<FakeDisk>,
+    /// Counts its processes.
+    pub life: u64,
+    /// The process, while it runs.
+    pub process: Option<Process>,
+    /// Stopped by SIGSTOP.
+    pub paused: bool,
+    /// Whether the machine has power while no process runs: then connections are refused, not ignored.
+    pub powered: bool,
+    /// Millionths by which its clock runs fast; may be negative.
+    pub drift_ppm: i64,
+    /// What its wall clock is ahead, in milliseconds.
+    pub clock_offset_ms: i64,
+    /// By how much its disk is slower at the moment.
+    pub disk_slowness: u64,
+    /// Its disk does nothing.
+    pub disk_stalled: bool,
+    /// Shards whose group waits for the disk to go on.
+    pub stalled_groups: Vec<u64>,
+    /// A restart is on its way.
+    pub starting: bool,
+    /// The fault that was planted on the disk of this process.
+    pub planted: Option<FaultKind>,
+    /// Its disk has a limit at the moment.
+    pub disk_limited: bool,
+    /// The replicas of the process that died last, for the observer: its disk still holds what they had synced.
+    pub corpse: BTreeMap<u64, Hosted>,
+}
+
+/// What runs on a machine.
+pub struct Process {
+    /// Its replicas, by shard.
+    pub hosted: BTreeMap<u64, Hosted>,
+    /// Why shards that should be here are not.
+    pub refused: BTreeMap<u64, String>,
+    /// What came in and waits for the next turn.
+    pub inbox: VecDeque<Mail>,
+    /// Bytes of clients that a stopped process has not read.
+    pub unread: Vec<Unread>,
+    /// A turn is due.
+    pub turn_due: bool,
+    /// The worker is busy until then.
+    pub busy_until: Time,
+    /// Clients' requests that wait for an answer, by token.
+    pub asked: BTreeMap<u64, Asked>,
+    /// The next token: never [`lockstep::shard::NOBODY`].
+    pub next_token: u64,
+    /// Reads for slow followers that are under way.
+    pub cold_reads: BTreeMap<u64, (u64, ColdRead, LogReader)>,
+    /// The next of those.
+    pub next_read: u64,
+    /// Whether the disk was below its reserve when last looked at.
+    pub disk_full: bool,
+    /// Segment files for reuse.
+    pub pool: Option<Arc<SegmentPool>>,
+    /// An operator is on the way.
+    pub operator_called: bool,
+}
+
+/// A client's bytes on a connection.
+pub struct Unread {
+    /// Which connection.
+    pub connection: u64,
+    /// Its bytes.
+    pub frame: bytes::Bytes,
+}
+
+/// One replica and what is under way for it.
+pub struct Hosted {
+    /// The production code.
+    pub replica: Replica,
+    /// The group on its way to the disk.
+    pub writing: Option<WriteGroup>,
+    /// What it asked for and has not got yet.
+    pub outputs: Vec<Output>,
+    /// Whether it has something to do.
+    pub touched: bool,
+}
+
+/// Something for the worker.
+pub enum Mail {
+    /// For one shard.
+    One(u64, Box<Input>),
+    /// The timer fired.
+    Tick,
+    /// A peer's connection closed.
+    PeerLost(u64),
+    /// The disk fell below its reserve, or has room again.
+    DiskFull(bool),
+}
+
+impl Node {
+    /// A machine with an empty disk, switched off.
+    pub fn new(id: u64, drift_ppm: i64) -> Self {
+        Self {
+            id,
+            disk: FakeDisk::new(),
+            life: 0,
+            process: None,
+            paused: false,
+            powered: true,
+            drift_ppm,
+            clock_offset_ms: 0,
+            disk_slowness: 1,
+            disk_stalled: false,
+            stalled_groups: Vec::new(),
+            starting: false,
+            planted: None,
+            disk_limited: false,
+            corpse: BTreeMap::new(),
+        }
+    }
+
+    /// What its wall clock says.
+    pub fn now_ms(&self, now: Time) -> i64 {
+        let drift = (now / SECOND) as i64 * self.drift_ppm / 1_000;
+        EPOCH_MS
+            .saturating_add((now / MILLISECOND) as i64)
+            .saturating_add(drift)
+            .saturating_add(self.clock_offset_ms)
+    }
+
+    /// How long `span` of its own clock takes.
+    pub fn own(&self, span: Time) -> Time {
+        (span as i64 - span as i64 / 1_000 * self.drift_ppm / 1_000).max(1) as Time
+    }
+
+    /// The process, if it runs and is still this one.
+    pub fn alive(&mut self, life: u64) -> Option<&mut Process> {
+        if self.life == life { self.process.as_mut() } else { None }
+    }
+
+    /// Whether a fault explains that its log fails.
+    pub fn excused(&self) -> bool {
+        self.planted.is_some() || self.disk_limited
+    }
+
+    /// Whether a process runs and moves.
+    pub fn answers(&self) -> bool {
+        self.process.is_some() && !self.paused
+    }
+}
+
+impl Process {
+    /// A process that hosts nothing yet.
+    pub fn new(pool: Option<Arc<SegmentPool>>) -> Self {
+        Self {
+            hosted: BTreeMap::new(),
+            refused: BTreeMap::new(),
+            inbox: VecDeque::new(),
+            unread: Vec::new(),
+            turn_due: false,
+            busy_until: 0,
+            asked: BTreeMap::new(),
+            next_token: 1,
+            cold_reads: BTreeMap::new(),
+            next_read: 1,
+            disk_full: false,
+            pool,
+            operator_called: false,
+        }
+    }
+
+    /// A token nobody else has.
+    pub fn token(&mut self) -> u64 {
+        self.next_token += 1;
+        self.next_token - 1
+    }
+}

@@ -1,0 +1,494 @@
+//! What happens on a node while its process runs: ticks, turns, writes, reads, messages.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+use lockstep::net::peer::{Letter, to_frames};
+use lockstep::raft::ColdRead;
+use lockstep::shard::{Event as ShardEvent, Health, Input, NOBODY, OpenError, Output};
+use lockstep_protocol::peer::{PeerDecoder, PeerMessage, RaftMessage};
+use lockstep_storage::io::{Disk, FakeDisk};
+use lockstep_storage::{LogReader, RecoveryError, SegmentPool};
+
+use crate::node::{Hosted, Mail, Process};
+use crate::queue::{Event, MICROSECOND, MILLISECOND, SECOND, Time};
+use crate::replica::Replica;
+use crate::server::{self, FRAME_BYTES_MAX, shard_of};
+use crate::world::{FREE_SPACE_RESERVE, World};
+
+/// Inputs of one turn at the most, as in production.
+const MAIL_AT_ONCE: usize = 1024;
+/// How long a turn takes at least, and each input on top.
+const TURN_COSTS: Time = 3 * MICROSECOND;
+const INPUT_COSTS: Time = MICROSECOND;
+
+impl World {
+    /// Starts a node's process: every shard is recovered.
+    pub(crate) fn start(&mut self, id: u64) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        node.starting = false;
+        if node.process.is_some() {
+            return;
+        }
+        node.powered = true;
+        node.life += 1;
+        node.corpse.clear();
+        let (life, disk) = (node.life, Arc::clone(&node.disk));
+        self.ledger.restart(id, self.queue.now());
+        self.note(id, "start", [life], || format!("life {life}"));
+        let pool = match self.plan.cluster.pool_files {
+            0 => None,
+            files => SegmentPool::open(Arc::<FakeDisk>::clone(&disk), files, 0).ok().map(Arc::new),
+        };
+        let mut process = Process::new(pool);
+        for partition in 0..self.plan.shards {
+            let shard = shard_of(partition);
+            match self.open(id, shard, &mut process) {
+                Some(Ok(hosted)) => drop(process.hosted.insert(shard, hosted)),
+                Some(Err(error)) => return self.refused(id, shard, &error),
+                None => return,
+            }
+        }
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let first_tick = node.own(self.plan.cluster.tick_ms * MILLISECOND);
+        node.process = Some(process);
+        self.queue.after(first_tick, Event::Tick { node: id, life });
+        self.queue.after(MILLISECOND, Event::FreeSpace { node: id, life });
+        for partition in 0..self.plan.shards {
+            self.check_opened(id, shard_of(partition));
+        }
+        self.wake_worker(id);
+    }
+
+    fn open(&mut self, id: u64, shard: u64, process: &mut Process) -> Option<Result<Hosted, OpenError>> {
+        let options = self.shard_options(id, shard, process.pool.clone());
+        let disk: Arc<dyn Disk> = Arc::<FakeDisk>::clone(&self.nodes[&id].disk);
+        let random = self.random.split();
+        let mut outputs = Vec::new();
+        let opened = Replica::open(disk, options, random, &mut outputs);
+        let opened = self.survived(id, shard, opened)?;
+        Some(opened.map(|replica| Hosted { replica, writing: None, outputs, touched: true }))
+    }
+
+    fn check_opened(&mut self, id: u64, shard: u64) {
+        let node = &self.nodes[&id];
+        let Some(hosted) = node.process.as_ref().and_then(|process| process.hosted.get(&shard)) else {
+            return;
+        };
+        let log = hosted.replica.log();
+        let (last, chain) = (log.last_index(), log.last_chain());
+        let checked = self.invariants.opened(id, shard, &hosted.replica, &node.disk);
+        self.note(id, "recovered", [shard, last, chain], || format!("shard {shard} through entry {last}"));
+        self.check(checked);
+    }
+
+    /// A shard could not be opened: the disk stopped meanwhile, or failed for once, or the log is gone.
+    fn refused(&mut self, id: u64, shard: u64, error: &OpenError) {
+        let node = &self.nodes[&id];
+        if node.disk.is_down() {
+            return self.power_failed_at_io(id);
+        }
+        self.note(id, "refused", [shard], || format!("shard {shard}: {error}"));
+        match error {
+            OpenError::Recovery(RecoveryError::Io { .. }) | OpenError::Create(_)
+                if self.nodes[&id].excused() =>
+            {
+                self.planted_struck(id);
+                self.nodes[&id].disk.kill_process();
+                self.start_later(id, 100 * MILLISECOND);
+            }
+            _ => {
+                self.violate("recovery-succeeds", format!("node {id} cannot recover shard {shard}: {error}"));
+            }
+        }
+    }
+
+    /// Switches a node on again after a while.
+    pub(crate) fn start_later(&mut self, id: u64, after: Time) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        if !node.starting {
+            node.starting = true;
+            self.queue.after(after, Event::Start { node: id });
+        }
+    }
+
+    pub(crate) fn tick(&mut self, id: u64, life: u64) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        if node.life != life {
+            return;
+        }
+        let (next, paused) = (node.own(self.plan.cluster.tick_ms * MILLISECOND), node.paused);
+        let Some(process) = node.process.as_mut() else { return };
+        // A process that stands still misses its ticks, but for one.
+        if !paused || !process.inbox.iter().any(|mail| matches!(mail, Mail::Tick)) {
+            process.inbox.push_back(Mail::Tick);
+        }
+        self.queue.after(next, Event::Tick { node: id, life });
+        self.wake_worker(id);
+    }
+
+    pub(crate) fn look_at_free_space(&mut self, id: u64, life: u64) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let full = node.disk.free_bytes().is_ok_and(|free| free < FREE_SPACE_RESERVE);
+        let Some(process) = node.alive(life) else { return };
+        if process.disk_full != full {
+            process.disk_full = full;
+            process.inbox.push_back(Mail::DiskFull(full));
+            if full {
+                self.stats.fault("full-disk");
+            }
+            self.note(id, "free-space", [u64::from(full)], || {
+                if full { "too little" } else { "enough" }.to_owned()
+            });
+            self.wake_worker(id);
+        }
+        self.queue.after(SECOND / 10, Event::FreeSpace { node: id, life });
+    }
+
+    /// The worker takes what came in and lets every shard it concerns take its turn.
+    pub(crate) fn turn(&mut self, id: u64, life: u64) {
+        let now = self.queue.now();
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let (now_ms, paused) = (node.now_ms(now), node.paused);
+        let Some(process) = node.alive(life) else { return };
+        process.turn_due = false;
+        if paused {
+            return;
+        }
+        let count = process.inbox.len().min(MAIL_AT_ONCE);
+        let mail: Vec<Mail> = process.inbox.drain(..count).collect();
+        process.busy_until = now + TURN_COSTS + INPUT_COSTS * count as Time;
+        for letter in mail {
+            self.deliver(id, letter);
+        }
+        let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.alive(life)) else { return };
+        let touched: Vec<u64> =
+            process.hosted.iter().filter(|(_, hosted)| hosted.touched).map(|(shard, _)| *shard).collect();
+        let mut to_peers = BTreeMap::new();
+        for shard in touched {
+            self.shard_turn(id, shard, now_ms, &mut to_peers);
+            if self.violation.is_some() {
+                return;
+            }
+        }
+        for (to, messages) in to_peers {
+            for frame in to_frames(messages) {
+                let bytes = frame.to_bytes();
+                let sum = u64::from(u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]));
+                self.note(id, "send", [to, bytes.len() as u64, sum], || {
+                    format!("{} B to node {to}", bytes.len())
+                });
+                self.network.send(id, to, bytes, &mut self.queue, &mut self.stats);
+            }
+        }
+        if self.nodes[&id].process.as_ref().is_some_and(|process| !process.inbox.is_empty()) {
+            self.wake_worker(id);
+        }
+    }
+
+    fn deliver(&mut self, id: u64, letter: Mail) {
+        let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut()) else { return };
+        let shards: Vec<u64> = process.hosted.keys().copied().collect();
+        match letter {
+            Mail::One(shard, input) => self.step(id, shard, *input),
+            Mail::Tick => shards.into_iter().for_each(|shard| self.step(id, shard, Input::Tick)),
+            Mail::PeerLost(node) => {
+                shards.into_iter().for_each(|shard| self.step(id, shard, Input::PeerLost { node }));
+            }
+            Mail::DiskFull(full) => {
+                shards.into_iter().for_each(|shard| self.step(id, shard, Input::DiskFull(full)));
+            }
+        }
+    }
+
+    fn step(&mut self, id: u64, shard: u64, input: Input) {
+        let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut()) else { return };
+        let Some(hosted) = process.hosted.get_mut(&shard) else { return };
+        hosted.touched = true;
+        let was_sync = matches!(input, Input::Synced(_));
+        let stepped = hosted.replica.step(input, &mut hosted.outputs);
+        if was_sync {
+            self.invariants.synced(id, shard, &hosted.replica);
+        }
+        self.survived(id, shard, stepped);
+    }
+
+    fn shard_turn(
+        &mut self,
+        id: u64,
+        shard: u64,
+        now_ms: i64,
+        to_peers: &mut BTreeMap<u64, Vec<Letter>>,
+    ) {
+        let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut()) else { return };
+        let Some(hosted) = process.hosted.get_mut(&shard) else { return };
+        hosted.touched = false;
+        let commit = hosted.replica.log().commit();
+        let turned = hosted.replica.turn(now_ms, &mut hosted.outputs);
+        let outputs = std::mem::take(&mut hosted.outputs);
+        let looked = self.invariants.look(id, shard, &hosted.replica);
+        if self.survived(id, shard, turned).is_none() {
+            return;
+        }
+        self.check(looked);
+        self.check_commit(id, shard, commit);
+        let mut view_changed = false;
+        for output in outputs {
+            view_changed |= matches!(output, Output::View(_));
+            self.carry_out(id, shard, output, to_peers);
+        }
+        if view_changed {
+            self.wake_fetches(id, shard);
+        }
+    }
+
+    fn check_commit(&mut self, id: u64, shard: u64, before: u64) {
+        let Some(hosted) = self.nodes[&id].process.as_ref().and_then(|process| process.hosted.get(&shard))
+        else {
+            return;
+        };
+        if !hosted.replica.view().is_leader || hosted.replica.log().commit() == before {
+            return;
+        }
+        let term_of = |node: u64, index: u64| {
+            let node = self.nodes.get(&node)?;
+            let running = node.process.as_ref().and_then(|process| process.hosted.get(&shard));
+            let hosted = running.or_else(|| node.corpse.get(&shard))?;
+            hosted.replica.log().term(index)
+        };
+        let checked = self.invariants.commit_is_durable(shard, &hosted.replica, term_of);
+        self.check(checked);
+    }
+
+    fn carry_out(
+        &mut self,
+        id: u64,
+        shard: u64,
+        output: Output,
+        to_peers: &mut BTreeMap<u64, Vec<Letter>>,
+    ) {
+        match output {
+            Output::Send(message) => {
+                let checked = self.invariants.sends(shard, &message);
+                self.check(checked);
+                to_peers.entry(message.to).or_default().push(Letter::Raft { shard, messages: vec![message] });
+            }
+            Output::Write(group) => {
+                let after = self.disk_latency(id);
+                let Some(node) = self.nodes.get_mut(&id) else { return };
+                let life = node.life;
+                let Some(hosted) = node.process.as_mut().and_then(|process| process.hosted.get_mut(&shard))
+                else {
+                    return;
+                };
+                hosted.writing = Some(group);
+                self.queue.after(after, Event::Disk { node: id, life, shard });
+            }
+            Output::ColdRead(read, reader) => self.begin_cold_read(id, shard, read, reader),
+            Output::Answer(NOBODY, _) => {}
+            Output::Answer(token, answer) => self.answer(id, shard, token, answer),
+            Output::View(view) => {
+                let numbers = [shard, view.high_watermark, view.term, u64::from(view.is_leader)];
+                self.note(id, "view", numbers, || {
+                    let role = if view.is_leader { " leads" } else { "" };
+                    format!("shard {shard} to LSN {} in term {}{role}", view.high_watermark, view.term)
+                });
+                self.health_changed(id, shard, &view.health);
+            }
+            Output::Event(event) => self.shard_event(id, shard, &event),
+        }
+    }
+
+    fn answer(
+        &mut self,
+        id: u64,
+        shard: u64,
+        token: u64,
+        answer: Result<lockstep::shard::Answer, lockstep::shard::AppendError>,
+    ) {
+        let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut()) else { return };
+        if let (Ok(lockstep::shard::Answer::Appended(appended)), Some(hosted)) =
+            (&answer, process.hosted.get(&shard))
+        {
+            let checked = self.invariants.acknowledged(id, shard, appended.last_lsn, &hosted.replica);
+            let last_lsn = appended.last_lsn;
+            self.trace.note(self.queue.now(), Some(id), "acknowledge", [shard, last_lsn], || {
+                format!("shard {shard} LSN {last_lsn}")
+            });
+            if let Err(violation) = checked {
+                return self.check(Err(violation));
+            }
+        }
+        let Some(asked) = process.asked.remove(&token) else { return };
+        let bytes = server::answer(process, &asked, answer);
+        self.network.send_response(asked.connection, bytes, &mut self.queue, &mut self.stats);
+    }
+
+    fn wake_fetches(&mut self, id: u64, shard: u64) {
+        let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut()) else { return };
+        for (connection, bytes) in server::wake(process, shard) {
+            self.network.send_response(connection, bytes, &mut self.queue, &mut self.stats);
+        }
+    }
+
+    fn health_changed(&mut self, id: u64, shard: u64, health: &Health) {
+        match health {
+            Health::Ok | Health::Full => {}
+            Health::Failed(why) if self.nodes[&id].excused() => {
+                self.note(id, "failed", [shard], || format!("shard {shard}: {why}"));
+                let Some(node) = self.nodes.get_mut(&id) else { return };
+                let life = node.life;
+                let Some(process) = node.process.as_mut() else { return };
+                if !process.operator_called {
+                    process.operator_called = true;
+                    let after = 50 * MILLISECOND + self.random.below(500 * MILLISECOND);
+                    self.queue.after(after, Event::Operator { node: id, life });
+                }
+            }
+            Health::Failed(why) | Health::Faulty(why) => {
+                self.violate(
+                    "replica-works",
+                    format!("shard {shard} stopped on node {id} for no reason: {why}"),
+                );
+            }
+        }
+    }
+
+    fn shard_event(&mut self, id: u64, shard: u64, event: &ShardEvent) {
+        let numbers = match event {
+            ShardEvent::BecameLeader { term } => {
+                self.stats.elections += 1;
+                let checked = self.invariants.leads(id, shard, *term);
+                self.check(checked);
+                [shard, 1, *term]
+            }
+            ShardEvent::LostLeadership { term } => [shard, 2, *term],
+            ShardEvent::RolledBack { from_index, .. } => {
+                self.stats.truncations += 1;
+                [shard, 3, *from_index]
+            }
+            ShardEvent::SnapshotInstalled { index } => {
+                self.stats.snapshots += 1;
+                [shard, 4, *index]
+            }
+            ShardEvent::DamagedMessage { index, .. } => {
+                self.stats.fault("damage-refused-by-entry");
+                [shard, 5, *index]
+            }
+            ShardEvent::MembershipRefused { index, .. } => [shard, 6, *index],
+        };
+        self.note(id, "event", numbers, || format!("shard {shard} {event:?}"));
+    }
+
+    // ---- Disks ----
+
+    /// How long the next write of a node takes.
+    fn disk_latency(&mut self, id: u64) -> Time {
+        let settings = &self.plan.disk;
+        let (from, to) = (settings.sync_us_min * MICROSECOND, settings.sync_us_max * MICROSECOND);
+        let mut latency = from + self.random.below(to - from + 1);
+        if !self.faults_over && self.random.below(1_000_000) < settings.spike_ppm {
+            self.stats.fault("disk-spike");
+            latency *= 10 + self.random.below(90);
+        }
+        latency * self.nodes[&id].disk_slowness
+    }
+
+    /// A write group is carried out.
+    pub(crate) fn write(&mut self, id: u64, life: u64, shard: u64) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        if node.life != life {
+            return;
+        }
+        if node.disk_stalled {
+            return node.stalled_groups.push(shard);
+        }
+        let disk = Arc::clone(&node.disk);
+        let Some(process) = node.process.as_mut() else { return };
+        let Some(group) = process.hosted.get_mut(&shard).and_then(|hosted| hosted.writing.take()) else {
+            return;
+        };
+        let outcome = group.run();
+        if disk.is_down() {
+            return self.power_failed_at_io(id);
+        }
+        let (done, bytes) = (outcome.is_ok(), outcome.stats.frame_bytes);
+        process.inbox.push_back(Mail::One(shard, Box::new(Input::Synced(outcome))));
+        self.note(id, "written", [shard, bytes, u64::from(done)], || {
+            format!("shard {shard} {bytes} B{}", if done { "" } else { " FAILED" })
+        });
+        if done {
+            let checked = self.invariants.group_done(id, shard, &disk);
+            self.check(checked);
+        } else {
+            self.planted_struck(id);
+        }
+        self.wake_worker(id);
+    }
+
+    fn begin_cold_read(&mut self, id: u64, shard: u64, read: ColdRead, reader: LogReader) {
+        let after = self.disk_latency(id);
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let life = node.life;
+        let Some(process) = node.process.as_mut() else { return };
+        let number = process.next_read;
+        process.next_read += 1;
+        process.cold_reads.insert(number, (shard, read, reader));
+        self.stats.fault("cold-read");
+        self.queue.after(after, Event::ColdRead { node: id, life, read: number });
+    }
+
+    pub(crate) fn read_cold(&mut self, id: u64, life: u64, number: u64) {
+        let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.alive(life)) else { return };
+        let Some((shard, read, reader)) = process.cold_reads.remove(&number) else { return };
+        let entries = reader.read_entries(read.low, read.high, read.max_bytes).ok();
+        let input = Input::ColdRead { id: read.id, entries };
+        process.inbox.push_back(Mail::One(shard, Box::new(input)));
+        self.wake_worker(id);
+    }
+
+    // ---- Peers ----
+
+    pub(crate) fn peer_frame(&mut self, from: u64, to: u64, connection: u64, frame: &Bytes) {
+        if !self.network.arrives(from, to, connection) {
+            return;
+        }
+        let Some(process) = self.nodes.get_mut(&to).and_then(|node| node.process.as_mut()) else { return };
+        let decoded = PeerDecoder::new(FRAME_BYTES_MAX).decode(&mut BytesMut::from(&frame[..]));
+        let mut arrived: Vec<(u64, RaftMessage)> = Vec::new();
+        match decoded {
+            Ok(Some(PeerMessage::Raft { shard, messages })) => {
+                arrived.extend(messages.into_iter().map(|message| (shard, message)));
+            }
+            Ok(Some(PeerMessage::Heartbeats(heartbeats))) => {
+                arrived.extend(
+                    heartbeats.into_iter().map(|heartbeat| (heartbeat.shard, heartbeat.to_message())),
+                );
+            }
+            // Damage: the connection ends, and both sides make another.
+            Ok(_) | Err(_) => {
+                self.stats.fault("damage-refused-by-frame");
+                return self.disconnect(from, to);
+            }
+        }
+        for (shard, message) in arrived.into_iter().filter(|(_, message)| message.from == from) {
+            process.inbox.push_back(Mail::One(shard, Box::new(Input::Peer(message))));
+        }
+        self.wake_worker(to);
+    }
+
+    /// The connection from one node to another breaks: what was on its way is lost, and the receiver notices.
+    pub(crate) fn disconnect(&mut self, from: u64, to: u64) {
+        self.network.disconnect(from, to);
+        let (after, life) = (self.network.latency(&mut self.stats), self.nodes[&to].life);
+        self.queue.after(after, Event::PeerLost { node: to, life, lost: from });
+    }
+
+    pub(crate) fn peer_lost(&mut self, id: u64, life: u64, lost: u64) {
+        let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.alive(life)) else { return };
+        process.inbox.push_back(Mail::PeerLost(lost));
+        self.note(id, "peer-lost", [lost], || format!("node {lost}"));
+        self.wake_worker(id);
+    }
+}

@@ -1,0 +1,339 @@
+//! The whole cluster in one thread: events in, production code run, events out.
+//!
+//! What holds:
+//! - A run is a function of its plan: no clock, no thread, no map whose order is not that of its keys.
+//! - The production code runs as in its own shell: what came in while a node was busy is one turn, one write group of
+//!   a shard is on its way at a time, a panic ends a shard.
+//! - The first rule that does not hold ends the run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lockstep::engine;
+use lockstep::raft::GroupOptions;
+use lockstep::random::Random;
+use lockstep::shard::{self, ShardOptions, ShardSettings};
+use lockstep_storage::LogOptions;
+use lockstep_storage::io::Disk;
+
+use crate::client::{self, Client, Surroundings, Told, Wish};
+use crate::invariants::{Invariants, Violation};
+use crate::kinds::Target;
+use crate::ledger::Ledger;
+use crate::network::{CLIENTS, Network};
+use crate::node::Node;
+use crate::plan::Plan;
+use crate::queue::{Event, MICROSECOND, MILLISECOND, Queue, SECOND, Time};
+use crate::replica::Panicked;
+use crate::server::{self, shard_of};
+use crate::stats::Stats;
+use crate::trace::Trace;
+
+/// How long a client waits for a connection.
+const CONNECT_TIMEOUT: Time = SECOND;
+/// Free space below which a node takes no records.
+pub const FREE_SPACE_RESERVE: u64 = 32 << 10;
+
+/// Everything.
+pub struct World {
+    pub(crate) plan: Plan,
+    pub(crate) queue: Queue,
+    pub(crate) nodes: BTreeMap<u64, Node>,
+    pub(crate) network: Network,
+    pub(crate) clients: Vec<Client>,
+    pub(crate) ledger: Ledger,
+    pub(crate) invariants: Invariants,
+    pub(crate) trace: Trace,
+    pub(crate) stats: Stats,
+    pub(crate) random: Random,
+    /// Parts of the plan that are going on, and the nodes they turned out to be about.
+    pub(crate) active: BTreeMap<usize, u64>,
+    /// Clients begin new work.
+    pub(crate) working: bool,
+    /// No part of the plan begins any more.
+    pub(crate) faults_over: bool,
+    pub(crate) violation: Option<Violation>,
+    producer_ids: i64,
+}
+
+/// Where a shard's files are.
+pub fn directory(shard: u64) -> String {
+    engine::directory(shard)
+}
+
+impl World {
+    /// A cluster that has just been set up: every shard formatted on every node, nothing running yet.
+    pub fn new(plan: Plan, keep_trace: bool) -> Self {
+        let mut random = Random::new(plan.seed);
+        let mut ledger =
+            Ledger::new(plan.shards, plan.cluster.retention_bytes.or(plan.cluster.retention_ms).is_some());
+        let clients = client::of_plan(&plan.load, plan.shards, plan.nodes, &mut ledger, plan.seed);
+        let mut world = Self {
+            queue: Queue::default(),
+            nodes: BTreeMap::new(),
+            network: Network::new(plan.network.clone(), random.split()),
+            clients,
+            ledger,
+            invariants: Invariants::default(),
+            trace: Trace::new(plan.nodes, keep_trace),
+            stats: Stats { seeds: 1, ..Stats::default() },
+            random,
+            active: BTreeMap::new(),
+            working: true,
+            faults_over: false,
+            violation: None,
+            producer_ids: 0,
+            plan,
+        };
+        world.set_up();
+        world
+    }
+
+    fn set_up(&mut self) {
+        let voters: Vec<u64> = (1..=self.plan.nodes).collect();
+        for id in voters.clone() {
+            let drift = self.plan.cluster.drift_ppm;
+            let node = Node::new(id, self.random.below(2 * drift + 1) as i64 - drift as i64);
+            let disk: Arc<dyn Disk> = Arc::<lockstep_storage::io::FakeDisk>::clone(&node.disk);
+            disk.create_dir("shards")
+                .and_then(|()| disk.sync_dir(""))
+                .expect("a fresh disk takes a directory");
+            for partition in 0..self.plan.shards {
+                let options = self.shard_options(id, shard_of(partition), None);
+                shard::create(&disk, &options, &voters, &mut self.random).expect("a fresh disk takes a log");
+            }
+            node.disk.lie_about_syncs(self.plan.disk.lie);
+            self.nodes.insert(id, node);
+            let after = self.random.below(20 * MILLISECOND);
+            self.queue.after(after, Event::Start { node: id });
+        }
+        for client in 0..self.clients.len() {
+            self.queue.after(MILLISECOND, Event::Wake { client });
+        }
+        for (part, planned) in self.plan.parts.iter().enumerate() {
+            self.queue.after(planned.at_ms * MILLISECOND, Event::Fault { part });
+        }
+    }
+
+    pub(crate) fn shard_options(
+        &self,
+        node: u64,
+        shard: u64,
+        pool: Option<Arc<lockstep_storage::SegmentPool>>,
+    ) -> ShardOptions {
+        let settings = &self.plan.cluster;
+        ShardOptions {
+            shard,
+            directory: directory(shard),
+            log: LogOptions {
+                shard,
+                segment_bytes: settings.segment_bytes,
+                cache_bytes: settings.cache_bytes,
+                index_interval_bytes: 4 << 10,
+                pool,
+            },
+            group: GroupOptions {
+                node,
+                election_ticks: settings.election_ticks,
+                heartbeat_ticks: 1,
+                message_bytes_max: settings.message_bytes,
+                inflight_messages_max: 16,
+            },
+            tick_ms: settings.tick_ms,
+            settings: ShardSettings {
+                retention_bytes: settings.retention_bytes,
+                retention_ms: settings.retention_ms,
+            },
+        }
+    }
+
+    /// Lets things happen until `until`, or until a rule does not hold.
+    pub fn run_until(&mut self, until: Time) {
+        while self.violation.is_none() {
+            let Some(event) = self.queue.next(until) else { break };
+            self.stats.events += 1;
+            self.happen(event);
+        }
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Tick { node, life } => self.tick(node, life),
+            Event::Turn { node, life } => self.turn(node, life),
+            Event::FreeSpace { node, life } => self.look_at_free_space(node, life),
+            Event::Disk { node, life, shard } => self.write(node, life, shard),
+            Event::ColdRead { node, life, read } => self.read_cold(node, life, read),
+            Event::Start { node } => self.start(node),
+            Event::Peer { from, to, connection, frame } => self.peer_frame(from, to, connection, &frame),
+            Event::PeerLost { node, life, lost } => self.peer_lost(node, life, lost),
+            Event::Request { connection, frame } => self.request(connection, frame),
+            Event::Response { client, connection, frame } => {
+                self.tell(client, Told::Frame { connection, frame });
+            }
+            Event::Closed { client, connection } => self.tell(client, Told::Closed { connection }),
+            Event::Dialed { client, node, connection } => {
+                let connection = connection.filter(|number| self.network.connection(*number).is_some());
+                self.tell(client, Told::Dialed { node, connection });
+            }
+            Event::Deadline { node, life, token } => self.deadline(node, life, token),
+            Event::Wake { client } => self.tell(client, Told::Time),
+            Event::Fault { part } => self.begin_part(part),
+            Event::FaultEnds { part } => self.end_part(part),
+            Event::Operator { node, life } => self.operator(node, life),
+        }
+    }
+
+    /// Ends the run, unless it has ended already.
+    pub(crate) fn check(&mut self, checked: Result<(), Violation>) {
+        if let Err(violation) = checked
+            && self.violation.is_none()
+        {
+            let message = violation.message.clone();
+            self.trace.note(self.queue.now(), None, violation.rule, [], || format!("VIOLATED: {message}"));
+            self.violation = Some(violation);
+        }
+    }
+
+    /// Ends the run with a breach of `rule`.
+    pub(crate) fn violate(&mut self, rule: &'static str, message: String) {
+        self.check(Err(Violation { rule, message }));
+    }
+
+    /// Whatever production's code says when it panics; the value if it did not.
+    pub(crate) fn survived<T>(&mut self, node: u64, shard: u64, result: Result<T, Panicked>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(Panicked(why)) => {
+                self.violate("no-panic", format!("shard {shard} panicked on node {node}: {why}"));
+                None
+            }
+        }
+    }
+
+    pub(crate) fn note<const N: usize>(
+        &mut self,
+        node: u64,
+        what: &'static str,
+        numbers: [u64; N],
+        text: impl FnOnce() -> String,
+    ) {
+        self.trace.note(self.queue.now(), Some(node), what, numbers, text);
+    }
+
+    /// The node a part of the plan is about, as things stand.
+    pub(crate) fn resolve(&self, target: Target) -> u64 {
+        match target {
+            Target::Node(node) => node,
+            Target::Leader(partition) => self.leader(shard_of(partition)).unwrap_or(1),
+        }
+    }
+
+    /// The node that leads a shard in the latest term.
+    pub(crate) fn leader(&self, shard: u64) -> Option<u64> {
+        let leads = |(id, node): (&u64, &Node)| {
+            let view = node.process.as_ref()?.hosted.get(&shard)?.replica.view();
+            view.is_leader.then_some((view.term, *id))
+        };
+        self.nodes.iter().filter_map(leads).max().map(|(_, node)| node)
+    }
+
+    // ---- Clients ----
+
+    fn tell(&mut self, client: usize, told: Told) {
+        let mut around = Surroundings {
+            now: self.queue.now(),
+            wishes: Vec::new(),
+            ledger: &mut self.ledger,
+            working: self.working,
+            producer_ids: &mut self.producer_ids,
+        };
+        self.clients[client].act(told, &mut around);
+        let wishes = around.wishes;
+        if let Some(complaint) = self.clients[client].complaint() {
+            let message = format!("client {client} was given what the consumer refuses: {complaint}");
+            return self.violate("consumer-accepts", message);
+        }
+        for wish in wishes {
+            match wish {
+                Wish::WakeAt(at) => {
+                    self.queue.after(at.saturating_sub(self.queue.now()), Event::Wake { client });
+                }
+                Wish::Dial(node) => self.dial(client, node),
+                Wish::Send(connection, frame) => {
+                    if self.network.connection(connection).is_some() {
+                        self.network.send_request(connection, frame, &mut self.queue, &mut self.stats);
+                    } else {
+                        // The other side knows nothing of it, and says so if it is there at all.
+                        self.queue.after(MILLISECOND, Event::Closed { client, connection });
+                    }
+                }
+            }
+        }
+    }
+
+    fn dial(&mut self, client: usize, node: u64) {
+        let latency = 2 * self.network.latency(&mut self.stats);
+        let open = self.network.is_open(CLIENTS, node) && self.network.is_open(node, CLIENTS);
+        let there = &self.nodes[&node];
+        let (after, connection) = match (&there.process, there.paused || !there.powered || !open) {
+            (_, true) => (CONNECT_TIMEOUT, None),
+            (None, false) => (latency, None),
+            (Some(_), false) => (latency, Some(self.network.connect(client, node, there.life))),
+        };
+        self.queue.after(after, Event::Dialed { client, node, connection });
+    }
+
+    fn request(&mut self, connection: u64, frame: bytes::Bytes) {
+        let Some(open) = self.network.connection(connection) else { return };
+        let (id, life) = (open.node, open.life);
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let paused = node.paused;
+        let Some(process) = node.alive(life) else { return };
+        if paused {
+            return process.unread.push(crate::node::Unread { connection, frame });
+        }
+        let handled = server::handle(process, &self.plan, connection, &frame);
+        match handled {
+            server::Handled::Answer(answer) => {
+                self.network.send_response(connection, answer, &mut self.queue, &mut self.stats);
+            }
+            server::Handled::Later { token, give_up_ms } => {
+                self.queue.after(give_up_ms * MILLISECOND, Event::Deadline { node: id, life, token });
+                self.wake_worker(id);
+            }
+            server::Handled::Close => {
+                self.violate("frames-decode", format!("node {id} could not decode a client's frame"));
+            }
+        }
+    }
+
+    fn deadline(&mut self, id: u64, life: u64, token: u64) {
+        let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.alive(life)) else { return };
+        let Some(asked) = process.asked.remove(&token) else { return };
+        let answer = server::give_up(process, &asked);
+        self.network.send_response(asked.connection, answer, &mut self.queue, &mut self.stats);
+    }
+
+    /// Everything that the clients of a dead process hear.
+    pub(crate) fn close_clients(&mut self, node: u64, told: bool) {
+        for (connection, client) in self.network.close_connections(node) {
+            if told {
+                let after = self.network.latency(&mut self.stats);
+                self.queue.after(after, Event::Closed { client, connection });
+            }
+        }
+    }
+
+    /// A node's worker has something to do.
+    pub(crate) fn wake_worker(&mut self, id: u64) {
+        let now = self.queue.now();
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let (life, paused) = (node.life, node.paused);
+        let Some(process) = node.process.as_mut() else { return };
+        if !process.turn_due && !paused {
+            process.turn_due = true;
+            let after = process.busy_until.saturating_sub(now).max(MICROSECOND);
+            self.queue.after(after, Event::Turn { node: id, life });
+        }
+    }
+}
