@@ -84,7 +84,7 @@ impl Campaign {
                         "\r{} s: {} seeds, {} commits, {} crashes, {} truncations, {} violations   ",
                         started.elapsed().as_secs(),
                         stats.seeds,
-                        stats.batches,
+                        stats.entries,
                         stats.crashes(),
                         stats.truncations,
                         report.violations.len()
@@ -137,7 +137,7 @@ impl Report {
             ("simulated, busy".to_owned(), hours(stats.busy)),
             ("simulated, idle".to_owned(), hours(stats.idle)),
             ("events".to_owned(), stats.events.to_string()),
-            ("committed batches".to_owned(), stats.batches.to_string()),
+            ("committed entries".to_owned(), stats.entries.to_string()),
             ("committed records".to_owned(), stats.records.to_string()),
             ("acknowledged batches".to_owned(), stats.acknowledged.to_string()),
             ("records shown to readers".to_owned(), stats.records_read.to_string()),

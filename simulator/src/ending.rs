@@ -26,9 +26,9 @@ impl World {
         self.wait_for("every-batch-is-settled", calm_since, Self::unsettled);
         self.wait_for("replicas-converge", calm_since, Self::diverging);
         self.judge();
-        let (batches, records) = self.invariants.committed();
+        let (entries, records) = self.invariants.committed();
         let (acknowledged, records_read) = self.ledger.figures();
-        self.stats.batches = batches;
+        self.stats.entries = entries;
         self.stats.records = records;
         self.stats.acknowledged = acknowledged;
         self.stats.records_read = records_read;

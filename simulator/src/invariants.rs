@@ -93,12 +93,11 @@ pub struct Invariants {
 }
 
 impl Invariants {
-    /// How many batches and records of a shard were committed.
+    /// How many entries and records were committed, of all shards.
     pub fn committed(&self) -> (u64, u64) {
-        let batches = self.shards.values().flat_map(|shard| shard.batches.iter());
-        batches.fold((0, 0), |(count, records), (first, batch)| {
-            (count + 1, records + batch.last_lsn + 1 - first)
-        })
+        let shards =
+            self.shards.iter().map(|(shard, truth)| (truth.committed_index, self.committed_lsn(*shard)));
+        shards.fold((0, 0), |(entries, records), (index, lsn)| (entries + index, records + lsn))
     }
 
     /// The last LSN of a shard that was ever committed.

@@ -1,11 +1,13 @@
 //! The `lockstep-simulator` command.
 
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 use lockstep_simulator::campaign::Campaign;
-use lockstep_simulator::{Options, run};
+use lockstep_simulator::shrink::shrink;
+use lockstep_simulator::{Options, Plan, run_plan};
 
 /// Runs whole clusters in one thread from one seed, and checks that nothing is ever lost.
 #[derive(Parser)]
@@ -26,6 +28,21 @@ enum Command {
         #[arg(long)]
         trace: bool,
     },
+    /// Run a plan that was written down.
+    Replay {
+        /// Its file.
+        #[arg(long)]
+        plan: PathBuf,
+        /// Print what happened, a column for each node.
+        #[arg(long)]
+        trace: bool,
+    },
+    /// Take away from a failing seed's plan what it does not need to fail, and print what is left.
+    Shrink {
+        /// The seed.
+        #[arg(long)]
+        seed: u64,
+    },
     /// Run many seeds and print what they went through; exit status 1 for a violation or a fault never tried.
     Campaign {
         /// For how long, as 90s, 10m or 2h.
@@ -45,22 +62,51 @@ enum Command {
 
 fn main() -> ExitCode {
     match Arguments::parse().command {
-        Command::Run { seed, trace } => run_one(seed, trace),
+        Command::Run { seed, trace } => run_one(Plan::draw(seed), trace),
+        Command::Replay { plan, trace } => match read_plan(&plan) {
+            Ok(plan) => run_one(plan, trace),
+            Err(why) => {
+                eprintln!("{}: {why}; give a file that shrink printed", plan.display());
+                ExitCode::FAILURE
+            }
+        },
+        Command::Shrink { seed } => shrink_one(seed),
         Command::Campaign { duration, seeds, from, threads } => campaign(duration, seeds, from, threads),
     }
 }
 
-fn run_one(seed: u64, trace: bool) -> ExitCode {
-    let outcome = run(seed, &Options { trace });
+fn read_plan(path: &Path) -> Result<Plan, String> {
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    serde_json::from_str(&text).map_err(|error| error.to_string())
+}
+
+fn shrink_one(seed: u64) -> ExitCode {
+    let told =
+        |plan: &Plan| eprintln!("still fails with {} parts in {} ms", plan.parts.len(), plan.safety_ms);
+    match shrink(&Plan::draw(seed), told) {
+        None => {
+            eprintln!("seed {seed} violates nothing");
+            ExitCode::SUCCESS
+        }
+        Some(plan) => {
+            println!("{}", serde_json::to_string_pretty(&plan).expect("a plan is plain data"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_one(plan: Plan, trace: bool) -> ExitCode {
+    let seed = plan.seed;
+    let outcome = run_plan(plan, &Options { trace });
     if trace {
         print!("{}", outcome.timeline);
     }
     let stats = &outcome.stats;
     println!(
-        "seed {seed}: trace hash {:016x}; {} events, {} batches committed, {} crashes, {} elections, {} truncations",
+        "seed {seed}: trace hash {:016x}; {} events, {} entries committed, {} crashes, {} elections, {} truncations",
         outcome.trace_hash,
         stats.events,
-        stats.batches,
+        stats.entries,
         stats.crashes(),
         stats.elections,
         stats.truncations

@@ -214,13 +214,7 @@ impl World {
         self.survived(id, shard, stepped);
     }
 
-    fn shard_turn(
-        &mut self,
-        id: u64,
-        shard: u64,
-        now_ms: i64,
-        to_peers: &mut BTreeMap<u64, Vec<Letter>>,
-    ) {
+    fn shard_turn(&mut self, id: u64, shard: u64, now_ms: i64, to_peers: &mut BTreeMap<u64, Vec<Letter>>) {
         let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut()) else { return };
         let Some(hosted) = process.hosted.get_mut(&shard) else { return };
         hosted.touched = false;
@@ -261,13 +255,7 @@ impl World {
         self.check(checked);
     }
 
-    fn carry_out(
-        &mut self,
-        id: u64,
-        shard: u64,
-        output: Output,
-        to_peers: &mut BTreeMap<u64, Vec<Letter>>,
-    ) {
+    fn carry_out(&mut self, id: u64, shard: u64, output: Output, to_peers: &mut BTreeMap<u64, Vec<Letter>>) {
         match output {
             Output::Send(message) => {
                 let checked = self.invariants.sends(shard, &message);

@@ -5,7 +5,7 @@
 
 use bytes::{Bytes, BytesMut};
 use lockstep::broker::{FetchError, LocateError, ProduceError};
-use lockstep::cluster::{ReadFault, from_storage};
+use lockstep::cluster::ReadFault;
 use lockstep::net::native::outcome::{Brokers, ToOutcome};
 use lockstep::shard::{Answer, Append, AppendError, Command, Health, Input, ShardView};
 use lockstep_protocol::native::{
@@ -18,7 +18,7 @@ use lockstep_protocol::{
     Api, EncodedFrame, ErrorCode, ErrorOutcome, Frame, FrameDecoder, Outcome, ValidationLimits, Wire,
     validate,
 };
-use lockstep_storage::{CachedRead, ReadBatch};
+use lockstep_storage::{CachedRead, ReadBatch, ReadError};
 
 use crate::node::{Hosted, Mail, Process};
 use crate::plan::Plan;
@@ -283,9 +283,16 @@ fn read(hosted: &Hosted, from_lsn: u64, max_bytes: usize) -> Result<Option<Found
         CachedRead::Hit(batches) => batches,
         CachedRead::AtEnd => Vec::new(),
         CachedRead::BelowStart { log_start } => return Err(ReadFault::BelowLogStart { log_start }.into()),
-        CachedRead::Miss => reader.read(from_lsn, max_bytes, up_to).map_err(from_storage)?,
+        CachedRead::Miss => reader.read(from_lsn, max_bytes, up_to).map_err(unreadable)?,
     };
     Ok(Some(Found { view, from_lsn, batches }))
+}
+
+fn unreadable(error: ReadError) -> ReadFault {
+    match error {
+        ReadError::BelowStart { log_start } => ReadFault::BelowLogStart { log_start },
+        other => ReadFault::Unreadable(other.to_string().into()),
+    }
 }
 
 fn fetched(correlation: u32, outcome: Result<Found, FetchError>) -> Bytes {

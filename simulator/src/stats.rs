@@ -15,8 +15,8 @@ pub struct Stats {
     pub idle: Time,
     /// Events.
     pub events: u64,
-    /// Batches that were committed.
-    pub batches: u64,
+    /// Entries that were committed: batches, and the few without records.
+    pub entries: u64,
     /// Records in them.
     pub records: u64,
     /// Batches that were acknowledged to a client.
@@ -49,7 +49,7 @@ impl Stats {
         self.busy += other.busy;
         self.idle += other.idle;
         self.events += other.events;
-        self.batches += other.batches;
+        self.entries += other.entries;
         self.records += other.records;
         self.acknowledged += other.acknowledged;
         self.records_read += other.records_read;
