@@ -112,6 +112,15 @@ impl Cluster {
         self.brokers.iter_mut().filter(idle).try_for_each(Broker::start)
     }
 
+    /// The broker of a node.
+    ///
+    /// # Panics
+    /// If there is no such node.
+    pub fn broker(&mut self, node: u64) -> &mut Broker {
+        let found = self.brokers.iter_mut().find(|broker| broker.place().node == node);
+        found.expect("scenarios name only nodes they started")
+    }
+
     /// Kills every broker that runs.
     pub fn kill_all(&mut self) {
         for broker in &self.brokers {

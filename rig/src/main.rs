@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use lockstep_rig::error::RigError;
 use lockstep_rig::judge::Findings;
 use lockstep_rig::rig::Rig;
-use lockstep_rig::scenario::power;
+use lockstep_rig::scenario::{kill, power, restart};
 
 /// Ill-treats real brokers and says what came of it. Exits with 1 on any violation.
 #[derive(Debug, Parser)]
@@ -38,6 +38,10 @@ struct Arguments {
 enum Scenario {
     /// Cuts the power of all brokers' file systems at once, again and again.
     Power(power::Options),
+    /// Kills and stops leaders and followers.
+    Kill(kill::Options),
+    /// Fills brokers with log, kills them, and measures how long they take to be ready.
+    Restart(restart::Options),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +65,8 @@ fn run(arguments: Arguments) -> Result<Findings, RigError> {
     let mut rig = Rig::new(arguments.broker, &arguments.dir, seed)?;
     let result = match arguments.scenario {
         Scenario::Power(options) => power::run(&mut rig, &options),
+        Scenario::Kill(options) => kill::run(&mut rig, &options),
+        Scenario::Restart(options) => restart::run(&mut rig, &options),
     };
     if result.as_ref().is_err_and(|error| !matches!(error, RigError::Interrupted)) {
         rig.workspace.keep();

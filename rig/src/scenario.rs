@@ -1,6 +1,8 @@
 //! What is done to brokers. Each scenario says what it does, ends in a table, and counts violations.
 
+pub mod kill;
 pub mod power;
+pub mod restart;
 
 use std::path::PathBuf;
 use std::time::Duration;
