@@ -182,9 +182,15 @@ impl Cluster {
     /// Where clients begin.
     #[must_use]
     pub fn bootstrap(&self) -> String {
-        let addresses: Vec<String> =
-            self.brokers.iter().map(|broker| broker.place().native().to_string()).collect();
-        addresses.join(",")
+        let all: Vec<u64> = self.brokers.iter().map(|broker| broker.place().node).collect();
+        self.bootstrap_of(&all)
+    }
+
+    /// The same with some of the brokers.
+    #[must_use]
+    pub fn bootstrap_of(&self, nodes: &[u64]) -> String {
+        let places = self.brokers.iter().map(Broker::place).filter(|place| nodes.contains(&place.node));
+        places.map(|place| place.native().to_string()).collect::<Vec<_>>().join(",")
     }
 
     /// Who leads a partition, by its own account.

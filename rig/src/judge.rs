@@ -9,12 +9,14 @@ use lockstep_client::{Client, ConsumeError, Start};
 
 use crate::command;
 use crate::error::RigError;
-use crate::load::{Recorder, TOPIC, connect, ids};
+use crate::load::{Recorder, TOPIC, connect, connect_briefly, ids};
 use crate::measure::Table;
 use crate::rig::Rig;
 
 /// How long reading one replica may take.
 const READ_TIME_MAX: Duration = Duration::from_secs(120);
+/// How long a replica may take before it counts as not readable.
+const READABLE_TIME_MAX: Duration = Duration::from_secs(10);
 
 /// What was found over many loads.
 #[derive(Debug, Default)]
@@ -107,6 +109,18 @@ fn add(figures: &mut Vec<(&'static str, u64)>, more: Vec<(&'static str, u64)>) {
             None => figures.push((name, count)),
         }
     }
+}
+
+/// Whether a replica serves its partition's whole log.
+#[must_use]
+pub fn is_readable(rig: &Rig, bootstrap: &str, node: u64) -> bool {
+    let read = async {
+        let client = connect_briefly(bootstrap).await.ok()?;
+        replica_log(&client, 0, node).await.ok()
+    };
+    rig.runtime
+        .block_on(async { tokio::time::timeout(READABLE_TIME_MAX, read).await })
+        .is_ok_and(|log| log.is_some())
 }
 
 async fn final_state(bootstrap: &str, partition: u32, nodes: &[u64]) -> Result<FinalState, String> {

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use lockstep_client::{Client, ClientOptions, NewTopic};
+use lockstep_client::{Client, ClientOptions, ConnectError, NewTopic};
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
 
@@ -157,13 +157,24 @@ impl Load {
 ///
 /// # Errors
 /// No broker answers.
-pub async fn connect(bootstrap: &str) -> Result<Client, lockstep_client::ConnectError> {
-    let options = ClientOptions::new()
+pub async fn connect(bootstrap: &str) -> Result<Client, ConnectError> {
+    Client::connect_with(bootstrap, options()).await
+}
+
+/// A connection that gives up after a moment.
+///
+/// # Errors
+/// No broker answers.
+pub async fn connect_briefly(bootstrap: &str) -> Result<Client, ConnectError> {
+    Client::connect_with(bootstrap, options().retry_budget(Duration::from_secs(1))).await
+}
+
+fn options() -> ClientOptions {
+    ClientOptions::new()
         .client_name("lockstep-rig")
         .connect_timeout(Duration::from_millis(500))
         .request_timeout(Duration::from_secs(3))
-        .retry_delays(Duration::from_millis(5), Duration::from_millis(100));
-    Client::connect_with(bootstrap, options).await
+        .retry_delays(Duration::from_millis(5), Duration::from_millis(100))
 }
 
 async fn create_topic(bootstrap: &str, plan: Plan) -> Result<(), RigError> {

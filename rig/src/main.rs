@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use lockstep_rig::error::RigError;
 use lockstep_rig::judge::Findings;
 use lockstep_rig::rig::Rig;
-use lockstep_rig::scenario::{kill, power, restart};
+use lockstep_rig::scenario::{bytes, kill, power, restart};
 
 /// Ill-treats real brokers and says what came of it. Exits with 1 on any violation.
 #[derive(Debug, Parser)]
@@ -42,6 +42,8 @@ enum Scenario {
     Kill(kill::Options),
     /// Fills brokers with log, kills them, and measures how long they take to be ready.
     Restart(restart::Options),
+    /// Damages files of stopped brokers, of every kind and at every kind of place.
+    Bytes(bytes::Options),
 }
 
 fn main() -> ExitCode {
@@ -67,6 +69,7 @@ fn run(arguments: Arguments) -> Result<Findings, RigError> {
         Scenario::Power(options) => power::run(&mut rig, &options),
         Scenario::Kill(options) => kill::run(&mut rig, &options),
         Scenario::Restart(options) => restart::run(&mut rig, &options),
+        Scenario::Bytes(options) => bytes::run(&mut rig, &options),
     };
     if result.as_ref().is_err_and(|error| !matches!(error, RigError::Interrupted)) {
         rig.workspace.keep();

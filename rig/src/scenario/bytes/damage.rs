@@ -91,9 +91,12 @@ impl Target {
     #[must_use]
     pub fn manners(self) -> &'static [Manner] {
         match self {
-            Self::SealedBody | Self::SealedFrame | Self::NewestFrame | Self::Identity | Self::Shards | Self::Peers => {
-                &[Manner::Flip, Manner::Zero, Manner::Truncate]
-            }
+            Self::SealedBody
+            | Self::SealedFrame
+            | Self::NewestFrame
+            | Self::Identity
+            | Self::Shards
+            | Self::Peers => &[Manner::Flip, Manner::Zero, Manner::Truncate],
             _ => &[Manner::Flip, Manner::Zero],
         }
     }
@@ -159,7 +162,8 @@ impl Layout {
         for line in inspected.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
             let kind = line["kind"].as_str().unwrap_or_default();
             if kind == "segment" {
-                let name = Path::new(line["file"].as_str().unwrap_or_default()).file_name().unwrap_or_default();
+                let name =
+                    Path::new(line["file"].as_str().unwrap_or_default()).file_name().unwrap_or_default();
                 segments.push(Segment { file: directory.join(name), frames: Vec::new() });
             } else if let (Some(segment), Some(position), Some(body_bytes)) =
                 (segments.last_mut(), line["position"].as_u64(), line["body_bytes"].as_u64())
@@ -168,12 +172,6 @@ impl Layout {
             }
         }
         Self { data: data.to_owned(), shard: directory, segments, pool }
-    }
-
-    /// How many segments there are.
-    #[must_use]
-    pub fn segments(&self) -> usize {
-        self.segments.len()
     }
 
     /// The edits that damage a target; none where it is not there.
@@ -187,9 +185,13 @@ impl Layout {
         match target {
             Target::SealedHeader => vec![edit(&random.choose(older).file, 16, 64)],
             Target::NewestHeader => vec![edit(&newest.file, 16, 64)],
-            Target::SealedFrame => frame(random.choose(older), "batch", 0.8, edit, |frame| (frame.position + 16, 24)),
+            Target::SealedFrame => {
+                frame(random.choose(older), "batch", 0.8, edit, |frame| (frame.position + 16, 24))
+            }
             Target::SealedBody => frame(random.choose(older), "batch", 0.5, edit, body),
-            Target::Footer => frame(random.choose(older), "footer", 1.0, edit, |frame| (frame.position + 60, 40)),
+            Target::Footer => {
+                frame(random.choose(older), "footer", 1.0, edit, |frame| (frame.position + 60, 40))
+            }
             Target::NewestFrame => frame(newest, "batch", 0.5, edit, |frame| (frame.position + 16, 24)),
             Target::NewestBody => frame(newest, "batch", 0.5, edit, body),
             Target::Seal => frame(newest, "seal", 1.0, edit, |frame| (frame.position + 16, 24)),
@@ -208,7 +210,12 @@ impl Layout {
     #[must_use]
     pub fn plan_part(&self, part: usize) -> Vec<Edit> {
         let Some(newest) = self.segments.last() else { return Vec::new() };
-        let edit = |file: &Path, position, length| Edit { file: file.to_owned(), position, length, manner: Manner::Zero };
+        let edit = |file: &Path, position, length| Edit {
+            file: file.to_owned(),
+            position,
+            length,
+            manner: Manner::Zero,
+        };
         frame(newest, "batch", 0.2 + 0.3 * part as f64, edit, body)
     }
 }
@@ -223,7 +230,12 @@ fn frame(
 ) -> Vec<Edit> {
     let frames: Vec<&Frame> = segment.frames.iter().filter(|frame| frame.kind == kind).collect();
     let at = (frames.len().saturating_sub(1) as f64 * share) as usize;
-    frames.get(at).map(|frame| place(frame)).map(|(from, length)| edit(&segment.file, from, length)).into_iter().collect()
+    frames
+        .get(at)
+        .map(|frame| place(frame))
+        .map(|(from, length)| edit(&segment.file, from, length))
+        .into_iter()
+        .collect()
 }
 
 fn body(frame: &Frame) -> (u64, u64) {
@@ -240,7 +252,9 @@ impl Edit {
         let file = OpenOptions::new().read(true).write(true).open(&self.file).map_err(failed())?;
         match self.manner {
             Manner::Truncate => file.set_len(self.position),
-            Manner::Zero => file.write_all_at(&vec![0; usize::try_from(self.length).unwrap_or(0)], self.position),
+            Manner::Zero => {
+                file.write_all_at(&vec![0; usize::try_from(self.length).unwrap_or(0)], self.position)
+            }
             Manner::Flip => {
                 let at = self.position + random.below(self.length);
                 let mut byte = [0];
@@ -278,7 +292,9 @@ mod tests {
         for target in Target::ALL {
             let edits = layout().plan(target, Manner::Zero, &mut random);
             assert!(!edits.is_empty(), "{}", target.name());
-            for edit in edits.iter().filter(|edit| edit.file.extension().is_some_and(|kind| kind == "segment")) {
+            for edit in
+                edits.iter().filter(|edit| edit.file.extension().is_some_and(|kind| kind == "segment"))
+            {
                 assert!(edit.position + edit.length <= 5340, "{edit:?}");
             }
         }
@@ -290,16 +306,20 @@ mod tests {
 
     #[test]
     fn parts_are_disjoint() {
-        let newest = INSPECTED.replace("\"body_bytes\":400", "\"body_bytes\":40");
-        let layout = Layout::parse(Path::new("/d"), 7, &newest, Vec::new());
-        assert_ne!(layout.plan_part(0), layout.plan_part(2));
+        let batch =
+            |at: u64| format!("{{\"kind\":\"batch\",\"position\":{},\"body_bytes\":400}}\n", 4096 + at * 496);
+        let frames: String = (0..10).map(batch).collect();
+        let inspected = format!("{{\"kind\":\"segment\",\"file\":\"7/1.segment\"}}\n{frames}");
+        let layout = Layout::parse(Path::new("/d"), 7, &inspected, Vec::new());
+        let places: Vec<u64> = (0..3).map(|part| layout.plan_part(part)[0].position).collect();
+        assert!(places[0] + 496 <= places[1] && places[1] + 496 <= places[2], "{places:?}");
     }
 
     #[test]
     fn edits_change_what_they_say_and_no_more() {
         let directory = tempfile::tempdir().unwrap();
         let file = directory.path().join("file");
-        let mut after = |manner| {
+        let after = |manner| {
             std::fs::write(&file, [0xAA; 100]).unwrap();
             let edit = Edit { file: file.clone(), position: 10, length: 4, manner };
             edit.make(&mut Random::new(2)).unwrap();
