@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use lockstep_rig::error::RigError;
 use lockstep_rig::judge::Findings;
 use lockstep_rig::rig::Rig;
-use lockstep_rig::scenario::{bytes, kill, power, restart};
+use lockstep_rig::scenario::{bytes, inject, kill, network, power, restart};
 
 /// Ill-treats real brokers and says what came of it. Exits with 1 on any violation.
 #[derive(Debug, Parser)]
@@ -44,6 +44,10 @@ enum Scenario {
     Restart(restart::Options),
     /// Damages files of stopped brokers, of every kind and at every kind of place.
     Bytes(bytes::Options),
+    /// Makes writes, syncs and renames of a running broker fail.
+    Inject(inject::Options),
+    /// Isolates brokers, cuts directions, loses packets.
+    Network(network::Options),
 }
 
 fn main() -> ExitCode {
@@ -70,6 +74,8 @@ fn run(arguments: Arguments) -> Result<Findings, RigError> {
         Scenario::Kill(options) => kill::run(&mut rig, &options),
         Scenario::Restart(options) => restart::run(&mut rig, &options),
         Scenario::Bytes(options) => bytes::run(&mut rig, &options),
+        Scenario::Inject(options) => inject::run(&mut rig, &options),
+        Scenario::Network(options) => network::run(&mut rig, &options),
     };
     if result.as_ref().is_err_and(|error| !matches!(error, RigError::Interrupted)) {
         rig.workspace.keep();

@@ -1,7 +1,9 @@
 //! What is done to brokers. Each scenario says what it does, ends in a table, and counts violations.
 
 pub mod bytes;
+pub mod inject;
 pub mod kill;
+pub mod network;
 pub mod power;
 pub mod restart;
 
