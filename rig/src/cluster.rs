@@ -179,6 +179,22 @@ impl Cluster {
         Ok(times)
     }
 
+    /// Waits until one broker is ready; how long it took from the start of its process.
+    ///
+    /// # Errors
+    /// As [`Cluster::wait_until_ready`].
+    pub fn wait_until_one_is_ready(&mut self, rig: &Rig, node: u64) -> Result<Duration, RigError> {
+        let broker = self.broker(node);
+        while !broker.is_ready() {
+            broker.check_alive()?;
+            if broker.started().elapsed() > PATIENCE {
+                return Err(RigError::Refused { what: "to become ready", said: why_not_ready(broker) });
+            }
+            rig.pause(POLL_PAUSE)?;
+        }
+        Ok(broker.started().elapsed())
+    }
+
     /// Where clients begin.
     #[must_use]
     pub fn bootstrap(&self) -> String {

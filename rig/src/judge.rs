@@ -23,6 +23,7 @@ const READABLE_TIME_MAX: Duration = Duration::from_secs(10);
 pub struct Findings {
     figures: Vec<(&'static str, u64)>,
     violations: Vec<String>,
+    rules: Vec<&'static str>,
     judged: u64,
 }
 
@@ -40,10 +41,17 @@ impl Findings {
         self.violations.len()
     }
 
+    /// The checker's rules that were broken, by name.
+    #[must_use]
+    pub fn rules(&self) -> String {
+        self.rules.join(", ")
+    }
+
     /// Adds another's.
     pub fn take(&mut self, other: Findings) {
         self.judged += other.judged;
         self.violations.extend(other.violations);
+        self.rules.extend(other.rules);
         add(&mut self.figures, other.figures);
     }
 
@@ -78,6 +86,7 @@ impl Findings {
             ));
         }
         add(&mut self.figures, verdict.summary.figures());
+        self.rules.extend(verdict.rules().into_iter().map(|rule| rule.name()));
         for violation in &verdict.violations {
             self.violation(format!("partition {partition}: {violation}"));
         }

@@ -12,7 +12,7 @@
 //! | [`scenario`] | what is done to the brokers |
 //! | [`load`], [`judge`] | what the users do meanwhile, and the verdict on it |
 //! | [`cluster`], [`broker`], [`http`] | the brokers |
-//! | [`volume`] | file systems whose power can be cut |
+//! | [`volume`], [`tracer`] | file systems whose power can be cut, calls that fail |
 //! | [`rig`], [`workspace`], [`machine`], [`command`] | the surroundings |
 //! | [`measure`], [`random`], [`error`] | figures, choices, errors |
 
@@ -28,5 +28,6 @@ pub mod measure;
 pub mod random;
 pub mod rig;
 pub mod scenario;
+pub mod tracer;
 pub mod volume;
 pub mod workspace;

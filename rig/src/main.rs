@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use lockstep_rig::error::RigError;
 use lockstep_rig::judge::Findings;
 use lockstep_rig::rig::Rig;
-use lockstep_rig::scenario::{bytes, inject, kill, network, power, restart};
+use lockstep_rig::scenario::{bite, bytes, inject, kill, network, power, restart};
 
 /// Ill-treats real brokers and says what came of it. Exits with 1 on any violation.
 #[derive(Debug, Parser)]
@@ -36,6 +36,8 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Scenario {
+    /// All of them, one after another, each as it is by default.
+    All,
     /// Cuts the power of all brokers' file systems at once, again and again.
     Power(power::Options),
     /// Kills and stops leaders and followers.
@@ -48,6 +50,8 @@ enum Scenario {
     Inject(inject::Options),
     /// Isolates brokers, cuts directions, loses packets.
     Network(network::Options),
+    /// Proves that the rig bites: brokers whose syncs do nothing must be caught.
+    Bite,
 }
 
 fn main() -> ExitCode {
@@ -70,12 +74,14 @@ fn run(arguments: Arguments) -> Result<Findings, RigError> {
     println!("seed {seed}");
     let mut rig = Rig::new(arguments.broker, &arguments.dir, seed)?;
     let result = match arguments.scenario {
+        Scenario::All => all(&mut rig),
         Scenario::Power(options) => power::run(&mut rig, &options),
         Scenario::Kill(options) => kill::run(&mut rig, &options),
         Scenario::Restart(options) => restart::run(&mut rig, &options),
         Scenario::Bytes(options) => bytes::run(&mut rig, &options),
         Scenario::Inject(options) => inject::run(&mut rig, &options),
         Scenario::Network(options) => network::run(&mut rig, &options),
+        Scenario::Bite => bite::run(&mut rig),
     };
     if result.as_ref().is_err_and(|error| !matches!(error, RigError::Interrupted)) {
         rig.workspace.keep();
@@ -83,8 +89,58 @@ fn run(arguments: Arguments) -> Result<Findings, RigError> {
     result
 }
 
+/// Every scenario. One that cannot go on counts as a violation, and the next one begins.
+fn all(rig: &mut Rig) -> Result<Findings, RigError> {
+    type Run = fn(&mut Rig) -> Result<Findings, RigError>;
+    let scenarios: [Run; 7] = [
+        bite::run,
+        |rig| power::run(rig, &defaults()),
+        |rig| kill::run(rig, &defaults()),
+        |rig| inject::run(rig, &defaults()),
+        |rig| network::run(rig, &defaults()),
+        |rig| bytes::run(rig, &defaults()),
+        |rig| restart::run(rig, &defaults()),
+    ];
+    let mut findings = Findings::default();
+    for scenario in scenarios {
+        match scenario(rig) {
+            Ok(found) => findings.take(found),
+            Err(RigError::Interrupted) => return Err(RigError::Interrupted),
+            Err(error) => {
+                rig.workspace.keep();
+                findings.violation(format!("a scenario could not go on: {error}"));
+            }
+        }
+    }
+    println!("all: {} violations", findings.violations());
+    Ok(findings)
+}
+
+/// A scenario's options as they are if nothing is said.
+fn defaults<Options: clap::Args>() -> Options {
+    let command = Options::augment_args(clap::Command::new("defaults"));
+    let matches = command.get_matches_from(["defaults"]);
+    Options::from_arg_matches(&matches).expect("every option has a default")
+}
+
 /// Something that is another at every start.
 fn clock_bits() -> u64 {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     u64::from(now.subsec_nanos()) << 16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent_and_every_option_has_a_default() {
+        Arguments::command().debug_assert();
+        assert_eq!(defaults::<power::Options>().cuts, 500);
+        let (kill, network): (kill::Options, network::Options) = (defaults(), defaults());
+        let (bytes, inject): (bytes::Options, inject::Options) = (defaults(), defaults());
+        assert!(kill.events > 0 && network.faults > 0 && bytes.times > 0 && inject.times > 0);
+        assert_eq!(defaults::<restart::Options>().replication, [1, 3]);
+    }
 }

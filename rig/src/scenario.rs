@@ -1,5 +1,6 @@
 //! What is done to brokers. Each scenario says what it does, ends in a table, and counts violations.
 
+pub mod bite;
 pub mod bytes;
 pub mod inject;
 pub mod kill;

@@ -8,14 +8,12 @@
 //! - A short write is no error: the rest is to be written.
 //! - After a restart the broker takes part again, and everything acknowledged is there.
 
-use std::fs::File;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
-
 use crate::cluster::{Cluster, Settings};
+use crate::command;
 use crate::error::RigError;
 use crate::http;
 use crate::judge::Findings;
@@ -24,6 +22,7 @@ use crate::machine;
 use crate::measure::Table;
 use crate::rig::Rig;
 use crate::scenario::{conclude, roots, wait_for_acknowledgement};
+use crate::tracer::Tracer;
 
 const BROKERS: u64 = 3;
 /// Small segments: rolls, and with them renames and directory syncs, come often.
@@ -31,8 +30,6 @@ const SETTINGS: Settings =
     Settings { segment_bytes: 512 << 10, max_batch_bytes: 128 << 10, tick_ms: 10, election_ticks: 30 };
 /// Until the broker notices.
 const NOTICE_TIME_MAX: Duration = Duration::from_secs(15);
-/// How long the tracer takes hold.
-const ATTACH_TIME_MAX: Duration = Duration::from_secs(10);
 /// The load meanwhile.
 const BATCHES: u64 = 100;
 
@@ -40,38 +37,33 @@ const BATCHES: u64 = 100;
 #[derive(Debug, Clone, Copy)]
 struct Fault {
     name: &'static str,
-    /// As the tracer takes it: which calls, what they do instead, from which one on.
-    calls: &'static str,
-    inject: &'static str,
-    /// Whether the shard must stop.
-    stops: bool,
+    means: Means,
 }
 
-const FAULTS: [Fault; 8] = [
-    Fault { name: "EIO from fdatasync", calls: "fdatasync", inject: "error=EIO:when=5+", stops: true },
-    Fault {
-        name: "EIO from one fdatasync, then success",
-        calls: "fdatasync",
-        inject: "error=EIO:when=5",
-        stops: true,
-    },
-    Fault { name: "EIO from pwritev", calls: "pwritev", inject: "error=EIO:when=5+", stops: true },
-    Fault {
-        name: "EIO from one pwritev, then success",
-        calls: "pwritev",
-        inject: "error=EIO:when=7",
-        stops: true,
-    },
-    Fault { name: "ENOSPC from pwritev", calls: "pwritev", inject: "error=ENOSPC:when=5+", stops: true },
-    Fault { name: "ENOSPC from fdatasync", calls: "fdatasync", inject: "error=ENOSPC:when=3", stops: true },
-    Fault { name: "EIO from fsync", calls: "fsync", inject: "error=EIO:when=1+", stops: true },
-    Fault {
-        name: "EIO from rename",
-        calls: "rename,renameat,renameat2",
-        inject: "error=EIO:when=1+",
-        stops: true,
-    },
+/// How it is made to.
+#[derive(Debug, Clone, Copy)]
+enum Means {
+    /// By a tracer: which calls, and what they do instead from which one on.
+    Trace(&'static str, &'static str),
+    /// By a limit on the size of files: the write that crosses it is short, the next one ends the process.
+    FileSize(u64),
+}
+
+const FAULTS: [Fault; 9] = [
+    traced("EIO from fdatasync", "fdatasync", "error=EIO:when=5+"),
+    traced("EIO from one fdatasync, then success", "fdatasync", "error=EIO:when=5"),
+    traced("EIO from pwritev", "pwritev", "error=EIO:when=5+"),
+    traced("EIO from one pwritev, then success", "pwritev", "error=EIO:when=7"),
+    traced("ENOSPC from pwritev", "pwritev", "error=ENOSPC:when=5+"),
+    traced("ENOSPC from fdatasync", "fdatasync", "error=ENOSPC:when=3"),
+    traced("EIO from fsync", "fsync", "error=EIO:when=1+"),
+    traced("EIO from rename", "rename,renameat,renameat2", "error=EIO:when=1+"),
+    Fault { name: "a short write, then SIGXFSZ", means: Means::FileSize(300_000) },
 ];
+
+const fn traced(name: &'static str, calls: &'static str, inject: &'static str) -> Fault {
+    Fault { name, means: Means::Trace(calls, inject) }
+}
 
 /// How much is to be done.
 #[derive(Debug, Clone, clap::Args)]
@@ -116,25 +108,25 @@ fn one(rig: &mut Rig, name: &str, fault: Fault, findings: &mut Findings) -> Resu
     // A leader half of the time: its own copy then counts for nothing.
     let leader = cluster.leader(TOPIC, 0).unwrap_or(1);
     let victim = if rig.random.percent(50) { leader } else { leader % BROKERS + 1 };
-    let tracer = Tracer::attach(rig, &mut cluster, victim, fault, &outside)?;
+    let hold = Hold::take(rig, &mut cluster, victim, fault.means, &outside)?;
     let health = |cluster: &mut Cluster| unhealthy(cluster, victim);
     let mut noticed = None;
     rig.wait_until(NOTICE_TIME_MAX, || {
         noticed = health(&mut cluster);
         noticed.is_some() || cluster.broker(victim).check_alive().is_err()
     })?;
-    let injected = tracer.release();
+    let injected = hold.release();
     let ended = cluster.broker(victim).check_alive().is_err() || cluster.broker(victim).pid().is_none();
     let said = match (&noticed, ended) {
         (Some(said), _) => format!("node {victim} says {said}"),
         (None, true) => format!("node {victim} ended"),
         (None, false) => format!("node {victim} goes on"),
     };
-    if injected == 0 {
+    if injected == Some(0) {
         findings.violation(format!("{}: no call was made to fail, so nothing was tried", fault.name));
     }
-    if fault.stops && noticed.is_none() && !ended {
-        findings.violation(format!("{}: {injected} calls failed, and nobody says so", fault.name));
+    if noticed.is_none() && !ended {
+        findings.violation(format!("{}: {injected:?} calls failed, and nobody says so", fault.name));
     }
     let before = load.acknowledged();
     if !rig.wait_until(Duration::from_secs(30), || load.acknowledged() > before + BATCHES)? {
@@ -147,7 +139,42 @@ fn one(rig: &mut Rig, name: &str, fault: Fault, findings: &mut Findings) -> Resu
     wait_for_acknowledgement(rig, &load, load.acknowledged() + BATCHES, findings)?;
     let recorder = load.finish()?;
     findings.judge(rig, &cluster.bootstrap(), &recorder, &[1, 2, 3])?;
-    Ok(format!("{injected} calls failed; {said}; back after a restart"))
+    let injected = injected.map_or(String::new(), |count| format!("{count} calls failed; "));
+    Ok(format!("{injected}{said}; back after a restart"))
+}
+
+/// What holds the broker.
+enum Hold {
+    Tracer(Tracer),
+    Limit,
+}
+
+impl Hold {
+    fn take(
+        rig: &Rig,
+        cluster: &mut Cluster,
+        node: u64,
+        means: Means,
+        outside: &Path,
+    ) -> Result<Self, RigError> {
+        let pid = cluster.broker(node).pid().unwrap_or(0);
+        match means {
+            Means::Trace(calls, inject) => Tracer::attach(rig, pid, calls, inject, outside).map(Self::Tracer),
+            Means::FileSize(bytes) => {
+                let mut limit = Command::new("prlimit");
+                command::run(limit.args(["--pid", &pid.to_string(), &format!("--fsize={bytes}")]))?;
+                Ok(Self::Limit)
+            }
+        }
+    }
+
+    /// Lets go; returns how many calls were made to fail, if that is known.
+    fn release(self) -> Option<usize> {
+        match self {
+            Self::Tracer(tracer) => Some(tracer.release()),
+            Self::Limit => None,
+        }
+    }
 }
 
 /// What a broker's metrics and admin interface say of replicas that stopped; both must.
@@ -164,61 +191,4 @@ fn unhealthy(cluster: &mut Cluster, node: u64) -> Option<String> {
     // It may be the shard of the metadata that stopped: the metrics count it, and the topic's partitions do not.
     let reason = told.and_then(|replica| Some(replica["reason"].as_str()?.to_owned()));
     Some(format!("{metric}: {}", reason.unwrap_or_else(|| "the metadata's shard".to_owned())))
-}
-
-/// `strace` at work on a broker. Dropping it lets go.
-struct Tracer {
-    process: Child,
-    log: std::path::PathBuf,
-}
-
-impl Tracer {
-    fn attach(
-        rig: &Rig,
-        cluster: &mut Cluster,
-        node: u64,
-        fault: Fault,
-        outside: &Path,
-    ) -> Result<Self, RigError> {
-        let log = outside.join("strace.log");
-        let said = outside.join("strace.said");
-        let words = File::create(&said).map_err(RigError::file(&said))?;
-        let pid = cluster.broker(node).pid().unwrap_or(0).to_string();
-        let mut strace = Command::new("strace");
-        strace.args(["-f", "-p", &pid, "-e", &format!("trace={}", fault.calls)]);
-        strace.args(["-e", &format!("inject={}:{}", fault.calls, fault.inject), "-o"]).arg(&log);
-        strace.stdin(Stdio::null()).stdout(Stdio::null()).stderr(words);
-        std::os::unix::process::CommandExt::process_group(&mut strace, 0);
-        let failed = |error: std::io::Error| RigError::Command {
-            command: "strace".to_owned(),
-            said: format!("{error}; {}", std::fs::read_to_string(&said).unwrap_or_default()),
-        };
-        let process = strace.spawn().map_err(failed)?;
-        let holds = || std::fs::read_to_string(&said).is_ok_and(|said| said.contains("attached"));
-        rig.wait_until(ATTACH_TIME_MAX, holds)?;
-        Ok(Self { process, log })
-    }
-
-    /// Lets go; returns how many calls were made to fail.
-    fn release(mut self) -> usize {
-        self.stop();
-        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
-        log.lines().filter(|line| line.contains("(INJECTED)")).count()
-    }
-
-    fn stop(&mut self) {
-        if let Some(pid) = i32::try_from(self.process.id()).ok().and_then(Pid::from_raw)
-            && self.process.try_wait().is_ok_and(|ended| ended.is_none())
-        {
-            // Not SIGKILL: it has to let go of the broker in order.
-            let _ = kill_process(pid, Signal::INT);
-        }
-        let _ = self.process.wait();
-    }
-}
-
-impl Drop for Tracer {
-    fn drop(&mut self) {
-        self.stop();
-    }
 }
