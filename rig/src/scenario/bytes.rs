@@ -46,7 +46,7 @@ pub struct Options {
     #[arg(long, default_value_t = 1)]
     pub times: u64,
     /// Seconds a damaged replica is given to be repaired from its peers.
-    #[arg(long, default_value_t = 3)]
+    #[arg(long, default_value_t = 10)]
     pub repair_seconds: u64,
 }
 

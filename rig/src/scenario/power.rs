@@ -241,7 +241,7 @@ impl Round {
         Ok(())
     }
 
-    /// No cut may leave a replica that the broker itself holds for damaged.
+    /// No cut may leave a replica that the broker itself holds for damaged, even if it can be repaired.
     fn check_replicas(&self, findings: &mut Findings) {
         for faulty in self.cluster.brokers.iter().flat_map(Broker::faulty_replicas) {
             findings.violation(format!("nothing but power was cut, and a replica is out: {faulty}"));
