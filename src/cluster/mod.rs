@@ -25,7 +25,7 @@ use tokio::sync::{Mutex, watch};
 use tokio::task::AbortHandle;
 
 use crate::config::{Config, Node};
-use crate::engine::{Engine, METADATA_SHARD, PartitionHandle, ShardId, ShardSettings};
+use crate::engine::{Engine, Health, METADATA_SHARD, PartitionHandle, ShardId, ShardSettings};
 use crate::identity::DataDirectory;
 pub use command::{COMMAND_VERSION, Command, CommandError};
 pub use error::MetadataError;
@@ -84,6 +84,11 @@ impl Cluster {
             .open_or_create(METADATA_SHARD, voters.clone(), ShardSettings::default())
             .await
             .map_err(ClusterError)?;
+        if let Health::Faulty(why) = metadata.view().health
+            && voters.len() == 1
+        {
+            return Err(ClusterError(why));
+        }
         let (sender, followed) = watch::channel(Followed::default());
         let following = tokio::spawn(follower::follow(metadata.clone(), Arc::clone(&replicas), sender));
         let rules = TopicRules {
@@ -211,8 +216,11 @@ impl Cluster {
             return Err("recovering: this run's metadata leader has committed nothing yet".into());
         }
         for (topic, placement) in followed.state.placements() {
-            let leaderless =
-                self.replica(placement.shard).is_some_and(|handle| handle.view().leader.is_none());
+            // A replica under repair takes no part; the others do without it.
+            let leaderless = self.replica(placement.shard).is_some_and(|handle| {
+                let view = handle.view();
+                view.leader.is_none() && !matches!(view.health, Health::Faulty(_))
+            });
             if leaderless {
                 return Err(format!("topic {:?}: shard {} has no leader", topic.name, placement.shard));
             }

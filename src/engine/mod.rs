@@ -161,6 +161,7 @@ impl Engine {
             (Arc::clone(&self.inner.disk), self.shard_options(shard, settings), self.draw());
         let peers = replicas.into_iter().filter(|node| *node != self.inner.options.node).collect();
         let (replica, outputs) = blocking(move || {
+            make_parent(&*disk).map_err(|error| OpenError::Content { shard, why: error.to_string() })?;
             let mut outputs = Vec::new();
             Replica::open(disk, options, peers, random, &mut outputs).map(|replica| (replica, outputs))
         })

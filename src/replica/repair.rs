@@ -378,6 +378,9 @@ impl Repair {
                 self.ask(leader, RepairMessage::FetchCheckpoint, around);
             }
             Some((leader, confirmed)) => self.begin_rebuild(leader, confirmed, None, around),
+            None if around.peers.is_empty() => {
+                self.note = "there is no other replica to repair it from: restore a backup".into();
+            }
             None => self.note = "no leader has been confirmed yet".into(),
         }
     }

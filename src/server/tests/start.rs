@@ -1,6 +1,7 @@
 //! How a start may fail, and that it says how to go on.
 
 use super::*;
+use crate::engine::{Health, ShardView};
 use crate::identity::IdentityError;
 use crate::server::ServerError;
 
@@ -69,14 +70,16 @@ async fn a_partition_whose_files_vanished_stays_out_and_says_why() {
     std::fs::remove_dir_all(root.path().join(crate::engine::directory(shard))).unwrap();
 
     let server = Server::start(quick_config(1, root.path())).await.unwrap();
-    let followed = server.broker().cluster().wait_for_replicas(|| server.broker().cluster().fault(shard));
-    let why = tokio::time::timeout(PATIENCE, followed).await.unwrap().unwrap();
-    assert!(why.contains("gone"), "{why}");
     ready(&server).await;
+    let handle = server.broker().cluster().replica(shard).unwrap();
+    let mut watch = handle.watch();
+    let halted = |view: &ShardView| matches!(&view.health, Health::Faulty(why) if why.contains("no other replica to repair it from"));
+    tokio::time::timeout(PATIENCE, watch.wait_for(halted)).await.unwrap().unwrap();
     let mut client = Client::connect(server.addresses().native).await;
     let refused = client.produce("t", batch(&["b"])).await.unwrap_err();
     assert_eq!(refused.code, lockstep_protocol::ErrorCode::ShardFaulty);
-    assert!(!root.path().join(crate::engine::directory(shard)).exists(), "formatted anew");
+    let segments = std::fs::read_dir(root.path().join(crate::engine::directory(shard))).unwrap().count();
+    assert_eq!(segments, 0, "formatted anew");
     client.create_topic("u", 1).await.unwrap();
     client.produce("u", batch(&["c"])).await.unwrap();
     server.stop().await;
