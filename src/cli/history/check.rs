@@ -203,3 +203,44 @@ impl Histories {
         violation.operations.iter().filter_map(line).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lockstep_checker::{Append, AppendOutcome, Operation, RecordId, ReplicaLog, Rule};
+
+    use super::*;
+
+    fn recorded(
+        name: &str,
+        topic: &str,
+        started_us: u64,
+        client: u64,
+        lsn: u64,
+    ) -> (String, Header, History) {
+        let mut history = History::default();
+        let place = history.push(Operation::Append(Append::invoked(client, 1, 1, 10)));
+        let outcome = AppendOutcome::Acknowledged { first_lsn: lsn, last_lsn: lsn, duplicate: false };
+        history.complete(place, 20, outcome);
+        (name.to_owned(), Header::new(topic, 0, started_us), history)
+    }
+
+    #[test]
+    fn histories_are_put_on_one_clock_and_violations_name_file_and_line() {
+        // The second file's batch was complete before the first one's was asked for, and stands behind it.
+        let read = vec![recorded("late", "proof", 2_000, 1, 1), recorded("early", "proof", 1_000, 2, 2)];
+        let histories = Histories::join(read).unwrap();
+        let mut log = ReplicaLog::new(1, 1, 2);
+        log.push_batch(1, [RecordId::new(1, 1, 0)]);
+        log.push_batch(2, [RecordId::new(2, 1, 0)]);
+        let verdict = lockstep_checker::check(&histories.history, &FinalState { replicas: vec![log] });
+        assert_eq!(verdict.rules(), [Rule::RealTime]);
+        assert_eq!(histories.lines(&verdict.violations[0]), ["late:2", "early:2"]);
+    }
+
+    #[test]
+    fn histories_of_two_partitions_are_refused_by_name() {
+        let read = vec![recorded("a", "proof", 1, 1, 1), recorded("b", "other", 2, 2, 2)];
+        let error = Histories::join(read).err().expect("they do not belong together");
+        assert!(error.to_string().starts_with("b is of other/0, and a of proof/0"), "{error}");
+    }
+}

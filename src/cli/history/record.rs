@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
+use lockstep_checker::{Operation, Trim};
 use lockstep_client::jitter::SplitMix;
 use lockstep_client::{Client, ClientOptions};
 use serde_json::{Value, json};
@@ -104,6 +105,14 @@ async fn record(args: &RecordArgs, duration: Duration, interval: Duration) -> Re
             "topic {topic} has {partitions} partitions, and no partition {partition}"
         )));
     }
+    let earlier = client.tail(&args.topic, args.partition, true).await?.high_watermark;
+    if earlier > 0 {
+        eprintln!(
+            "lockstep: {}/{} holds {earlier} records already: check this history together with theirs, or they are \
+             taken for invented",
+            args.topic, args.partition
+        );
+    }
     let shown = args.output.display();
     let unwritable = |error| CliError::Failed(format!("cannot write the history to {shown}: {error}"));
     let recorder = Recorder::create(&args.output, &args.topic, args.partition).map_err(unwritable)?;
@@ -139,9 +148,13 @@ async fn start(
     interval: Duration,
     recorder: &Arc<Recorder>,
 ) -> Result<JoinSet<()>, CliError> {
-    let replicas = client.describe_topic(&args.topic).await?.topic.partitions;
-    let nodes =
-        replicas.into_iter().nth(args.partition as usize).map(|route| route.replicas).unwrap_or_default();
+    let topic = client.describe_topic(&args.topic).await?.topic;
+    if topic.config.retention_bytes.is_some() || topic.config.retention_ms.is_some() {
+        // The brokers may forget anything, and nobody is told when.
+        recorder.record(Operation::Trim(Trim { invoked: recorder.now(), before_lsn: u64::MAX }));
+    }
+    let route = topic.partitions.into_iter().nth(args.partition as usize);
+    let nodes = route.map(|route| route.replicas).unwrap_or_default();
     let place =
         Place { recorder: Arc::clone(recorder), topic: args.topic.clone(), partition: args.partition };
     let own_client = |budget| {
