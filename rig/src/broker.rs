@@ -211,12 +211,6 @@ impl Broker {
         marks.map(said).collect()
     }
 
-    /// How often its log says something.
-    #[must_use]
-    pub fn said(&self, words: &str) -> usize {
-        fs::read_to_string(self.place.log_file()).unwrap_or_default().matches(words).count()
-    }
-
     /// The end of its log.
     #[must_use]
     pub fn last_lines(&self) -> String {

@@ -64,7 +64,11 @@ impl World {
                 node.clock_offset_ms = node.clock_offset_ms.saturating_add(by_ms);
                 true
             }
-            FaultKind::Isolate | FaultKind::Deaf | FaultKind::Mute | FaultKind::PartialPartition => {
+            FaultKind::Isolate
+            | FaultKind::CutOff
+            | FaultKind::Deaf
+            | FaultKind::Mute
+            | FaultKind::PartialPartition => {
                 for (from, to) in self.ways(kind, node) {
                     self.network.cut(from, to);
                 }
@@ -87,6 +91,7 @@ impl World {
                 self.nodes.get_mut(&node).map(|node| node.disk_stalled = true).is_some()
             }
             FaultKind::Transfer => self.transfer(target),
+            FaultKind::Fence => self.fence(target),
             FaultKind::Trim { keep } => self.trim(target, keep),
         }
     }
@@ -97,7 +102,11 @@ impl World {
         let kind = self.plan.parts[part].kind;
         match kind {
             FaultKind::Pause => self.resume(node),
-            FaultKind::Isolate | FaultKind::Deaf | FaultKind::Mute | FaultKind::PartialPartition => {
+            FaultKind::Isolate
+            | FaultKind::CutOff
+            | FaultKind::Deaf
+            | FaultKind::Mute
+            | FaultKind::PartialPartition => {
                 for (from, to) in self.ways(kind, node) {
                     self.network.mend(from, to, &mut self.queue, &mut self.stats);
                 }
@@ -152,6 +161,7 @@ impl World {
         let clients = [(CLIENTS, node), (node, CLIENTS)];
         match kind {
             FaultKind::Isolate => to_node(others.clone()).chain(from_node(others)).chain(clients).collect(),
+            FaultKind::CutOff => to_node(others.clone()).chain(from_node(others)).collect(),
             FaultKind::Deaf => to_node(others).collect(),
             FaultKind::Mute => from_node(others).collect(),
             _ => {
@@ -305,6 +315,15 @@ impl World {
         let Some(leader) = self.leader(shard).filter(|_| log_start > 1) else { return false };
         self.ledger.trim(partition, self.queue.now(), log_start);
         self.mail(leader, shard, Input::Command { token: NOBODY, command: Command::Trim { log_start } });
+        true
+    }
+
+    fn fence(&mut self, target: crate::kinds::Target) -> bool {
+        let shard = shard_of(self.partition_of(target));
+        let Some(leader) = self.leader(shard) else { return false };
+        let hosted = self.nodes[&leader].process.as_ref().and_then(|process| process.hosted.get(&shard));
+        let epoch = hosted.map_or(0, |hosted| hosted.replica.view().fence) + 1;
+        self.mail(leader, shard, Input::Command { token: NOBODY, command: Command::Fence { epoch } });
         true
     }
 

@@ -22,6 +22,7 @@ use lockstep_protocol::peer::RaftMessage;
 use lockstep_storage::io::FakeDisk;
 use lockstep_storage::{CachedRead, Vote, vote};
 
+use crate::derived::Derived;
 use crate::replica::Replica;
 
 /// raft-rs's numbers of the messages that speak of what is on disk.
@@ -42,9 +43,11 @@ pub struct Violation {
     pub message: String,
 }
 
-type Checked = Result<(), Violation>;
+/// Whether a rule holds.
+pub(crate) type Checked = Result<(), Violation>;
 
-fn breach(rule: &'static str, message: String) -> Checked {
+/// A rule that does not.
+pub(crate) fn breach(rule: &'static str, message: String) -> Checked {
     Err(Violation { rule, message })
 }
 
@@ -90,6 +93,8 @@ struct ReplicaTruth {
 pub struct Invariants {
     shards: BTreeMap<u64, ShardTruth>,
     replicas: BTreeMap<(u64, u64), ReplicaTruth>,
+    /// What follows from the log.
+    pub(crate) derived: Derived,
 }
 
 impl Invariants {
@@ -150,7 +155,10 @@ impl Invariants {
         let truth = self.shards.entry(shard).or_default();
         let known = self.replicas.entry((node, shard)).or_default();
         // A truncation takes back what was synced.
-        known.durable = known.durable.min(log.synced_index());
+        if log.synced_index() < known.durable {
+            known.durable = log.synced_index();
+            known.durable_mark = mark_at(replica, known.durable);
+        }
         known.base = log.first_index() - 1;
         let commit = log.commit();
         for index in known.commit.max(log.first_index().saturating_sub(1)) + 1..=commit {
@@ -181,7 +189,8 @@ impl Invariants {
         }
         let from = known.high_watermark.max(view.log_start.saturating_sub(1)) + 1;
         known.high_watermark = view.high_watermark;
-        truth.compare_served(node, shard, replica, from, view.high_watermark)
+        truth.compare_served(node, shard, replica, from, view.high_watermark)?;
+        self.derived.look(node, shard, replica)
     }
 
     /// A node began to lead.

@@ -35,6 +35,8 @@ pub enum FaultKind {
     },
     /// Nothing goes from or to the node.
     Isolate,
+    /// Nothing goes between the node and the others, though clients reach it: a leader that goes on alone.
+    CutOff,
     /// Nothing comes to the node, though what it sends arrives.
     Deaf,
     /// Nothing the node sends arrives, though it hears.
@@ -66,6 +68,8 @@ pub enum FaultKind {
     },
     /// Leadership of a partition is handed over.
     Transfer,
+    /// A partition's fencing epoch is raised: writers of the one before are refused.
+    Fence,
     /// A partition is trimmed.
     Trim {
         /// LSNs to keep below the high watermark.
@@ -101,6 +105,7 @@ impl FaultKind {
         Self::Pause,
         Self::ClockJump { by_ms: 0 },
         Self::Isolate,
+        Self::CutOff,
         Self::Deaf,
         Self::Mute,
         Self::PartialPartition,
@@ -112,6 +117,7 @@ impl FaultKind {
         Self::LostSync { after: 0 },
         Self::FullDisk { left: 0 },
         Self::Transfer,
+        Self::Fence,
         Self::Trim { keep: 0 },
     ];
 
@@ -124,6 +130,7 @@ impl FaultKind {
             Self::Pause => character("pause", 40, 3, (50, 1_500)),
             Self::ClockJump { .. } => character("clock-jump", 30, 3, ONCE),
             Self::Isolate => character("isolate", 40, 4, (50, 2_000)),
+            Self::CutOff => character("cut-off", 40, 4, (50, 2_000)),
             Self::Deaf => character("deaf", 25, 3, (50, 1_500)),
             Self::Mute => character("mute", 25, 3, (50, 1_500)),
             Self::PartialPartition => character("partial-partition", 25, 3, (50, 1_500)),
@@ -135,6 +142,7 @@ impl FaultKind {
             Self::LostSync { .. } => character("lost-sync", 25, 3, ONCE),
             Self::FullDisk { .. } => character("full-disk", 20, 2, (200, 1_500)),
             Self::Transfer => character("transfer", 30, 4, ONCE),
+            Self::Fence => character("fence", 30, 4, ONCE),
             Self::Trim { .. } => character("trim", 30, 4, ONCE),
         }
     }

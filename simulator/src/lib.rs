@@ -18,9 +18,10 @@
 //! | [`world`], `process`, `faults`, `ending` | the run |
 //! | [`queue`], [`network`], [`node`], [`server`], [`client`] | its parts |
 //! | [`replica`] | the production code, as it is held here |
-//! | [`invariants`], [`ledger`] | what is checked |
+//! | [`invariants`], `derived`, [`ledger`] | what is checked |
 //! | [`trace`], [`stats`] | what is told |
 //! | [`campaign`], [`shrink`] | many runs; one run made small |
+//! | [`planted`] | bugs put in on purpose, and the runs that show each |
 
 pub mod campaign;
 pub mod client;
@@ -30,6 +31,7 @@ pub mod ledger;
 pub mod network;
 pub mod node;
 pub mod plan;
+pub mod planted;
 pub mod queue;
 pub mod replica;
 pub mod server;
@@ -38,6 +40,7 @@ pub mod stats;
 pub mod trace;
 pub mod world;
 
+mod derived;
 mod ending;
 mod faults;
 mod process;

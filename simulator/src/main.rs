@@ -5,7 +5,9 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand};
+use lockstep_planted::Bug;
 use lockstep_simulator::campaign::Campaign;
+use lockstep_simulator::planted::{Finding, Suite, plan_for, table};
 use lockstep_simulator::shrink::shrink;
 use lockstep_simulator::{Options, Plan, run_plan};
 
@@ -58,6 +60,30 @@ enum Command {
         #[arg(long, default_value_t = 2)]
         threads: usize,
     },
+    /// Plant each known bug in turn and see it caught; exit status 1 if one is not.
+    Planted {
+        /// This one alone.
+        #[arg(long)]
+        bug: Option<Bug>,
+        /// Run this seed alone and say what came of it, with the bug or without one.
+        #[arg(long)]
+        seed: Option<u64>,
+        /// Print what happened, a column for each node.
+        #[arg(long)]
+        trace: bool,
+        /// Name them all, and do nothing else.
+        #[arg(long)]
+        list: bool,
+        /// Seeds tried for each.
+        #[arg(long, default_value_t = 2_000)]
+        seeds_max: u64,
+        /// Time spent on each, as 90s, 10m or 2h.
+        #[arg(long, value_parser = duration, default_value = "60s")]
+        time_max: Duration,
+        /// Bugs looked for at the same time.
+        #[arg(long, default_value_t = 2)]
+        threads: usize,
+    },
 }
 
 fn main() -> ExitCode {
@@ -71,6 +97,18 @@ fn main() -> ExitCode {
             }
         },
         Command::Shrink { seed } => shrink_one(seed),
+        Command::Planted { list: true, .. } => {
+            Bug::ALL.iter().for_each(|bug| println!("{bug}"));
+            ExitCode::SUCCESS
+        }
+        Command::Planted { bug, seed: Some(seed), trace, .. } => {
+            lockstep_planted::activate(bug);
+            run_one(plan_for(bug, seed), trace)
+        }
+        Command::Planted { bug, seeds_max, time_max, threads, .. } => {
+            let bugs = bug.map_or(Bug::ALL.to_vec(), |bug| vec![bug]);
+            planted(Suite { bugs, seeds_max, time_max, threads })
+        }
         Command::Campaign { duration, seeds, from, threads } => campaign(duration, seeds, from, threads),
     }
 }
@@ -126,6 +164,21 @@ fn campaign(duration: Option<Duration>, seeds: Option<(u64, u64)>, from: u64, th
     let report = Campaign { first, end, duration, threads, progress: true }.run();
     print!("{}", report.table());
     if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn planted(suite: Suite) -> ExitCode {
+    if !lockstep_planted::COMPILED_IN {
+        eprintln!("the bugs are not compiled in: build with --features planted");
+        return ExitCode::from(2);
+    }
+    // A run that panics is a run that was caught; its words stand in the table.
+    std::panic::set_hook(Box::new(|_| {}));
+    let findings = suite.run(&|finding| {
+        let verdict = if finding.is_good() { "caught" } else { "NOT CAUGHT" };
+        eprintln!("{}: {verdict} after {} runs", finding.bug, finding.runs);
+    });
+    print!("{}", table(&findings));
+    if findings.iter().all(Finding::is_good) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn duration(text: &str) -> Result<Duration, String> {

@@ -299,7 +299,10 @@ impl World {
         if let (Ok(lockstep::shard::Answer::Appended(appended)), Some(hosted)) =
             (&answer, process.hosted.get(&shard))
         {
+            let epoch = process.asked.get(&token).and_then(server::Asked::fence);
             let checked = self.invariants.acknowledged(id, shard, appended.last_lsn, &hosted.replica);
+            let checked =
+                checked.and_then(|()| self.invariants.derived.acknowledged(shard, appended.first_lsn, epoch));
             let last_lsn = appended.last_lsn;
             self.trace.note(self.queue.now(), Some(id), "acknowledge", [shard, last_lsn], || {
                 format!("shard {shard} LSN {last_lsn}")
@@ -307,6 +310,13 @@ impl World {
             if let Err(violation) = checked {
                 return self.check(Err(violation));
             }
+        }
+        let refused = match (&answer, process.hosted.get(&shard)) {
+            (Err(error), Some(hosted)) => self.invariants.derived.refused(id, shard, error, &hosted.replica),
+            _ => Ok(()),
+        };
+        if let Err(violation) = refused {
+            return self.check(Err(violation));
         }
         let Some(asked) = process.asked.remove(&token) else { return };
         let bytes = server::answer(process, &asked, answer);

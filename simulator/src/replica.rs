@@ -47,6 +47,11 @@ impl Replica {
         self.0.describe()
     }
 
+    /// All that it keeps of what its log says.
+    pub fn derived_state(&self) -> bytes::Bytes {
+        self.0.derived_state()
+    }
+
     /// Its log.
     pub fn log(&self) -> &Log {
         self.0.log()

@@ -40,8 +40,15 @@ pub struct Asked {
     what: Wanted,
 }
 
+impl Asked {
+    /// The fencing epoch of the writer that asks.
+    pub fn fence(&self) -> Option<u64> {
+        if let Wanted::Append { fence, .. } = self.what { fence } else { None }
+    }
+}
+
 enum Wanted {
-    Append { timeout_ms: u32 },
+    Append { timeout_ms: u32, fence: Option<u64> },
     Tail { shard: u64 },
     Trim { log_start: u64 },
     Fence { epoch: u64 },
@@ -150,13 +157,9 @@ fn produce(process: &mut Process, connection: u64, frame: &Frame) -> Option<Hand
         Ok(validated) => validated,
         Err(error) => return refuse(error.into()),
     };
-    let append = Append {
-        batch,
-        header: validated.header,
-        expected_next_lsn: item.expected_next_lsn,
-        fence: item.fence,
-    };
-    let what = Wanted::Append { timeout_ms: request.timeout_ms };
+    let fence = item.fence;
+    let append = Append { batch, header: validated.header, expected_next_lsn: item.expected_next_lsn, fence };
+    let what = Wanted::Append { timeout_ms: request.timeout_ms, fence };
     let asked = Asked { connection, correlation: frame.correlation, what };
     let input = |token| Input::Append { token, append };
     Some(ask(process, shard_of(item.partition), asked, request.timeout_ms.into(), input))
@@ -371,7 +374,7 @@ pub fn answer(process: &Process, asked: &Asked, answer: Result<Answer, AppendErr
 /// What a client is told whose time is up.
 pub fn give_up(process: &Process, asked: &Asked) -> Bytes {
     match asked.what {
-        Wanted::Append { timeout_ms } => {
+        Wanted::Append { timeout_ms, .. } => {
             let error = ProduceError::TimedOut { waited_ms: timeout_ms.into() };
             let answer = ProduceResponse { results: vec![Err(error.to_outcome(&Addresses))] };
             response::<ProduceRequest>(asked.correlation, Ok(answer))

@@ -267,10 +267,6 @@ impl Group {
         let message = self.misread(message);
         let result = self.node.step(message);
         self.pin_timeout();
-        if planted::is_active(Bug::CommitOldTermByCounting) && self.role() == Role::Leader {
-            let (counted, _) = self.node.raft.mut_prs().maximal_committed_index();
-            self.node.raft.raft_log.commit_to(counted);
-        }
         result.map_err(|error| StepError::Ignored(error.to_string()))
     }
 

@@ -25,6 +25,7 @@ pub mod waiters;
 
 use std::collections::VecDeque;
 
+use bytes::Bytes;
 use lockstep_planted::{self as planted, Bug};
 use lockstep_protocol::peer::RaftMessage;
 use lockstep_storage::{Checkpoint, Log, LogReader};
@@ -117,6 +118,11 @@ impl Shard {
     /// Its log, to be looked at.
     pub fn log(&self) -> &Log {
         self.group.log()
+    }
+
+    /// All that it keeps of what its log says: the same bytes wherever the same log stands.
+    pub fn derived_state(&self) -> Bytes {
+        self.state.derived()
     }
 
     /// What everyone may know of it, as of the last turn.

@@ -128,6 +128,15 @@ impl ShardState {
         bytes.freeze()
     }
 
+    /// What the log as a whole says of fence, time and producers, whatever of it is committed.
+    pub fn derived(&self) -> Bytes {
+        let mut bytes = BytesMut::new();
+        bytes.put_u64_le(self.fence);
+        bytes.put_i64_le(self.leader_time_ms);
+        self.producers.encode(&mut bytes);
+        bytes.freeze()
+    }
+
     /// Takes the next entry of the log into account.
     pub fn apply(&mut self, entry: &Entry) -> Result<(), StateError> {
         let error = |why: String| StateError { index: entry.index, why };

@@ -14,7 +14,7 @@
 
 use lockstep_planted::{self as planted, Bug};
 use lockstep_protocol::peer::{Confirmed, WireEntry};
-use lockstep_storage::{Entry, EntryKind, Envelope, GroupOutcome, RollState, Vote};
+use lockstep_storage::{Entry, Envelope, GroupOutcome, RollState, Vote};
 
 use super::{
     Shard,
@@ -273,9 +273,6 @@ impl Shard {
             self.state.apply(&entry).map_err(|error| broken(&error))?;
         } else if planted::is_active(Bug::CheckpointLaterState) {
             self.roll_if_needed(entry.envelope.len() + entry.body.len())?;
-        }
-        if entry.kind != EntryKind::Normal && planted::is_active(Bug::ApplyMembershipAtAppend) {
-            self.apply_membership(&entry, outputs);
         }
         self.backlog.push(entry.index, entry.envelope.len() + entry.body.len());
         self.group.log_mut().append(entry).map_err(|error| broken(&error))

@@ -37,8 +37,6 @@ const PLAN: Plan = Plan {
 };
 /// Batches before the damage, and after it.
 const BATCHES: u64 = 400;
-/// What a broker says in its log of a replica that takes no part any more.
-const REPLICA_STOPPED: &str = "the replica stopped";
 const STEP_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How much is to be done.
@@ -175,13 +173,8 @@ impl Case {
         }
         make(rig, &edits)?;
         let before = files(&data);
-        let stops = cluster.broker(victim).said(REPLICA_STOPPED);
         cluster.start_all()?;
-        let outcome = match self.watch(rig, &mut cluster, victim, shard)? {
-            // Repaired between two looks.
-            Outcome::Whole if cluster.broker(victim).said(REPLICA_STOPPED) > stops => Outcome::Repaired,
-            outcome => outcome,
-        };
+        let outcome = self.watch(rig, &mut cluster, victim, shard)?;
         let acknowledged = load.acknowledged();
         if !rig.wait_until(STEP_TIME_MAX, || load.acknowledged() > acknowledged + BATCHES / 4)? {
             findings.violation(format!("two whole brokers of three acknowledge nothing ({name})"));

@@ -6,7 +6,6 @@
 //! - Whatever is cut is joined again, and then everything must commit.
 
 use std::net::{IpAddr, Ipv4Addr};
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -141,9 +140,12 @@ struct Network {
 
 impl Network {
     fn create() -> Result<Self, RigError> {
-        remove_leftovers();
-        let network = Self::of(std::process::id());
+        let pid = std::process::id();
+        let [.., high, low] = pid.to_be_bytes();
+        let network = Self { mark: format!("{}", pid % 100_000), subnet: [10, 64 + high % 64, low] };
         let bridge = network.bridge();
+        // What an earlier rig of the same process id left.
+        network.remove();
         ip(&["link", "add", &bridge, "type", "bridge"])?;
         ip(&["addr", "add", &format!("{}/24", network.address(254)), "dev", &bridge])?;
         ip(&["link", "set", &bridge, "up"])?;
@@ -157,12 +159,6 @@ impl Network {
             ip(&["-n", &namespace, "link", "set", "lo", "up"])?;
         }
         Ok(network)
-    }
-
-    /// The names and addresses of the rig with this process id.
-    fn of(pid: u32) -> Self {
-        let [.., high, low] = pid.to_be_bytes();
-        Self { mark: pid.to_string(), subnet: [10, 64 + high % 64, low] }
     }
 
     fn address(&self, node: u8) -> Ipv4Addr {
@@ -243,37 +239,6 @@ impl Drop for Network {
     }
 }
 
-/// Removes what rigs left behind whose process is gone.
-fn remove_leftovers() {
-    let names = std::fs::read_dir("/run/netns").into_iter().flatten().flatten();
-    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
-    for pid in names.filter_map(|name| owner(&name)) {
-        if !Path::new("/proc").join(pid.to_string()).exists() {
-            Network::of(pid).remove();
-        }
-    }
-}
-
-/// The process id in a namespace's name, if it is one of a rig.
-fn owner(namespace: &str) -> Option<u32> {
-    namespace.strip_prefix("lockstep-")?.split_once('-')?.0.parse().ok()
-}
-
 fn ip(arguments: &[&str]) -> Result<(), RigError> {
     command::run(Command::new("ip").args(arguments)).map(|_| ())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_namespace_tells_whose_it_is() {
-        let network = Network::of(4_194_304);
-        assert_eq!(owner(&network.namespace(2)), Some(4_194_304));
-        assert_eq!(owner("someone-elses"), None);
-        assert!(network.outer(3).len() < 16, "the kernel's limit on names of interfaces");
-        // No rig has this id: dropping it must find nothing to remove.
-        assert!(!Path::new("/run/netns").join(network.namespace(2)).exists());
-    }
 }

@@ -1,0 +1,73 @@
+//! Plans for the search: a campaign's, made small and full of faults, and one that takes aim.
+
+use lockstep::random::Random;
+use lockstep_planted::Bug;
+
+use crate::Plan;
+use crate::kinds::{FaultKind, Target};
+use crate::plan::Part;
+
+/// Runs are this much shorter than a campaign's: most bugs show within a second.
+const SHORTER: u64 = 4;
+/// Plans whose faults are added to each.
+const FURTHER_PLANS: u64 = 2;
+/// Nodes in each.
+const NODES: u64 = 3;
+/// A writer's pause, at least, in microseconds: faults find bugs, not batches.
+const PAUSE_US_MIN: u64 = 4_000;
+
+/// The plan of a seed in the search for a bug; without one, that of most bugs.
+pub fn plan_for(bug: Option<Bug>, seed: u64) -> Plan {
+    match bug {
+        Some(Bug::CompareOnlyIndexInVotes) => lonely_leaders(seed),
+        _ => short_plan(seed),
+    }
+}
+
+/// A plan as a campaign would draw it, for a cluster that is small and soon done.
+fn short_plan(seed: u64) -> Plan {
+    let mut plan = Plan::draw(seed);
+    for other in 1..=FURTHER_PLANS {
+        let further = Plan::draw(seed + (other << 32));
+        plan.parts.extend(further.parts.into_iter().filter(|part| part.at_ms < plan.safety_ms));
+    }
+    plan.parts.sort_by_key(|part| part.at_ms);
+    let safety_ms = plan.safety_ms / SHORTER;
+    for part in &mut plan.parts {
+        part.at_ms = 300 + (part.at_ms - 300) * (safety_ms - 400) / plan.safety_ms;
+        part.for_ms /= SHORTER;
+        if let Target::Node(node) = &mut part.target {
+            *node = 1 + (*node - 1) % NODES;
+        }
+    }
+    plan.safety_ms = safety_ms;
+    plan.nodes = NODES;
+    plan.shards = plan.shards.min(2);
+    plan.load.pipelined = plan.load.pipelined.min(2);
+    plan.load.fenced = (seed % 2) as u32;
+    plan.load.pause_us = plan.load.pause_us.max(PAUSE_US_MIN);
+    plan
+}
+
+/// Leaders that gather a tail nobody else has, and come back when the next leader, with a few entries that are
+/// committed, has just died: the vote is between the longer log and the newer.
+fn lonely_leaders(seed: u64) -> Plan {
+    const ROUNDS: u64 = 4;
+    const ROUND_MS: u64 = 1_000;
+    let (mut plan, mut random) = (short_plan(seed), Random::new(seed));
+    plan.shards = 1;
+    (plan.cluster.tick_ms, plan.cluster.election_ticks) = (10, 10);
+    (plan.load.pipelined, plan.load.in_flight, plan.load.pause_us) = (3, 5, 1_000);
+    plan.safety_ms = (ROUNDS + 1) * ROUND_MS;
+    let target = Target::Leader(0);
+    let round = |number: u64| {
+        let (at_ms, alone_ms) = (400 + number * ROUND_MS, 120 + random.below(200));
+        let killed_ms = at_ms + alone_ms - random.below(40);
+        [
+            Part { at_ms, for_ms: alone_ms, kind: FaultKind::CutOff, target },
+            Part { at_ms: killed_ms, for_ms: 400, kind: FaultKind::Kill, target },
+        ]
+    };
+    plan.parts = (0..ROUNDS).flat_map(round).collect();
+    plan
+}
