@@ -27,7 +27,7 @@ mod views;
 pub use control::{AdminError, Control, Readiness, ShardSample};
 pub use live::BrokerControl;
 pub use problem::Problem;
-pub use server::serve;
+pub use server::{serve, serve_stream};
 pub use views::{
     ClusterView, LogStart, NewTopic, NodeView, PartitionView, ReplicaProgressView, ReplicaState, ReplicaView,
     TopicPartition, TopicSettings, TopicSummary, TopicView, Transfer,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
@@ -44,6 +45,7 @@ pub async fn serve<C: Control>(
             accepted = accept(&listener, &slots) => {
                 let Some((socket, slot)) = accepted else { continue };
                 let (handlers, stopped) = (Arc::clone(&handlers), stopped.clone());
+                let _ = socket.set_nodelay(true);
                 tokio::spawn(async move {
                     serve_connection(socket, handlers, stopped).await;
                     drop(slot);
@@ -72,12 +74,20 @@ async fn accept(
     }
 }
 
+/// Serves one connection that is there already, to its end.
+pub async fn serve_stream<C: Control>(
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
+    control: Arc<C>,
+) {
+    let (_stopping, stopped) = watch::channel(());
+    serve_connection(stream, Arc::new(Handlers::new(control)), stopped).await;
+}
+
 async fn serve_connection<C: Control>(
-    socket: TcpStream,
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     handlers: Arc<Handlers<C>>,
     mut stopped: watch::Receiver<()>,
 ) {
-    let _ = socket.set_nodelay(true);
     let service = service_fn(move |request| {
         let handlers = Arc::clone(&handlers);
         async move { Ok::<_, Infallible>(handlers.answer(request).await) }
@@ -86,7 +96,7 @@ async fn serve_connection<C: Control>(
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIMEOUT)
         .max_buf_size(HEAD_BYTES_MAX)
-        .serve_connection(TokioIo::new(socket), service);
+        .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let outcome = tokio::select! {
         outcome = &mut connection => outcome,

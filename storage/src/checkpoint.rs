@@ -71,9 +71,9 @@ impl Checkpoint {
     /// Reads the bytes drawn above; `None` unless they are exactly one checkpoint.
     pub fn decode(bytes: &[u8]) -> Option<Self> {
         let mut fields = Fields::new(bytes);
-        let (index, term, last_lsn) = (fields.u64()?, fields.u64()?, fields.u64()?);
-        let (chain, commit, log_start) = (fields.u64()?, fields.u64()?, fields.u64()?);
-        let (leader_time_ms, membership_index) = (fields.i64()?, fields.u64()?);
+        let (index, term, last_lsn) = (fields.number()?, fields.number()?, fields.number()?);
+        let (chain, commit, log_start) = (fields.u64()?, fields.number()?, fields.number()?);
+        let (leader_time_ms, membership_index) = (fields.i64()?, fields.number()?);
         let (membership_length, state_length) = (fields.u32()? as usize, fields.u32()? as usize);
         let membership = fields.bytes(membership_length)?;
         let state = fields.bytes(state_length)?;
@@ -123,6 +123,15 @@ mod tests {
         let bytes = sample().encode();
         assert_eq!(Checkpoint::decode(&bytes[..bytes.len() - 1]), None);
         assert_eq!(Checkpoint::decode(&[&bytes[..], &[0]].concat()), None);
+    }
+
+    #[test]
+    fn a_checkpoint_at_the_end_of_the_numbers_is_refused() {
+        for at in [0, 8, 16, 32, 40, 56] {
+            let mut bytes = sample().encode().to_vec();
+            bytes[at..at + 8].fill(0xff);
+            assert_eq!(Checkpoint::decode(&bytes), None, "the number at byte {at}");
+        }
     }
 
     proptest! {

@@ -4,6 +4,10 @@
 
 use bytes::Bytes;
 
+/// The greatest index, LSN, term, length or sequence a disk can show: nothing that is counted up from 1 gets there,
+/// and one more, or a batch more, never overflows.
+pub(crate) const NUMBER_MAX: u64 = i64::MAX as u64;
+
 /// Takes fields off the front of a slice; `None` once it is too short.
 pub(crate) struct Fields<'a> {
     rest: &'a [u8],
@@ -34,6 +38,11 @@ impl<'a> Fields<'a> {
 
     pub(crate) fn u64(&mut self) -> Option<u64> {
         self.array().map(u64::from_le_bytes)
+    }
+
+    /// A number that is counted up from 1; `None` also for one above [`NUMBER_MAX`].
+    pub(crate) fn number(&mut self) -> Option<u64> {
+        self.u64().filter(|number| *number <= NUMBER_MAX)
     }
 
     pub(crate) fn i64(&mut self) -> Option<i64> {

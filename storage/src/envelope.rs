@@ -17,7 +17,7 @@
 //! [`EnvelopeKind::State`] has no records. `body_crc` is the CRC-32C of the body from byte 21 on, so for a
 //! body that is one Kafka record batch it equals the checksum its producer computed.
 
-use crate::codec::Fields;
+use crate::codec::{Fields, NUMBER_MAX};
 
 /// Size of an encoded envelope in bytes.
 pub const ENVELOPE_BYTES: usize = 48;
@@ -140,7 +140,7 @@ impl Envelope {
         };
         let Envelope { record_count, first_lsn, .. } = envelope;
         let counts_nothing = kind == EnvelopeKind::State && record_count != 0;
-        let overflows = first_lsn.checked_add(u64::from(record_count)).is_none();
+        let overflows = first_lsn.saturating_add(u64::from(record_count)) > NUMBER_MAX;
         if counts_nothing || overflows {
             return Some(Err(EnvelopeError::Count { record_count, first_lsn }));
         }
@@ -159,7 +159,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn any_envelope() -> impl Strategy<Value = Envelope> {
-        let numbers = (any::<u32>(), 0..u64::MAX / 2, any::<i64>(), any::<i64>());
+        let numbers = (any::<u32>(), 0..u64::MAX / 4, any::<i64>(), any::<i64>());
         (any::<bool>(), numbers, any::<u32>(), any::<u32>(), any::<u64>()).prop_map(
             |(batch, (count, first_lsn, leader_time_ms, max_timestamp_ms), body_crc, state_length, fence)| {
                 Envelope {
@@ -212,6 +212,7 @@ mod tests {
         assert_eq!(with(1, 9), Err(EnvelopeError::Kind { kind: 9, reserved: 0 }));
         assert_eq!(with(2, 1), Err(EnvelopeError::Kind { kind: 2, reserved: 1 }));
         assert_eq!(with(4, 1), Err(EnvelopeError::Count { record_count: 1, first_lsn: 7 }));
+        assert_eq!(with(15, 0x80), Err(EnvelopeError::Count { record_count: 0, first_lsn: (1 << 63) + 7 }));
         assert_eq!(Envelope::decode(&bytes[..47]), Err(EnvelopeError::Length(47)));
     }
 }

@@ -146,7 +146,8 @@ impl FrameHeader {
         };
         let kind = EntryKind::from_byte(fields.u8()?)?;
         let (body_length, envelope_length, zero) = (fields.u32()?, fields.u16()?, fields.u16()?);
-        let (term, index, synced_index, chain) = (fields.u64()?, fields.u64()?, fields.u64()?, fields.u64()?);
+        let (term, index, synced_index) = (fields.number()?, fields.number()?, fields.number()?);
+        let chain = fields.u64()?;
         let body_limit = match (frame_type, usize::from(envelope_length)) {
             (FrameType::Entry, ENVELOPE_BYTES) => MAX_BODY_BYTES,
             (FrameType::Entry, 0) => MAX_SYSTEM_BODY_BYTES,

@@ -19,7 +19,7 @@
 //! - First index, predecessor's chain and creation time are the checkpoint's `index + 1`, `chain`, `leader_time_ms`.
 
 use crate::checkpoint::{Checkpoint, MAX_CHECKPOINT_BYTES};
-use crate::codec::{Fields, round_up};
+use crate::codec::{Fields, NUMBER_MAX, round_up};
 use crate::frame::Nonce;
 use crate::io::DiskFile;
 use bytes::Bytes;
@@ -141,6 +141,7 @@ impl SegmentHeader {
 
     fn decode_fixed(fixed: &[u8; FIXED_BYTES]) -> Result<Self, SegmentHeaderError> {
         const SHORT: SegmentHeaderError = SegmentHeaderError::Bad("the file is too short");
+        const IMPOSSIBLE: SegmentHeaderError = SegmentHeaderError::Bad("it gives a number no log can reach");
         let mut fields = Fields::new(&fixed[4..]);
         if fields.u32() != Some(MAGIC) {
             return Err(SegmentHeaderError::Bad("it does not begin with a segment's magic"));
@@ -153,8 +154,8 @@ impl SegmentHeader {
             repaired: flags & FLAG_REPAIRED != 0,
             nonce: fields.array().ok_or(SHORT)?,
             shard: fields.u64().ok_or(SHORT)?,
-            number: fields.u64().ok_or(SHORT)?,
-            predecessor_bytes: fields.u64().ok_or(SHORT)?,
+            number: fields.number().ok_or(IMPOSSIBLE)?,
+            predecessor_bytes: fields.number().ok_or(IMPOSSIBLE)?,
             checkpoint: Checkpoint::default(),
         })
     }
@@ -173,7 +174,8 @@ pub fn file_name(number: u64) -> String {
 /// The number in a segment's file name; `None` for any other file.
 pub fn number_of(name: &str) -> Option<u64> {
     let digits = name.strip_suffix(SUFFIX)?;
-    (digits.len() == 20).then(|| digits.parse().ok()).flatten()
+    let number = if digits.len() == 20 { digits.parse().ok() } else { None };
+    number.filter(|number| *number <= NUMBER_MAX)
 }
 
 /// The name a segment has until its header is synced. Recovery removes what it finds under such a name.
@@ -224,6 +226,7 @@ mod tests {
         assert_eq!(number_of(&file_name(42)), Some(42));
         assert!(file_name(9) < file_name(10));
         assert_eq!(number_of("vote"), None);
+        assert_eq!(number_of(&file_name(u64::MAX)), None);
         assert_eq!(number_of(&temporary_name(1)), None);
         assert!(is_temporary(&temporary_name(1)));
     }

@@ -12,7 +12,7 @@
 //! copy of the higher `sequence` counts; one that cannot be read is broken. Two broken copies are never "no vote
 //! yet": a replica that forgot its vote could give it twice in one term (Raft §5.2).
 
-use crate::codec::{Fields, round_up};
+use crate::codec::{Fields, NUMBER_MAX, round_up};
 use crate::io::{Disk, DiskFile, OpenMode};
 use bytes::Bytes;
 use lockstep_planted::{self as planted, Bug};
@@ -147,9 +147,10 @@ fn decode(bytes: &[u8], shard: u64) -> Option<(u64, Vote)> {
     let copy: &[u8; COPY_BYTES] = bytes.try_into().ok()?;
     let mut fields = Fields::new(copy);
     let whole = fields.u32()? == crc32c::crc32c(&copy[4..]) && fields.u32()? == MAGIC;
-    let (sequence, of_shard) = (fields.u64()?, fields.u64()?);
-    let vote = Vote { term: fields.u64()?, voted_for: fields.u64()?, commit: fields.u64()? };
-    (whole && of_shard == shard).then_some((sequence, vote))
+    let (sequence, of_shard) = (fields.number()?, fields.u64()?);
+    let vote = Vote { term: fields.number()?, voted_for: fields.u64()?, commit: fields.number()? };
+    let followable = sequence < NUMBER_MAX;
+    (whole && of_shard == shard && followable).then_some((sequence, vote))
 }
 
 #[cfg(test)]
@@ -236,6 +237,18 @@ mod tests {
             let copy = file.read_at(COPY_BYTES, (whole * BLOCK_BYTES) as u64).unwrap();
             assert_eq!(decode(&copy, 7).map(|(_, vote)| vote), Some(OLD), "copy {whole} was touched");
         }
+    }
+
+    #[test]
+    fn a_copy_whose_sequence_could_not_be_followed_is_broken() {
+        let disk = FakeDisk::new();
+        VoteFile::create(&*disk, "vote", 7).unwrap().write(OLD).unwrap();
+        let file = disk.open("vote", OpenMode::ReadWrite).unwrap();
+        file.write_vectored_at(&[encode(NEW, NUMBER_MAX, 7)], BLOCK_BYTES as u64).unwrap();
+        let (mut votes, vote) = VoteFile::open(&*disk, "vote", 7).unwrap().expect("the other copy is whole");
+        assert_eq!(vote, OLD);
+        votes.write(NEW).unwrap();
+        assert_eq!(read_newest(&*file, 7).unwrap(), Some(NEW));
     }
 
     #[test]
