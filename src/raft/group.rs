@@ -258,6 +258,7 @@ impl Group {
     /// A message of a peer.
     pub fn step(&mut self, message: RaftMessage) -> Result<(), StepError> {
         let message = message::from_wire(message)?;
+        message::check_plausible(&message, self.options.node)?;
         message::check_snapshot(&message)?;
         let last_index = self.log().last_index();
         let is_heartbeat = message.msg_type == MessageType::MsgHeartbeat;

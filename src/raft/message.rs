@@ -127,6 +127,33 @@ pub fn entry_to_wire(entry: Entry) -> WireEntry {
     WireEntry { index, term, kind, envelope, body }
 }
 
+/// The greatest index or term a message may give: nothing that is counted up from 1 gets there, and one more never
+/// overflows.
+const NUMBER_MAX: u64 = i64::MAX as u64;
+
+/// What no replica of ours sends must not reach the library, which would take it for a mistake of its own and end the
+/// shard: a message for another node or from ourselves, a number no log can reach, entries that do not follow each
+/// other.
+pub(super) fn check_plausible(message: &eraftpb::Message, node: u64) -> Result<(), StepError> {
+    let refused = |why: &str| Err(StepError::Ignored(why.into()));
+    if message.to != node || message.from == node || message.from == 0 {
+        return refused("it is not from a peer to this node");
+    }
+    let numbers = [message.term, message.log_term, message.index, message.commit, message.commit_term];
+    let hints = [message.reject_hint, message.request_snapshot];
+    if numbers.iter().chain(&hints).any(|number| *number > NUMBER_MAX) {
+        return refused("it gives a number that no log can reach");
+    }
+    let (mut index, mut term) = (message.index, message.log_term);
+    for entry in message.entries.iter() {
+        if entry.index != index + 1 || entry.term < term || entry.term > message.term {
+            return refused("its entries do not follow each other");
+        }
+        (index, term) = (entry.index, entry.term);
+    }
+    Ok(())
+}
+
 /// A snapshot is a checkpoint of the index it claims; anything else must not reach the library, which would take the
 /// log before it for replaced.
 pub(super) fn check_snapshot(message: &eraftpb::Message) -> Result<(), StepError> {
@@ -175,4 +202,53 @@ fn message_type(kind: u8) -> Option<MessageType> {
     .into_iter()
     .chain(planted::is_active(Bug::ForwardStampedProposal).then_some(T::MsgPropose))
     .find(|known| *known as u8 == kind)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An append of entries 6 and 7 in terms 2 and 3, from node 2 to node 1.
+    fn append() -> eraftpb::Message {
+        let entry = |index, term| eraftpb::Entry { index, term, ..Default::default() };
+        eraftpb::Message {
+            msg_type: MessageType::MsgAppend,
+            from: 2,
+            to: 1,
+            term: 3,
+            log_term: 2,
+            index: 5,
+            entries: vec![entry(6, 2), entry(7, 3)].into(),
+            ..Default::default()
+        }
+    }
+
+    fn is_refused(change: impl FnOnce(&mut eraftpb::Message)) -> bool {
+        let mut message = append();
+        change(&mut message);
+        check_plausible(&message, 1).is_err()
+    }
+
+    #[test]
+    fn entries_that_do_not_follow_each_other_are_refused() {
+        assert!(!is_refused(|_| ()));
+        assert!(is_refused(|message| message.index = 4), "a gap before them");
+        assert!(is_refused(|message| message.entries[1].index = 8), "a gap between them");
+        assert!(is_refused(|message| message.log_term = 3), "a term that falls");
+        assert!(is_refused(|message| message.entries[1].term = 4), "a term of the future");
+    }
+
+    #[test]
+    fn a_message_from_nobody_from_here_or_for_another_is_refused() {
+        assert!(is_refused(|message| message.from = 0));
+        assert!(is_refused(|message| message.from = 1));
+        assert!(is_refused(|message| message.to = 3));
+    }
+
+    #[test]
+    fn numbers_that_no_log_can_reach_are_refused() {
+        assert!(is_refused(|message| message.term = u64::MAX));
+        assert!(is_refused(|message| message.index = u64::MAX));
+        assert!(is_refused(|message| message.commit = 1 << 63));
+    }
 }

@@ -77,6 +77,7 @@ fn segment(choices: &mut Choices, number: u64, before_bytes: u64, tip: &mut Tip)
     let nonce: Nonce = [choices.byte(); 16];
     let header = SegmentHeader {
         restart: form & 8 != 0,
+        repaired: form & 0x70 == 0x40,
         nonce,
         shard: mostly(choices, form & 0x70 == 0x70, 7),
         number: mostly(choices, form & 0x70 == 0x60, number),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use lockstep_storage::io::{Disk, FakeDisk, OpenMode};
-use lockstep_storage::{Entry, Log, LogOptions, Recovered, RecoveryError, Replay, Vote, inspect};
+use lockstep_storage::{Entry, Log, LogOptions, Recovered, RecoveryError, Replay, Survey, Vote, inspect};
 
 use super::super::allocation::within;
 use super::common::{DIRECTORY, recover};
@@ -54,6 +54,14 @@ pub fn check(disk: &Arc<FakeDisk>, options: &LogOptions) -> Result<Left, Recover
     let bytes: usize = before.values().map(Bytes::len).sum();
     let limit = ALLOWANCE_BYTES + BYTES_PER_BYTE * bytes;
     within(limit, || inspect(&**disk, DIRECTORY, &mut |_| ())).expect("a disk that works");
+    if let Ok(survey) = within(limit, || Survey::take(disk.clone(), DIRECTORY, options)) {
+        let runs = survey.intact();
+        assert!(
+            runs.is_sorted_by(|one, next| one.end() < next.start()),
+            "what is intact is in order: {runs:?}"
+        );
+    }
+    assert_eq!(files(disk), before, "looking changes nothing");
     match within(limit, || recover(disk, options)) {
         Ok((recovered, replayed)) => {
             let left = read(&recovered, &replayed);
