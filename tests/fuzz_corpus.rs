@@ -1,6 +1,7 @@
 //! Every input the fuzzer kept, and mutations of them, through every fuzz target, without the fuzzer.
 //!
-//! The targets are those of `fuzz/`, file for file; `fuzz/run` looks for new inputs.
+//! The targets are those of `fuzz/`, file for file; `fuzz/run` looks for new inputs. `LOCKSTEP_RUNS` mutations from
+//! `LOCKSTEP_SEED` on make a longer run.
 
 #![allow(clippy::unwrap_used, reason = "in a test, failing is what unwrap is for")]
 #![allow(dead_code, reason = "the fuzzer's own binaries use the rest")]
@@ -13,8 +14,10 @@ use std::path::PathBuf;
 use fuzz::Target;
 use lockstep::random::Random;
 
-/// Mutations of each target's inputs, in all.
-const MUTATIONS: u64 = 3000;
+/// A number from the environment.
+fn setting(variable: &str, default: u64) -> u64 {
+    std::env::var(variable).map_or(default, |number| number.parse().expect("a number"))
+}
 
 /// The kept inputs of a target, with their names, in order; found by coverage, or the cause of a repaired fault.
 fn kept(target: &Target) -> Vec<(PathBuf, Vec<u8>)> {
@@ -32,6 +35,7 @@ fn kept(target: &Target) -> Vec<(PathBuf, Vec<u8>)> {
 
 /// Runs the kept inputs, then mutations of them.
 fn replay(targets: &[Target]) {
+    let (first, runs) = (setting("LOCKSTEP_SEED", 0), setting("LOCKSTEP_RUNS", 3000));
     for target in targets {
         let kept = kept(target);
         assert!(!kept.is_empty(), "{} has inputs", target.name);
@@ -39,7 +43,7 @@ fn replay(targets: &[Target]) {
             println!("{}: {}", target.name, path.display());
             (target.run)(input);
         }
-        for seed in 0..MUTATIONS {
+        for seed in first..first + runs {
             let mut random = Random::new(seed);
             let (path, input) = &kept[random.below(kept.len() as u64) as usize];
             println!("{}: seed {seed} on {}", target.name, path.display());

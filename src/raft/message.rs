@@ -132,12 +132,15 @@ pub fn entry_to_wire(entry: Entry) -> WireEntry {
 const NUMBER_MAX: u64 = i64::MAX as u64;
 
 /// What no replica of ours sends must not reach the library, which would take it for a mistake of its own and end the
-/// shard: a message for another node or from ourselves, a number no log can reach, entries that do not follow each
-/// other.
+/// shard: a message for another node, from ourselves, or of no term, a number no log can reach, entries that do not
+/// follow each other.
 pub(super) fn check_plausible(message: &eraftpb::Message, node: u64) -> Result<(), StepError> {
     let refused = |why: &str| Err(StepError::Ignored(why.into()));
     if message.to != node || message.from == node || message.from == 0 {
         return refused("it is not from a peer to this node");
+    }
+    if message.term == 0 {
+        return refused("it speaks for no term");
     }
     let numbers = [message.term, message.log_term, message.index, message.commit, message.commit_term];
     let hints = [message.reject_hint, message.request_snapshot];
@@ -239,7 +242,8 @@ mod tests {
     }
 
     #[test]
-    fn a_message_from_nobody_from_here_or_for_another_is_refused() {
+    fn a_message_from_nobody_from_here_of_no_term_or_for_another_is_refused() {
+        assert!(is_refused(|message| message.term = 0));
         assert!(is_refused(|message| message.from = 0));
         assert!(is_refused(|message| message.from = 1));
         assert!(is_refused(|message| message.to = 3));

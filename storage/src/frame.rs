@@ -155,7 +155,8 @@ impl FrameHeader {
             (FrameType::Footer, 0) => MAX_BODY_BYTES,
             _ => return None,
         };
-        let possible = zero == 0 && body_length as usize <= body_limit;
+        let numbered = index > 0 || frame_type != FrameType::Entry;
+        let possible = zero == 0 && numbered && body_length as usize <= body_limit;
         possible.then_some(Self {
             frame_type,
             kind,
@@ -261,6 +262,16 @@ mod tests {
             frame[bit / 8] ^= 1 << (bit % 8);
             assert!(!passes(&frame, place), "bit {bit}");
             frame[bit / 8] ^= 1 << (bit % 8);
+        }
+    }
+
+    #[test]
+    fn an_index_that_no_entry_has_is_no_header() {
+        let place = Place { nonce: [4; 16], position: 4096 };
+        for index in [0, u64::MAX] {
+            let entry = Entry { index, ..sample() };
+            let header = entry_header(&entry, place, 0, 1);
+            assert_eq!(FrameHeader::decode(header[..].try_into().unwrap()), None, "index {index}");
         }
     }
 
