@@ -1,7 +1,7 @@
 //! What a consumer makes of a payload from a broker.
 
 use bytes::{Bytes, BytesMut};
-use lockstep_client::consumer::Position;
+use lockstep_client::sans_io::Position;
 use lockstep_protocol::{BatchBuilder, ProducerSequence, Record, stamp};
 
 use super::super::choices::Choices;
