@@ -110,7 +110,7 @@ const BY_CHANCE: &[&str] = &[
     "message-repeated",
     "delay-spike",
     "disk-spike",
-    "cold-read",
+    "off-turn-job",
     "damage-refused-by-frame",
     "damage-refused-by-entry",
 ];

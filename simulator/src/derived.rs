@@ -39,7 +39,8 @@ struct ShardTruth {
 impl Derived {
     /// A replica took its turn.
     pub fn look(&mut self, node: u64, shard: u64, replica: &Replica) -> Checked {
-        let (truth, log) = (self.shards.entry(shard).or_default(), replica.log());
+        let Some(log) = replica.log() else { return Ok(()) };
+        let truth = self.shards.entry(shard).or_default();
         for index in truth.read_to + 1..=log.commit() {
             truth.read(entry_at(replica, index));
             truth.read_to = index;
@@ -119,7 +120,7 @@ impl ShardTruth {
 
 /// A committed entry: in memory, or on disk.
 fn entry_at(replica: &Replica, index: u64) -> Option<Entry> {
-    let cached = replica.log().entries(index, index + 1, usize::MAX).ok();
-    let stored = || replica.reader().read_entries(index, index + 1, usize::MAX).ok();
+    let cached = replica.log()?.entries(index, index + 1, usize::MAX).ok();
+    let stored = || replica.reader()?.0.read_entries(index, index + 1, usize::MAX).ok();
     cached.filter(|entries| !entries.is_empty()).or_else(stored)?.pop()
 }

@@ -51,7 +51,7 @@ impl World {
     fn unanswered(&self, since: Time) -> Option<String> {
         let waits = |(number, client): (usize, &Client)| match client {
             Client::Writer(writer) if writer.answered_at() <= since => {
-                Some(format!("client {number} got no answer"))
+                Some(format!("client {number} got no answer; {}", writer.state()))
             }
             _ => None,
         };
@@ -71,7 +71,12 @@ impl World {
                 else {
                     return Some(format!("node {id} does not host shard {shard}"));
                 };
-                let log = hosted.replica.log();
+                let Some(log) = hosted.replica.log() else {
+                    return Some(format!(
+                        "shard {shard} is not open on node {id}: {:?}",
+                        hosted.replica.view().health
+                    ));
+                };
                 ends.push((
                     log.last_index(),
                     log.last_chain(),
@@ -119,7 +124,8 @@ impl World {
 
 /// A replica's committed records, from memory where they are and from its files otherwise.
 fn read_whole(node: u64, replica: &Replica) -> Result<ReplicaLog, String> {
-    let (view, reader) = (replica.view(), replica.reader());
+    let view = replica.view();
+    let (reader, _) = replica.reader().ok_or("its log is not open")?;
     let mut log = ReplicaLog::new(node, view.log_start, view.high_watermark);
     let mut next = view.log_start.max(1);
     while next <= view.high_watermark {

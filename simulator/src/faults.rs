@@ -336,15 +336,8 @@ impl World {
 
     fn mail(&mut self, id: u64, shard: u64, input: Input) {
         if let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut()) {
-            process.inbox.push_back(Mail::One(shard, Box::new(input)));
+            process.inbox.push_back(Mail::One(shard, Box::new(input.into())));
             self.wake_worker(id);
-        }
-    }
-
-    /// An operator restarts a node whose log has failed.
-    pub(crate) fn operator(&mut self, id: u64, life: u64) {
-        if self.nodes[&id].life == life {
-            self.kill(id, 10 * MILLISECOND);
         }
     }
 }

@@ -114,8 +114,16 @@ impl Invariants {
     }
 
     /// A replica was opened: all it has is synced now.
-    pub fn opened(&mut self, node: u64, shard: u64, replica: &Replica, disk: &FakeDisk) -> Checked {
-        let log = replica.log();
+    /// In a process that goes on, what readers were shown stays.
+    pub fn opened(
+        &mut self,
+        node: u64,
+        shard: u64,
+        replica: &Replica,
+        disk: &FakeDisk,
+        process_goes_on: bool,
+    ) -> Checked {
+        let Some(log) = replica.log() else { return Ok(()) };
         let before = self.replicas.get(&(node, shard)).copied().unwrap_or_default();
         if log.last_index() < before.durable {
             return breach(
@@ -143,6 +151,7 @@ impl Invariants {
             durable: log.synced_index(),
             durable_mark: mark_at(replica, log.synced_index()),
             vote: stored_vote(disk, shard),
+            high_watermark: if process_goes_on { before.high_watermark } else { 0 },
             ..ReplicaTruth::default()
         };
         self.replicas.insert((node, shard), fresh);
@@ -151,7 +160,7 @@ impl Invariants {
 
     /// A replica took its turn.
     pub fn look(&mut self, node: u64, shard: u64, replica: &Replica) -> Checked {
-        let (log, view) = (replica.log(), replica.view());
+        let (Some(log), view) = (replica.log(), replica.view()) else { return Ok(()) };
         let truth = self.shards.entry(shard).or_default();
         let known = self.replicas.entry((node, shard)).or_default();
         // A truncation takes back what was synced.
@@ -212,12 +221,13 @@ impl Invariants {
         leader: &Replica,
         term_of: impl Fn(u64, u64) -> Option<u64>,
     ) -> Checked {
-        let (log, voters) = (leader.log(), leader.describe().voters);
+        let (Some(log), voters) = (leader.log(), leader.describe().voters) else { return Ok(()) };
         let (index, term) = (log.commit(), log.term(log.commit()));
+        // A log that is not open at the moment says nothing of its terms, but its disk holds what was synced.
         let holds = |node: &&u64| {
             let known = self.replicas.get(&(**node, shard));
-            known.is_some_and(|known| known.durable >= index)
-                && (term_of(**node, index) == term || term.is_none())
+            let agrees = term_of(**node, index).is_none_or(|held| Some(held) == term);
+            known.is_some_and(|known| known.durable >= index) && agrees
         };
         let count = voters.iter().filter(holds).count();
         if index > 0 && count * 2 <= voters.len() {
@@ -261,7 +271,8 @@ impl Invariants {
     /// A replica has been told that its group is done.
     pub fn synced(&mut self, node: u64, shard: u64, replica: &Replica) {
         let known = self.replicas.entry((node, shard)).or_default();
-        known.durable = replica.log().synced_index();
+        let Some(log) = replica.log() else { return };
+        known.durable = log.synced_index();
         known.durable_mark = mark_at(replica, known.durable);
     }
 
@@ -310,9 +321,10 @@ impl Invariants {
 impl ShardTruth {
     /// Reads what became visible, as far as memory has it, and holds it against what others showed.
     fn compare_served(&mut self, node: u64, shard: u64, replica: &Replica, from: u64, up_to: u64) -> Checked {
-        let mut next = from;
+        let Some((reader, known)) = replica.reader() else { return Ok(()) };
+        let (mut next, up_to) = (from, up_to.min(known));
         while next <= up_to {
-            let CachedRead::Hit(batches) = replica.reader().cached(next, usize::MAX, up_to) else {
+            let CachedRead::Hit(batches) = reader.cached(next, usize::MAX, up_to) else {
                 return Ok(());
             };
             for batch in batches {
@@ -338,7 +350,7 @@ impl ShardTruth {
 }
 
 fn mark_at(replica: &Replica, index: u64) -> Option<Mark> {
-    let log = replica.log();
+    let log = replica.log()?;
     Some(Mark { term: log.term(index)?, chain: log.chain(index) })
 }
 

@@ -6,14 +6,12 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use lockstep::raft::ColdRead;
-use lockstep::shard::{Input, Output};
 use lockstep_storage::io::FakeDisk;
 use lockstep_storage::{LogReader, SegmentPool, WriteGroup};
 
 use crate::kinds::FaultKind;
 use crate::queue::{MILLISECOND, SECOND, Time};
-use crate::replica::Replica;
+use crate::replica::{Input, Job, Output, Replica};
 use crate::server::Asked;
 
 /// The wall clock at the beginning of each run, in milliseconds since 1970.
@@ -71,16 +69,14 @@ pub struct Process {
     pub asked: BTreeMap<u64, Asked>,
     /// The next token: never [`lockstep::shard::NOBODY`].
     pub next_token: u64,
-    /// Reads for slow followers that are under way.
-    pub cold_reads: BTreeMap<u64, (u64, ColdRead, LogReader)>,
+    /// Work off the turn that is under way.
+    pub jobs: BTreeMap<u64, (u64, Job)>,
     /// The next of those.
-    pub next_read: u64,
+    pub next_job: u64,
     /// Whether the disk was below its reserve when last looked at.
     pub disk_full: bool,
     /// Segment files for reuse.
     pub pool: Option<Arc<SegmentPool>>,
-    /// An operator is on the way.
-    pub operator_called: bool,
 }
 
 /// A client's bytes on a connection.
@@ -97,6 +93,8 @@ pub struct Hosted {
     pub replica: Replica,
     /// The group on its way to the disk.
     pub writing: Option<WriteGroup>,
+    /// Where committed records are read.
+    pub reader: Option<LogReader>,
     /// What it asked for and has not got yet.
     pub outputs: Vec<Output>,
     /// Whether it has something to do.
@@ -179,11 +177,10 @@ impl Process {
             busy_until: 0,
             asked: BTreeMap::new(),
             next_token: 1,
-            cold_reads: BTreeMap::new(),
-            next_read: 1,
+            jobs: BTreeMap::new(),
+            next_job: 1,
             disk_full: false,
             pool,
-            operator_called: false,
         }
     }
 

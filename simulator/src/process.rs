@@ -5,15 +5,14 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use lockstep::net::peer::{Letter, to_frames};
-use lockstep::raft::ColdRead;
-use lockstep::shard::{Event as ShardEvent, Health, Input, NOBODY, OpenError, Output};
+use lockstep::shard::{Event as ShardEvent, Health, Input as ShardInput, NOBODY, OpenError};
 use lockstep_protocol::peer::{PeerDecoder, PeerMessage, RaftMessage};
 use lockstep_storage::io::{Disk, FakeDisk};
-use lockstep_storage::{LogReader, RecoveryError, SegmentPool};
+use lockstep_storage::{Log, RecoveryError, SegmentPool};
 
 use crate::node::{Hosted, Mail, Process};
 use crate::queue::{Event, MICROSECOND, MILLISECOND, SECOND, Time};
-use crate::replica::Replica;
+use crate::replica::{Input, Job, Output, Replica};
 use crate::server::{self, FRAME_BYTES_MAX, shard_of};
 use crate::world::{FREE_SPACE_RESERVE, World};
 
@@ -56,7 +55,7 @@ impl World {
         self.queue.after(first_tick, Event::Tick { node: id, life });
         self.queue.after(MILLISECOND, Event::FreeSpace { node: id, life });
         for partition in 0..self.plan.shards {
-            self.check_opened(id, shard_of(partition));
+            self.check_opened(id, shard_of(partition), false);
         }
         self.wake_worker(id);
     }
@@ -66,19 +65,20 @@ impl World {
         let disk: Arc<dyn Disk> = Arc::<FakeDisk>::clone(&self.nodes[&id].disk);
         let random = self.random.split();
         let mut outputs = Vec::new();
-        let opened = Replica::open(disk, options, random, &mut outputs);
+        let peers = (1..=self.plan.nodes).filter(|other| *other != id).collect();
+        let opened = Replica::open(disk, options, peers, random, &mut outputs);
         let opened = self.survived(id, shard, opened)?;
-        Some(opened.map(|replica| Hosted { replica, writing: None, outputs, touched: true }))
+        Some(opened.map(|replica| Hosted { replica, writing: None, reader: None, outputs, touched: true }))
     }
 
-    fn check_opened(&mut self, id: u64, shard: u64) {
+    fn check_opened(&mut self, id: u64, shard: u64, process_goes_on: bool) {
         let node = &self.nodes[&id];
         let Some(hosted) = node.process.as_ref().and_then(|process| process.hosted.get(&shard)) else {
             return;
         };
-        let log = hosted.replica.log();
+        let Some(log) = hosted.replica.log() else { return };
         let (last, chain) = (log.last_index(), log.last_chain());
-        let checked = self.invariants.opened(id, shard, &hosted.replica, &node.disk);
+        let checked = self.invariants.opened(id, shard, &hosted.replica, &node.disk, process_goes_on);
         self.note(id, "recovered", [shard, last, chain], || format!("shard {shard} through entry {last}"));
         self.check(checked);
     }
@@ -192,12 +192,14 @@ impl World {
         let shards: Vec<u64> = process.hosted.keys().copied().collect();
         match letter {
             Mail::One(shard, input) => self.step(id, shard, *input),
-            Mail::Tick => shards.into_iter().for_each(|shard| self.step(id, shard, Input::Tick)),
+            Mail::Tick => shards.into_iter().for_each(|shard| self.step(id, shard, ShardInput::Tick.into())),
             Mail::PeerLost(node) => {
-                shards.into_iter().for_each(|shard| self.step(id, shard, Input::PeerLost { node }));
+                shards
+                    .into_iter()
+                    .for_each(|shard| self.step(id, shard, ShardInput::PeerLost { node }.into()));
             }
             Mail::DiskFull(full) => {
-                shards.into_iter().for_each(|shard| self.step(id, shard, Input::DiskFull(full)));
+                shards.into_iter().for_each(|shard| self.step(id, shard, ShardInput::DiskFull(full).into()));
             }
         }
     }
@@ -206,7 +208,7 @@ impl World {
         let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut()) else { return };
         let Some(hosted) = process.hosted.get_mut(&shard) else { return };
         hosted.touched = true;
-        let was_sync = matches!(input, Input::Synced(_));
+        let was_sync = matches!(input, Input::Shard(ShardInput::Synced(_)));
         let stepped = hosted.replica.step(input, &mut hosted.outputs);
         if was_sync {
             self.invariants.synced(id, shard, &hosted.replica);
@@ -218,7 +220,7 @@ impl World {
         let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut()) else { return };
         let Some(hosted) = process.hosted.get_mut(&shard) else { return };
         hosted.touched = false;
-        let commit = hosted.replica.log().commit();
+        let commit = hosted.replica.log().map_or(0, Log::commit);
         let turned = hosted.replica.turn(now_ms, &mut hosted.outputs);
         let outputs = std::mem::take(&mut hosted.outputs);
         let looked = self.invariants.look(id, shard, &hosted.replica);
@@ -242,14 +244,14 @@ impl World {
         else {
             return;
         };
-        if !hosted.replica.view().is_leader || hosted.replica.log().commit() == before {
+        if !hosted.replica.view().is_leader || hosted.replica.log().is_none_or(|log| log.commit() == before) {
             return;
         }
         let term_of = |node: u64, index: u64| {
             let node = self.nodes.get(&node)?;
             let running = node.process.as_ref().and_then(|process| process.hosted.get(&shard));
             let hosted = running.or_else(|| node.corpse.get(&shard))?;
-            hosted.replica.log().term(index)
+            hosted.replica.log()?.term(index)
         };
         let checked = self.invariants.commit_is_durable(shard, &hosted.replica, term_of);
         self.check(checked);
@@ -273,7 +275,19 @@ impl World {
                 hosted.writing = Some(group);
                 self.queue.after(after, Event::Disk { node: id, life, shard });
             }
-            Output::ColdRead(read, reader) => self.begin_cold_read(id, shard, read, reader),
+            Output::Repair { to, number, message } => {
+                to_peers.entry(to).or_default().push(Letter::Repair { shard, number, message });
+            }
+            Output::Job(job) => self.begin_job(id, shard, job),
+            Output::Reader(reader) => {
+                let process = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut());
+                if let Some(hosted) = process.and_then(|process| process.hosted.get_mut(&shard)) {
+                    hosted.reader = Some(reader);
+                }
+            }
+            Output::Recovered(_) => self.check_opened(id, shard, true),
+            // Reported as a panic where it came out.
+            Output::Forget => {}
             Output::Answer(NOBODY, _) => {}
             Output::Answer(token, answer) => self.answer(id, shard, token, answer),
             Output::View(view) => {
@@ -333,16 +347,9 @@ impl World {
     fn health_changed(&mut self, id: u64, shard: u64, health: &Health) {
         match health {
             Health::Ok | Health::Full => {}
+            // It is opened again by itself, after a pause.
             Health::Failed(why) if self.nodes[&id].excused() => {
                 self.note(id, "failed", [shard], || format!("shard {shard}: {why}"));
-                let Some(node) = self.nodes.get_mut(&id) else { return };
-                let life = node.life;
-                let Some(process) = node.process.as_mut() else { return };
-                if !process.operator_called {
-                    process.operator_called = true;
-                    let after = 50 * MILLISECOND + self.random.below(500 * MILLISECOND);
-                    self.queue.after(after, Event::Operator { node: id, life });
-                }
             }
             Health::Failed(why) | Health::Faulty(why) => {
                 self.violate(
@@ -412,7 +419,7 @@ impl World {
             return self.power_failed_at_io(id);
         }
         let (done, bytes) = (outcome.is_ok(), outcome.stats.frame_bytes);
-        process.inbox.push_back(Mail::One(shard, Box::new(Input::Synced(outcome))));
+        process.inbox.push_back(Mail::One(shard, Box::new(ShardInput::Synced(outcome).into())));
         self.note(id, "written", [shard, bytes, u64::from(done)], || {
             format!("shard {shard} {bytes} B{}", if done { "" } else { " FAILED" })
         });
@@ -425,24 +432,29 @@ impl World {
         self.wake_worker(id);
     }
 
-    fn begin_cold_read(&mut self, id: u64, shard: u64, read: ColdRead, reader: LogReader) {
+    fn begin_job(&mut self, id: u64, shard: u64, job: Job) {
         let after = self.disk_latency(id);
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let life = node.life;
         let Some(process) = node.process.as_mut() else { return };
-        let number = process.next_read;
-        process.next_read += 1;
-        process.cold_reads.insert(number, (shard, read, reader));
-        self.stats.fault("cold-read");
-        self.queue.after(after, Event::ColdRead { node: id, life, read: number });
+        let number = process.next_job;
+        process.next_job += 1;
+        process.jobs.insert(number, (shard, job));
+        self.stats.fault("off-turn-job");
+        self.queue.after(after, Event::Job { node: id, life, job: number });
     }
 
-    pub(crate) fn read_cold(&mut self, id: u64, life: u64, number: u64) {
-        let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.alive(life)) else { return };
-        let Some((shard, read, reader)) = process.cold_reads.remove(&number) else { return };
-        let entries = reader.read_entries(read.low, read.high, read.max_bytes).ok();
-        let input = Input::ColdRead { id: read.id, entries };
-        process.inbox.push_back(Mail::One(shard, Box::new(input)));
+    /// A read for a slow follower, an opening of a stopped log, or a step of repair is carried out.
+    pub(crate) fn do_job(&mut self, id: u64, life: u64, number: u64) {
+        let Some(node) = self.nodes.get_mut(&id) else { return };
+        let disk = Arc::clone(&node.disk);
+        let Some(process) = node.alive(life) else { return };
+        let Some((shard, job)) = process.jobs.remove(&number) else { return };
+        let done = job.run();
+        if disk.is_down() {
+            return self.power_failed_at_io(id);
+        }
+        process.inbox.push_back(Mail::One(shard, Box::new(Input::Done(done))));
         self.wake_worker(id);
     }
 
@@ -454,15 +466,23 @@ impl World {
         }
         let Some(process) = self.nodes.get_mut(&to).and_then(|node| node.process.as_mut()) else { return };
         let decoded = PeerDecoder::new(FRAME_BYTES_MAX).decode(&mut BytesMut::from(&frame[..]));
-        let mut arrived: Vec<(u64, RaftMessage)> = Vec::new();
+        let mut arrived: Vec<(u64, Input)> = Vec::new();
+        let of_sender = |message: &RaftMessage| message.from == from;
         match decoded {
             Ok(Some(PeerMessage::Raft { shard, messages })) => {
-                arrived.extend(messages.into_iter().map(|message| (shard, message)));
+                let messages = messages.into_iter().filter(of_sender);
+                arrived.extend(messages.map(|message| (shard, ShardInput::Peer(message).into())));
             }
             Ok(Some(PeerMessage::Heartbeats(heartbeats))) => {
-                arrived.extend(
-                    heartbeats.into_iter().map(|heartbeat| (heartbeat.shard, heartbeat.to_message())),
-                );
+                for heartbeat in heartbeats {
+                    let (shard, message) = (heartbeat.shard, heartbeat.to_message());
+                    if of_sender(&message) {
+                        arrived.push((shard, ShardInput::Peer(message).into()));
+                    }
+                }
+            }
+            Ok(Some(PeerMessage::Repair { shard, number, message })) => {
+                arrived.push((shard, Input::Repair { from, number, message }));
             }
             // Damage: the connection ends, and both sides make another.
             Ok(_) | Err(_) => {
@@ -470,8 +490,8 @@ impl World {
                 return self.disconnect(from, to);
             }
         }
-        for (shard, message) in arrived.into_iter().filter(|(_, message)| message.from == from) {
-            process.inbox.push_back(Mail::One(shard, Box::new(Input::Peer(message))));
+        for (shard, input) in arrived {
+            process.inbox.push_back(Mail::One(shard, Box::new(input)));
         }
         self.wake_worker(to);
     }

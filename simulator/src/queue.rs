@@ -30,8 +30,8 @@ pub enum Event {
     FreeSpace { node: u64, life: u64 },
     /// A write group of a node's shard is carried out.
     Disk { node: u64, life: u64, shard: u64 },
-    /// A read for a slow follower is carried out.
-    ColdRead { node: u64, life: u64, read: u64 },
+    /// Work off a shard's turn is carried out.
+    Job { node: u64, life: u64, job: u64 },
     /// A node's machine is switched on, or its process started.
     Start { node: u64 },
     /// A frame between two nodes arrives.
@@ -54,8 +54,6 @@ pub enum Event {
     Fault { part: usize },
     /// It ends.
     FaultEnds { part: usize },
-    /// An operator restarts a node whose log has failed.
-    Operator { node: u64, life: u64 },
 }
 
 impl Event {

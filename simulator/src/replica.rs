@@ -5,36 +5,60 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use lockstep::random::Random;
-use lockstep::shard::{Input, OpenError, Output, Shard, ShardDescription, ShardOptions, ShardView};
+use lockstep::replica;
+pub use lockstep::replica::{Input, Job, Output};
+use lockstep::shard::{OpenError, ShardDescription, ShardOptions, ShardView};
 use lockstep_storage::io::Disk;
 use lockstep_storage::{Log, LogReader};
 
-/// One replica: production's shard, its panics caught as production's shell catches them.
-pub struct Replica(Box<Shard>);
+/// One replica, whatever state it is in.
+pub struct Replica(Box<replica::Replica>);
 
 /// An invariant of the production code broke.
 #[derive(Debug)]
 pub struct Panicked(pub String);
 
 impl Replica {
-    /// Recovers a replica from its disk.
+    /// Recovers a replica from its disk; `peers` are the nodes that hold the others.
+    ///
+    /// # Errors
+    /// It panicked, or (inside) there is nothing to open.
     pub fn open(
         disk: Arc<dyn Disk>,
         options: ShardOptions,
+        peers: Vec<u64>,
         random: Random,
         outputs: &mut Vec<Output>,
     ) -> Result<Result<Self, OpenError>, Panicked> {
-        guarded(|| Shard::open(disk, options, random, outputs).map(|(shard, _)| Self(Box::new(shard))))
+        guarded(|| {
+            replica::Replica::open(disk, options, peers, random, outputs).map(|opened| Self(Box::new(opened)))
+        })
     }
 
     /// Hands it one input.
-    pub fn step(&mut self, input: Input, outputs: &mut Vec<Output>) -> Result<(), Panicked> {
-        guarded(|| self.0.step(input, outputs))
+    ///
+    /// # Errors
+    /// It panicked.
+    pub fn step(&mut self, input: impl Into<Input>, outputs: &mut Vec<Output>) -> Result<(), Panicked> {
+        guarded(|| self.0.step(input.into(), outputs))?;
+        self.caught(outputs)
     }
 
     /// Lets it take its turn.
+    ///
+    /// # Errors
+    /// It panicked.
     pub fn turn(&mut self, now_ms: i64, outputs: &mut Vec<Output>) -> Result<(), Panicked> {
-        guarded(|| self.0.turn(now_ms, outputs))
+        guarded(|| self.0.turn(now_ms, outputs))?;
+        self.caught(outputs)
+    }
+
+    /// A panic inside the shard is caught by the replica, which then forgets all who wait.
+    fn caught(&self, outputs: &[Output]) -> Result<(), Panicked> {
+        if outputs.iter().any(|output| matches!(output, Output::Forget)) {
+            return Err(Panicked(format!("{:?}", self.0.describe().view.health)));
+        }
+        Ok(())
     }
 
     /// What everyone may know of it.
@@ -47,19 +71,19 @@ impl Replica {
         self.0.describe()
     }
 
-    /// All that it keeps of what its log says.
+    /// All that it keeps of what its log says; empty while the log is not open.
     pub fn derived_state(&self) -> bytes::Bytes {
-        self.0.derived_state()
+        self.0.shard().map(|shard| shard.derived_state()).unwrap_or_default()
     }
 
-    /// Its log.
-    pub fn log(&self) -> &Log {
-        self.0.log()
+    /// Its log, while it is open.
+    pub fn log(&self) -> Option<&Log> {
+        self.0.shard().map(|shard| shard.log())
     }
 
-    /// Reads of its log.
-    pub fn reader(&self) -> LogReader {
-        self.0.reader()
+    /// Reads of its log, and how far it knows by itself that they may go.
+    pub fn reader(&self) -> Option<(LogReader, u64)> {
+        self.0.shard().map(|shard| (shard.reader(), shard.view().high_watermark))
     }
 }
 

@@ -174,7 +174,7 @@ fn ask(
 ) -> Handled {
     let token = process.token();
     process.asked.insert(token, asked);
-    process.inbox.push_back(Mail::One(shard, Box::new(input(token))));
+    process.inbox.push_back(Mail::One(shard, Box::new(input(token).into())));
     Handled::Later { token, give_up_ms }
 }
 
@@ -281,7 +281,9 @@ fn read(hosted: &Hosted, from_lsn: u64, max_bytes: usize) -> Result<Option<Found
             Health::Failed(why) | Health::Faulty(why) => Err(LocateError::Faulty(why.clone()).into()),
         };
     }
-    let reader = hosted.replica.reader();
+    let Some(reader) = &hosted.reader else {
+        return Err(LocateError::Opening { shard: hosted.replica.describe().shard }.into());
+    };
     let batches = match reader.cached(from_lsn, max_bytes, up_to) {
         CachedRead::Hit(batches) => batches,
         CachedRead::AtEnd => Vec::new(),

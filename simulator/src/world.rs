@@ -162,7 +162,7 @@ impl World {
             Event::Turn { node, life } => self.turn(node, life),
             Event::FreeSpace { node, life } => self.look_at_free_space(node, life),
             Event::Disk { node, life, shard } => self.write(node, life, shard),
-            Event::ColdRead { node, life, read } => self.read_cold(node, life, read),
+            Event::Job { node, life, job } => self.do_job(node, life, job),
             Event::Start { node } => self.start(node),
             Event::Peer { from, to, connection, frame } => self.peer_frame(from, to, connection, &frame),
             Event::PeerLost { node, life, lost } => self.peer_lost(node, life, lost),
@@ -179,7 +179,6 @@ impl World {
             Event::Wake { client } => self.tell(client, Told::Time),
             Event::Fault { part } => self.begin_part(part),
             Event::FaultEnds { part } => self.end_part(part),
-            Event::Operator { node, life } => self.operator(node, life),
         }
     }
 

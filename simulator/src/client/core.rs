@@ -26,6 +26,7 @@ pub type Connected = (u64, u64);
 pub type NotConnected = (Option<u64>, Failure);
 
 /// Where the way to a connection stands.
+#[derive(Debug)]
 enum Way {
     /// Nobody is on it.
     Free,
@@ -77,6 +78,11 @@ impl Core {
             way: Way::Free,
             wake_at: Time::MAX,
         }
+    }
+
+    /// Where it stands, for people.
+    pub fn state(&self) -> String {
+        format!("{:?}, wakes at {}, connected to {:?}", self.way, self.wake_at, self.open)
     }
 
     /// A span since the run began, as production's code wants it.
@@ -199,6 +205,9 @@ impl Core {
                 return None;
             }
             under_way @ (Way::Dialing(_) | Way::Refreshing { .. }) => {
+                if let Way::Refreshing { deadline, .. } = under_way {
+                    self.wake_at(deadline, around);
+                }
                 self.way = under_way;
                 return None;
             }

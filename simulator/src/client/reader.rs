@@ -100,8 +100,8 @@ impl Reader {
     }
 
     fn ask(&mut self, around: &mut Surroundings<'_>) {
-        if self.asked.is_some() {
-            return;
+        if let Some(asked) = &self.asked {
+            return self.core.wake_at(asked.deadline, around);
         }
         if around.now < self.resume_at {
             return self.core.wake_at(self.resume_at, around);

@@ -110,6 +110,19 @@ impl Writer {
         self.open.is_empty()
     }
 
+    /// What it is waiting for, for people.
+    pub fn state(&self) -> String {
+        let Self { kind, ended, resume_at, next_batch_at, broker, .. } = self;
+        format!(
+            "{kind:?}: {} open, {} pending, holds a batch: {}, ended: {ended}, resumes at {resume_at:?}, next at \
+             {next_batch_at}, broker {broker:?}, {}",
+            self.open.len(),
+            self.pending.len(),
+            self.held.is_some(),
+            self.core.state()
+        )
+    }
+
     /// When it was last told of a batch's fate, from the cluster.
     pub fn answered_at(&self) -> Time {
         self.answered_at
