@@ -24,6 +24,20 @@ const READ_BYTES: usize = 1 << 20;
 /// record, so the high watermark does not tell.
 const CONFIRM_PAUSE: Duration = Duration::from_millis(20);
 
+/// How long to wait before a log that could not be read is read again.
+const READ_PAUSE: Duration = Duration::from_millis(500);
+
+/// Why the metadata log is not followed.
+#[derive(Debug, thiserror::Error)]
+enum Stuck {
+    /// It could not be read; a repair or another try may help.
+    #[error("{0}")]
+    Unreadable(String),
+    /// It was read, and makes no sense.
+    #[error("{0}")]
+    Senseless(String),
+}
+
 /// How far this broker has followed the metadata log.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Followed {
@@ -46,11 +60,20 @@ pub(super) async fn follow(
     let mut view = handle.watch();
     let mut state = MetadataState::default();
     loop {
-        if let Err(why) = catch_up(&handle, &mut view, &mut state).await {
-            tracing::error!(why, applied_lsn = state.applied_lsn(), "cannot follow the metadata log");
-            followed.send_modify(|followed| followed.stuck = Some(why));
-            return;
-        }
+        match catch_up(&handle, &mut view, &mut state).await {
+            Ok(()) => followed.send_if_modified(|followed| followed.stuck.take().is_some()),
+            Err(why) => {
+                tracing::error!(%why, applied_lsn = state.applied_lsn(), "cannot follow the metadata log");
+                let ends = matches!(why, Stuck::Senseless(_));
+                followed.send_modify(|followed| followed.stuck = Some(why.to_string()));
+                if ends || followed.is_closed() {
+                    return;
+                }
+                // The replica may be under repair.
+                tokio::time::sleep(READ_PAUSE).await;
+                continue;
+            }
+        };
         let current = followed.borrow().current || is_current(&handle, state.applied_lsn()).await;
         let now = Arc::new(state.clone());
         followed.send_modify(|followed| {
@@ -84,7 +107,7 @@ async fn catch_up(
     handle: &PartitionHandle,
     view: &mut watch::Receiver<crate::engine::ShardView>,
     state: &mut MetadataState,
-) -> Result<(), String> {
+) -> Result<(), Stuck> {
     loop {
         let high_watermark = view.borrow_and_update().high_watermark;
         if state.applied_lsn() >= high_watermark {
@@ -92,12 +115,13 @@ async fn catch_up(
         }
         let batches = read_committed(handle, state.applied_lsn() + 1, READ_BYTES)
             .await
-            .map_err(|error| error.to_string())?;
+            .map_err(|error| Stuck::Unreadable(error.to_string()))?;
         if batches.is_empty() {
-            return Err(format!("LSN {} is committed but cannot be read", state.applied_lsn() + 1));
+            let why = format!("LSN {} is committed but cannot be read", state.applied_lsn() + 1);
+            return Err(Stuck::Unreadable(why));
         }
         for batch in batches {
-            apply_batch(batch, state)?;
+            apply_batch(batch, state).map_err(Stuck::Senseless)?;
         }
     }
 }

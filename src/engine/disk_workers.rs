@@ -18,6 +18,8 @@ type Job = Box<dyn FnOnce() + Send>;
 /// the pool lets its threads run dry.
 pub struct DiskWorkers {
     jobs: mpsc::Sender<Job>,
+    /// One thread for what may take minutes: surveys and repairs must not stand in the way of writes.
+    aside: mpsc::Sender<Job>,
     /// Told how much is written, if files are prepared ahead.
     segments: Option<Arc<Segments>>,
 }
@@ -25,25 +27,7 @@ pub struct DiskWorkers {
 impl DiskWorkers {
     /// Starts `threads` threads, at least one.
     pub fn start(threads: usize, segments: Option<Arc<Segments>>) -> Self {
-        let (jobs, queue) = mpsc::channel::<Job>();
-        let queue = Arc::new(Mutex::new(queue));
-        for number in 0..threads.max(1) {
-            let queue = Arc::clone(&queue);
-            thread::Builder::new()
-                .name(format!("disk-{number}"))
-                .spawn(move || {
-                    loop {
-                        let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                        match job {
-                            // A job that panics takes its own answer with it, and no thread.
-                            Ok(job) => drop(catch_unwind(AssertUnwindSafe(job))),
-                            Err(mpsc::RecvError) => return,
-                        }
-                    }
-                })
-                .expect("the operating system starts threads at start-up");
-        }
-        Self { jobs, segments }
+        Self { jobs: pool("disk", threads.max(1)), aside: pool("repair", 1), segments }
     }
 
     /// Writes a group, then hands its outcome to `report`.
@@ -70,8 +54,36 @@ impl DiskWorkers {
         });
     }
 
-    /// Queues a job. The queue is as long as there are shards at the most: each has one group in flight.
+    /// Queues a job that may take minutes.
+    pub fn run_aside(&self, job: impl FnOnce() + Send + 'static) {
+        let _ = self.aside.send(Box::new(job));
+    }
+
+    /// Queues a job. A shard has one group in flight, one cold read for each follower, and one answer for each peer.
     pub fn run(&self, job: impl FnOnce() + Send + 'static) {
         let _ = self.jobs.send(Box::new(job));
     }
+}
+
+/// Threads that run the jobs they are sent, in order, until nobody can send any more.
+fn pool(name: &str, threads: usize) -> mpsc::Sender<Job> {
+    let (jobs, queue) = mpsc::channel::<Job>();
+    let queue = Arc::new(Mutex::new(queue));
+    for number in 0..threads {
+        let queue = Arc::clone(&queue);
+        thread::Builder::new()
+            .name(format!("{name}-{number}"))
+            .spawn(move || {
+                loop {
+                    let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
+                    match job {
+                        // A job that panics takes its own answer with it, and no thread.
+                        Ok(job) => drop(catch_unwind(AssertUnwindSafe(job))),
+                        Err(mpsc::RecvError) => return,
+                    }
+                }
+            })
+            .expect("the operating system starts threads at start-up");
+    }
+    jobs
 }

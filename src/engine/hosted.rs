@@ -37,12 +37,14 @@ pub struct Hosted {
     next_token: Token,
     outputs: Vec<Output>,
     touched: bool,
+    /// Jobs that are out.
+    jobs: usize,
 }
 
 impl Hosted {
     /// Hosts a replica; `outputs` is what opening it asked for.
     pub fn new(replica: Box<Replica>, outputs: Vec<Output>, shown: Shown) -> Self {
-        Self { replica, shown, waiting: HashMap::new(), next_token: 1, outputs, touched: true }
+        Self { replica, shown, waiting: HashMap::new(), next_token: 1, outputs, touched: true, jobs: 0 }
     }
 
     /// Which shard.
@@ -55,9 +57,9 @@ impl Hosted {
         self.touched
     }
 
-    /// Whether a write of its is on a disk worker.
-    pub fn is_writing(&self) -> bool {
-        self.replica.is_writing()
+    /// Whether a write or a job of its is on a disk worker.
+    pub fn is_busy(&self) -> bool {
+        self.replica.is_writing() || self.jobs > 0
     }
 
     /// The replica in detail.
@@ -76,7 +78,9 @@ impl Hosted {
     /// Hands the replica one input.
     pub fn step(&mut self, input: impl Into<Input>) {
         self.touched = true;
-        self.replica.step(input.into(), &mut self.outputs);
+        let input = input.into();
+        self.jobs -= usize::from(matches!(input, Input::Done(_)));
+        self.replica.step(input, &mut self.outputs);
     }
 
     /// Lets the replica take its turn and carries out what it asks for.
@@ -106,7 +110,10 @@ impl Hosted {
                         let _ = mail.send(Mail::Input { shard, input });
                     });
                 }
-                Output::Job(job) => run(shard, job, disk_workers, mail),
+                Output::Job(job) => {
+                    self.jobs += 1;
+                    run(shard, job, disk_workers, mail);
+                }
                 Output::Answer(token, answer) => {
                     if let Some((reply, asked)) = self.waiting.remove(&token) {
                         if answer.is_ok() {
@@ -181,7 +188,8 @@ impl Hosted {
 /// Runs a replica's job on a disk worker, and hands back what became of it.
 fn run(shard: ShardId, job: Job, disk_workers: &Arc<DiskWorkers>, mail: &mpsc::UnboundedSender<Mail>) {
     let mail = mail.clone();
-    disk_workers.run(move || {
+    let long = job.is_long();
+    let work = move || {
         let started = Instant::now();
         let done = job.run();
         match done.cold_read_bytes() {
@@ -193,5 +201,9 @@ fn run(shard: ShardId, job: Job, disk_workers: &Arc<DiskWorkers>, mail: &mpsc::U
             None => {}
         }
         let _ = mail.send(Mail::Input { shard, input: Input::Done(done) });
-    });
+    };
+    match long {
+        true => disk_workers.run_aside(work),
+        false => disk_workers.run(work),
+    }
 }

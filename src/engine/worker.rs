@@ -193,14 +193,14 @@ impl Worker {
     /// Completes evictions and the stop, where no write is in flight any more; returns whether the loop ends.
     fn finish(&mut self) -> bool {
         for (shard, reply) in std::mem::take(&mut self.evictions) {
-            if self.shards.get(&shard).is_some_and(Hosted::is_writing) {
+            if self.shards.get(&shard).is_some_and(Hosted::is_busy) {
                 self.evictions.push((shard, reply));
             } else {
                 self.shards.remove(&shard);
                 let _ = reply.send(());
             }
         }
-        if self.stopping.is_none() || self.shards.values().any(Hosted::is_writing) {
+        if self.stopping.is_none() || self.shards.values().any(Hosted::is_busy) {
             return false;
         }
         self.shards.clear();

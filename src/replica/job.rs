@@ -1,8 +1,13 @@
 //! What a replica wants done off its turn, on a thread that may block.
 //!
-//! Every job answers with one [`Done`], whatever happens; only the one a replica waits for changes what it does next.
+//! Every job answers with one [`Done`], whatever happens, a panic included; only the one a replica waits for, by its
+//! number, changes what it does next.
 
-use std::{io, sync::Arc};
+use std::{
+    io,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use lockstep_protocol::peer::RepairMessage;
@@ -25,6 +30,7 @@ const REPLAY_BYTES: usize = 1 << 20;
 /// Work for a thread that may block.
 pub struct Job {
     pub(super) place: Place,
+    pub(super) number: u64,
     pub(super) work: Work,
 }
 
@@ -95,7 +101,10 @@ pub(super) enum Work {
 pub type Opened = Box<(Shard, Vec<shard::Output>, RecoveryReport)>;
 
 /// What became of a [`Job`].
-pub struct Done(pub(super) Outcome);
+pub struct Done {
+    pub(super) number: u64,
+    pub(super) outcome: Outcome,
+}
 
 pub(super) enum Outcome {
     Opened(Result<Opened, OpenError>),
@@ -114,13 +123,22 @@ pub(super) enum Outcome {
         id: ColdReadId,
         entries: Result<Vec<Entry>, ReadError>,
     },
+    /// An invariant broke.
+    Panicked(String),
 }
 
 impl Job {
-    /// Does it. Blocks; never panics on what it finds.
+    /// Does it. Blocks.
     pub fn run(self) -> Done {
+        let number = self.number;
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.outcome()))
+            .unwrap_or_else(|panic| Outcome::Panicked(super::panic_message(&*panic).to_owned()));
+        Done { number, outcome }
+    }
+
+    fn outcome(self) -> Outcome {
         let Place { disk, options } = self.place;
-        Done(match self.work {
+        match self.work {
             Work::Open { random } => Outcome::Opened(open(disk, options, random)),
             Work::Mark(mark) => Outcome::Marked(mark.write(&*disk, &options.directory)),
             Work::Survey => Outcome::Surveyed(survey(disk, &options)),
@@ -150,19 +168,19 @@ impl Job {
                 let entries = reader.read_entries(read.low, read.high, read.max_bytes);
                 Outcome::ColdRead { id: read.id, entries }
             }
-        })
+        }
     }
 
-    /// Whether it reads entries for a slow follower, for whoever counts those.
-    pub fn is_cold_read(&self) -> bool {
-        matches!(self.work, Work::ColdRead(..))
+    /// Whether it may take minutes: such a one must not stand in the way of writes.
+    pub fn is_long(&self) -> bool {
+        !matches!(self.work, Work::Serve(..) | Work::ColdRead(..) | Work::Mark(_))
     }
 }
 
 impl Done {
     /// What a cold read brought, in bytes, if it was one; `None` in it if it failed.
     pub fn cold_read_bytes(&self) -> Option<Option<u64>> {
-        match &self.0 {
+        match &self.outcome {
             Outcome::ColdRead { entries, .. } => Some(
                 entries
                     .as_ref()

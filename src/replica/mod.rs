@@ -45,7 +45,7 @@ use crate::{
     },
 };
 use job::{Outcome, Place, Question, Source, Work};
-use repair::{Around, Repair};
+use repair::{Around, Known, Repair};
 
 /// Tokens from here on are this module's own.
 const OWN_TOKENS: Token = 1 << 63;
@@ -72,6 +72,19 @@ pub struct Replica {
     /// Who asked how this leader stands, by token.
     standings: BTreeMap<Token, (u64, u64)>,
     next_token: Token,
+    /// What was synced by the instance in which damage was found.
+    synced_index: u64,
+    jobs: Jobs,
+}
+
+/// The jobs that are out. What an earlier one brings when nobody waits for it any more changes nothing.
+#[derive(Default)]
+struct Jobs {
+    last: u64,
+    /// The job that opens the log.
+    opening: u64,
+    /// Cold reads before this one were asked for by an instance of the log that is gone.
+    instance: u64,
 }
 
 enum State {
@@ -123,6 +136,8 @@ impl Replica {
             pause: PAUSE_TIMEOUTS.0,
             standings: BTreeMap::new(),
             next_token: OWN_TOKENS,
+            synced_index: 0,
+            jobs: Jobs::default(),
         };
         match opened {
             Ok(opened) => replica.opened(opened, outputs),
@@ -169,9 +184,8 @@ impl Replica {
         match input {
             Input::Shard(input) => self.step_shard(input, outputs),
             Input::Repair { from, number, message } => self.about_repair(from, number, message, outputs),
-            Input::Done(Done(outcome)) => self.done(outcome, outputs),
+            Input::Done(Done { number, outcome }) => self.done(number, outcome, outputs),
             Input::Damaged(why) => self.damaged(why, outputs),
-            Input::Peers(peers) => self.peers = peers,
         }
     }
 
@@ -211,8 +225,7 @@ impl Replica {
         match &self.state {
             State::Stopped { health, until } if self.ticks >= *until && may_read && !self.disk_full => {
                 self.state = State::Opening(health.clone());
-                let random = self.random.split();
-                self.run(Work::Open { random }, outputs);
+                self.begin_opening(outputs);
             }
             State::Repairing(_) => self.with_repair(outputs, |repair, around| repair.tick(may_read, around)),
             State::Running(_) if self.ticks - self.opened_at > 2 * self.pause * self.timeout() => {
@@ -222,27 +235,33 @@ impl Replica {
         }
     }
 
-    fn done(&mut self, outcome: Outcome, outputs: &mut Vec<Output>) {
+    fn done(&mut self, number: u64, outcome: Outcome, outputs: &mut Vec<Output>) {
         match outcome {
             Outcome::Served { to, number, message } => outputs.push(Output::Repair { to, number, message }),
+            Outcome::ColdRead { .. } if number < self.jobs.instance => {}
             Outcome::ColdRead { id, entries } => {
                 if let Err(ReadError::Damaged(damage)) = &entries {
                     return self.damaged(damage.to_string(), outputs);
                 }
                 self.step_shard(shard::Input::ColdRead { id, entries: entries.ok() }, outputs);
             }
+            Outcome::Opened(_) if number != self.jobs.opening => {}
             Outcome::Opened(Ok(opened)) => self.opened(opened, outputs),
             Outcome::Opened(Err(error)) => match loss_of(&error) {
                 Some(loss) => self.repair(loss, error.to_string(), outputs),
                 None => self.stopped(Health::Failed(error.to_string())),
             },
+            Outcome::Panicked(why) if !matches!(self.state, State::Repairing(_)) => {
+                let why = format!("an invariant broke: {why}");
+                self.guarded(outputs, |shard, asked| shard.stop(Health::Failed(why.clone()), asked));
+                self.stopped(Health::Failed(why));
+            }
             outcome => {
                 let mut repaired = false;
-                self.with_repair(outputs, |repair, around| repaired = repair.done(outcome, around));
+                self.with_repair(outputs, |repair, around| repaired = repair.done(number, outcome, around));
                 if repaired {
                     self.state = State::Opening(self.health());
-                    let random = self.random.split();
-                    self.run(Work::Open { random }, outputs);
+                    self.begin_opening(outputs);
                 }
             }
         }
@@ -309,6 +328,7 @@ impl Replica {
     fn opened(&mut self, opened: job::Opened, outputs: &mut Vec<Output>) {
         let (shard, asked, report): (_, _, RecoveryReport) = *opened;
         self.reader_due = true;
+        self.jobs.instance = self.jobs.last + 1;
         self.opened_at = self.ticks;
         self.state = State::Running(Box::new(shard));
         outputs.push(Output::Recovered(report));
@@ -328,7 +348,12 @@ impl Replica {
 
     /// Stored bytes have changed: what is intact has to be told from what is not.
     fn damaged(&mut self, why: String, outputs: &mut Vec<Output>) {
-        if let State::Running(_) = self.state {
+        // Until readers read this instance, what they report is of one before, whose files were written anew since.
+        if self.reader_due {
+            return;
+        }
+        if let State::Running(shard) = &self.state {
+            self.synced_index = shard.synced_index();
             let health = Health::Faulty(why.clone());
             self.guarded(outputs, |shard, asked| shard.stop(health, asked));
             self.repair(Loss::Holes, why, outputs);
@@ -337,15 +362,22 @@ impl Replica {
 
     fn repair(&mut self, loss: Loss, why: String, outputs: &mut Vec<Output>) {
         self.standings.clear();
+        let mut pause = 0;
+        if self.opened_at > 0 && self.ticks - self.opened_at <= self.pause * self.timeout() {
+            pause = self.pause;
+            self.pause = (2 * self.pause).min(PAUSE_TIMEOUTS.1);
+        }
+        let known = Known { loss, synced_index: std::mem::take(&mut self.synced_index), why };
         let mut around = Around {
             place: &self.place,
             peers: &self.peers,
             tick: self.ticks,
             timeout: self.place.options.group.election_ticks as u64,
             random: &mut self.random,
+            last_job: &mut self.jobs.last,
             outputs,
         };
-        self.state = State::Repairing(Box::new(Repair::begin(loss, why, &mut around)));
+        self.state = State::Repairing(Box::new(Repair::begin(known, pause, &mut around)));
     }
 
     fn with_repair(&mut self, outputs: &mut Vec<Output>, act: impl FnOnce(&mut Repair, &mut Around<'_>)) {
@@ -357,6 +389,7 @@ impl Replica {
             tick: self.ticks,
             timeout,
             random: &mut self.random,
+            last_job: &mut self.jobs.last,
             outputs,
         };
         act(repair, &mut around);
@@ -404,8 +437,15 @@ impl Replica {
         outputs.push(Output::Repair { to, number, message });
     }
 
-    fn run(&self, work: Work, outputs: &mut Vec<Output>) {
-        outputs.push(Output::Job(Job { place: self.place.clone(), work }));
+    fn begin_opening(&mut self, outputs: &mut Vec<Output>) {
+        let random = self.random.split();
+        self.run(Work::Open { random }, outputs);
+        self.jobs.opening = self.jobs.last;
+    }
+
+    fn run(&mut self, work: Work, outputs: &mut Vec<Output>) {
+        self.jobs.last += 1;
+        outputs.push(Output::Job(Job { place: self.place.clone(), number: self.jobs.last, work }));
     }
 
     // ---- What is told ----

@@ -41,28 +41,43 @@ use crate::{raft::entry_from_wire, random::Random, shard::Rebuild};
 const FETCH_BYTES: u32 = 4 << 20;
 /// After a failure the repair begins anew, this many election timeouts later.
 const PAUSE_TIMEOUTS: u64 = 2;
+/// A question is asked again, elsewhere, after this many election timeouts.
+const PATIENCE_TIMEOUTS: u64 = 4;
 
 /// The repair of one replica.
 pub(super) struct Repair {
-    why: String,
-    loss: Loss,
+    known: Known,
     /// What keeps it from going on, for people.
     note: String,
     survey: Option<Arc<Survey>>,
+    /// The files have changed since the survey.
+    stale: bool,
     stage: Stage,
-    /// The question that waits for an answer.
+    /// The job that is out; there is one at the most.
+    job: Option<u64>,
+    /// The question that waits for an answer, or that the job at hand works on the answer of.
     asked: Option<Asked>,
-    next_number: u64,
+    /// Drawn anew for each repair: an answer to an earlier one's question is none to this one's.
+    last_number: u64,
     /// Peers that could not fill the hole at hand.
     unable: BTreeSet<u64>,
+    /// No peer could: perhaps the leader has dropped what is missing.
+    exhausted: bool,
     standings: BTreeMap<u64, Standing>,
     restart: bool,
     marked: bool,
 }
 
+/// What is known of the damage when a repair begins.
+pub(super) struct Known {
+    pub(super) loss: Loss,
+    /// Through this index the log had been synced, if it ran.
+    pub(super) synced_index: u64,
+    /// For people.
+    pub(super) why: String,
+}
+
 enum Stage {
-    /// A job runs.
-    Busy,
     /// Begin anew at this tick.
     Pause { until: u64 },
     /// A segment is being filled; no patch yet where its first checkpoint must come from a peer.
@@ -98,44 +113,54 @@ pub(super) struct Around<'a> {
     /// An election timeout, in ticks.
     pub(super) timeout: u64,
     pub(super) random: &'a mut Random,
+    pub(super) last_job: &'a mut u64,
     pub(super) outputs: &'a mut Vec<Output>,
-}
-
-impl Around<'_> {
-    fn run(&mut self, work: Work) {
-        self.outputs.push(Output::Job(Job { place: self.place.clone(), work }));
-    }
 }
 
 impl Repair {
     /// Begins a repair: by the mark.
-    pub(super) fn begin(loss: Loss, why: String, around: &mut Around<'_>) -> Self {
-        around.run(Work::Mark(Mark { loss, why: why.clone() }));
-        Self {
-            why,
-            loss,
+    pub(super) fn begin(known: Known, pause_timeouts: u64, around: &mut Around<'_>) -> Self {
+        let mut repair = Self {
+            known,
             note: String::new(),
             survey: None,
-            stage: Stage::Busy,
+            stale: true,
+            stage: Stage::Pause { until: around.tick + pause_timeouts * around.timeout },
+            job: None,
             asked: None,
-            next_number: 0,
+            last_number: around.random.next_u64() >> 1,
             unable: BTreeSet::new(),
+            exhausted: false,
             standings: BTreeMap::new(),
             restart: false,
             marked: false,
-        }
+        };
+        repair.mark(around);
+        repair
+    }
+
+    fn mark(&mut self, around: &mut Around<'_>) {
+        let mark = Mark { loss: self.known.loss, why: self.known.why.clone() };
+        self.run(Work::Mark(mark), around);
+    }
+
+    fn run(&mut self, work: Work, around: &mut Around<'_>) {
+        *around.last_job += 1;
+        let number = *around.last_job;
+        self.job = Some(number);
+        around.outputs.push(Output::Job(Job { place: around.place.clone(), number, work }));
     }
 
     /// What is wrong and what is done about it, for people.
     pub(super) fn status(&self) -> String {
         let doing = match &self.stage {
-            Stage::Busy | Stage::Pause { .. } => "repairing",
+            Stage::Pause { .. } => "repairing",
             Stage::Hole { .. } => "fetching what is missing from its peers",
             Stage::Standings | Stage::Base { .. } => "asking its peers for a confirmed leader",
             Stage::Tail(_) => "fetching the end of the log from the leader",
         };
         let note = if self.note.is_empty() { String::new() } else { format!("; {}", self.note) };
-        format!("{} ({doing}{note})", self.why)
+        format!("{} ({doing}{note})", self.known.why)
     }
 
     /// What is intact here, for peers that ask.
@@ -145,40 +170,52 @@ impl Repair {
 
     /// Time passes: what was not answered is asked again, elsewhere. `may_read` once no write is in flight any more.
     pub(super) fn tick(&mut self, may_read: bool, around: &mut Around<'_>) {
-        let overdue = self.asked.as_ref().is_none_or(|asked| around.tick >= asked.tick + 2 * around.timeout);
+        if self.job.is_some() {
+            return;
+        }
+        let patience = PATIENCE_TIMEOUTS * around.timeout;
+        let overdue = self.asked.as_ref().is_none_or(|asked| around.tick >= asked.tick + patience);
         match &self.stage {
             Stage::Pause { until } if around.tick >= *until && may_read => {
-                self.stage = Stage::Busy;
-                match self.marked {
-                    true => around.run(Work::Survey),
-                    false => around.run(Work::Mark(Mark { loss: self.loss, why: self.why.clone() })),
+                if !self.marked {
+                    return self.mark(around);
+                }
+                match self.stale || self.survey.is_none() {
+                    true => self.run(Work::Survey, around),
+                    false => self.decide(around),
                 }
             }
             Stage::Hole { .. } if overdue => {
                 self.unable.extend(self.asked.take().map(|asked| asked.to));
                 self.ask_for_hole(around);
             }
+            Stage::Standings if overdue && self.exhausted => {
+                let why = std::mem::take(&mut self.note);
+                self.begin_anew(&why, PAUSE_TIMEOUTS, around);
+            }
             Stage::Standings if overdue => self.ask_standings(around),
             Stage::Base { .. } | Stage::Tail(Tail { rebuild: Some(_), .. }) if overdue => {
-                self.begin_anew("the leader does not answer", 0, around);
+                self.begin_anew("the leader does not answer", 1, around);
             }
             _ => {}
         }
     }
 
     /// A job is done. Returns whether the repair is.
-    pub(super) fn done(&mut self, outcome: Outcome, around: &mut Around<'_>) -> bool {
+    pub(super) fn done(&mut self, number: u64, outcome: Outcome, around: &mut Around<'_>) -> bool {
+        if self.job != Some(number) {
+            return false;
+        }
+        self.job = None;
         match outcome {
-            Outcome::Marked(Ok(())) => {
-                self.marked = true;
-                self.stage = Stage::Pause { until: around.tick };
-            }
+            Outcome::Marked(Ok(())) => self.marked = true,
             Outcome::Marked(Err(error)) => {
                 let why = format!("it cannot be marked, do not restart this broker: {error}");
                 self.begin_anew(&why, PAUSE_TIMEOUTS, around);
             }
             Outcome::Surveyed(Ok(survey)) => {
                 self.survey = Some(Arc::new(survey));
+                self.stale = false;
                 self.decide(around);
             }
             Outcome::Patching(Ok(Some(patch))) => {
@@ -190,24 +227,26 @@ impl Repair {
             Outcome::Patching(Ok(None)) => {
                 self.unable.clear();
                 self.note.clear();
+                self.asked = None;
                 let patched = match self.stage {
                     Stage::Hole { segment, .. } => self.survey.take().map(|survey| (survey, segment)),
                     _ => None,
                 };
-                self.stage = Stage::Busy;
                 match patched {
-                    Some((survey, segment)) => around.run(Work::Rescan { survey, segment }),
-                    None => around.run(Work::Survey),
+                    Some((survey, segment)) => self.run(Work::Rescan { survey, segment }, around),
+                    None => self.run(Work::Survey, around),
                 }
             }
             Outcome::Patching(Err(error)) => {
+                self.stale = true;
                 self.unable.extend(self.asked.take().map(|asked| asked.to));
                 self.begin_anew(&error.to_string(), PAUSE_TIMEOUTS, around);
             }
             Outcome::Rebuilding(Ok(rebuild)) => self.rebuilt(rebuild, around),
             Outcome::Finished(Ok(())) => return true,
             Outcome::Surveyed(Err(error)) => self.begin_anew(&error.to_string(), PAUSE_TIMEOUTS, around),
-            Outcome::Rebuilding(Err(why)) | Outcome::Finished(Err(why)) => {
+            Outcome::Rebuilding(Err(why)) | Outcome::Finished(Err(why)) | Outcome::Panicked(why) => {
+                self.stale = true;
                 self.begin_anew(&why, PAUSE_TIMEOUTS, around);
             }
             Outcome::Opened(_) | Outcome::Served { .. } | Outcome::ColdRead { .. } => {}
@@ -223,14 +262,15 @@ impl Repair {
         message: RepairMessage,
         around: &mut Around<'_>,
     ) {
-        if let RepairMessage::Standing(standing) = message {
-            self.standings.insert(from, standing);
-            if matches!(self.stage, Stage::Standings) {
-                self.weigh_standings(around);
-            }
+        let Some(asked) = self.asked.as_ref().filter(|asked| asked.number == number && self.job.is_none())
+        else {
             return;
+        };
+        if let (RepairMessage::Standing(standing), Stage::Standings) = (&message, &self.stage) {
+            self.standings.insert(from, *standing);
+            return self.weigh_standings(around);
         }
-        if self.asked.as_ref().is_none_or(|asked| asked.to != from || asked.number != number) {
+        if asked.to != from {
             return;
         }
         match message {
@@ -249,15 +289,20 @@ impl Repair {
     }
 
     fn ask(&mut self, to: u64, message: RepairMessage, around: &mut Around<'_>) {
-        self.next_number += 1;
-        self.asked = Some(Asked { to, number: self.next_number, tick: around.tick });
-        around.outputs.push(Output::Repair { to, number: self.next_number, message });
+        self.last_number += 1;
+        self.asked = Some(Asked { to, number: self.last_number, tick: around.tick });
+        around.outputs.push(Output::Repair { to, number: self.last_number, message });
     }
 
     /// What is to be done next, from what the survey found.
     fn decide(&mut self, around: &mut Around<'_>) {
         let Some(survey) = &self.survey else { return };
         self.asked = None;
+        self.exhausted = false;
+        // What the last group held is no tear where its sync is known to have returned.
+        if survey.last_intact_index().unwrap_or(0) < self.known.synced_index {
+            self.known.loss = Loss::Tail;
+        }
         if let Some(hole) = survey.holes().iter().find(|hole| hole.is_closed()) {
             let segment = hole.segment;
             self.note = hole.damage(survey.proven_synced_index()).to_string();
@@ -268,12 +313,21 @@ impl Repair {
             };
         }
         self.restart |= survey.tip().is_none();
-        if survey.holes().is_empty() && !self.restart && self.loss == Loss::Holes && survey.vote().is_some() {
-            self.stage = Stage::Busy;
-            return around.run(Work::Finish { rebuild: None, vote: None });
+        if survey.holes().is_empty()
+            && !self.restart
+            && self.known.loss == Loss::Holes
+            && survey.vote().is_some()
+        {
+            return self.run(Work::Finish { rebuild: None, vote: None }, around);
         }
+        self.begin_standings(around);
+    }
+
+    fn begin_standings(&mut self, around: &mut Around<'_>) {
         self.stage = Stage::Standings;
         self.standings.clear();
+        // One number for as long as they are asked: an answer that takes its time is as good.
+        self.last_number += 1;
         self.ask_standings(around);
         self.weigh_standings(around);
     }
@@ -282,12 +336,8 @@ impl Repair {
 
     fn begin_patch(&mut self, segment: u64, checkpoint: Option<Checkpoint>, around: &mut Around<'_>) {
         let Some(survey) = self.survey.clone() else { return };
-        self.asked = None;
         let random = around.random.split();
-        around.run(Work::BeginPatch { survey, segment, checkpoint, random });
-        // Until the job is done there is nothing to ask for.
-        self.stage = Stage::Hole { segment, patch: None };
-        self.asked = Some(Asked { to: 0, number: 0, tick: u64::MAX / 2 });
+        self.run(Work::BeginPatch { survey, segment, checkpoint, random }, around);
     }
 
     /// Asks the next peer that has not failed at it for what is missing next.
@@ -303,12 +353,13 @@ impl Repair {
         match around.peers.iter().find(able).copied() {
             Some(peer) => self.ask(peer, message, around),
             None => {
-                let why = format!(
+                self.note = format!(
                     "no other replica has what is missing in segment {segment}: if it is damaged everywhere, it must \
                      come from a backup"
                 );
                 self.unable.clear();
-                self.begin_anew(&why, PAUSE_TIMEOUTS, around);
+                self.exhausted = true;
+                self.begin_standings(around);
             }
         }
     }
@@ -318,7 +369,7 @@ impl Repair {
         let entries = entries.unwrap_or_default();
         match &mut self.stage {
             Stage::Hole { patch, .. } => match patch.take() {
-                Some(patch) if !entries.is_empty() => around.run(Work::Fill { patch, entries }),
+                Some(patch) if !entries.is_empty() => self.run(Work::Fill { patch, entries }, around),
                 patch_again => {
                     *patch = patch_again;
                     self.unable.extend(self.asked.take().map(|asked| asked.to));
@@ -342,17 +393,31 @@ impl Repair {
             }
             (Stage::Base { leader, confirmed }, Some(checkpoint)) => {
                 let (leader, confirmed) = (*leader, *confirmed);
-                self.begin_rebuild(leader, confirmed, Some(checkpoint), around);
+                self.base(leader, confirmed, checkpoint, around);
             }
             _ => self.begin_anew("the leader has no checkpoint to begin from", PAUSE_TIMEOUTS, around),
         }
     }
 
+    /// Begins from a leader's checkpoint only where that reaches beyond what is intact here.
+    fn base(&mut self, leader: u64, confirmed: Confirmed, checkpoint: Checkpoint, around: &mut Around<'_>) {
+        let Some(survey) = &self.survey else { return };
+        let hole = survey.holes().iter().find(|hole| hole.is_closed());
+        let dropped = hole.and_then(|hole| hole.last_index).is_none_or(|last| checkpoint.index >= last);
+        let behind = survey.tip().is_some_and(|tip| checkpoint.index <= tip.index);
+        if self.exhausted && !dropped {
+            let why = std::mem::take(&mut self.note);
+            return self.begin_anew(&why, PAUSE_TIMEOUTS, around);
+        }
+        self.restart &= !behind;
+        let base = (!behind).then_some(checkpoint);
+        self.begin_rebuild(leader, confirmed, base, around);
+    }
+
     // ---- The tail and the vote ----
 
     fn ask_standings(&mut self, around: &mut Around<'_>) {
-        self.next_number += 1;
-        let number = self.next_number;
+        let number = self.last_number;
         self.asked = Some(Asked { to: 0, number, tick: around.tick });
         let ask = |to: &u64| Output::Repair { to: *to, number, message: RepairMessage::Ask };
         around.outputs.extend(around.peers.iter().map(ask));
@@ -366,18 +431,19 @@ impl Repair {
             self.note = "its vote is lost: it waits for an answer of every other replica".into();
             return;
         }
-        if self.loss == Loss::Holes && survey.holes().is_empty() && !self.restart {
-            self.stage = Stage::Busy;
-            return around.run(Work::Finish { rebuild: None, vote: self.new_vote(around.peers) });
+        if self.known.loss == Loss::Holes && survey.holes().is_empty() && !self.restart {
+            let vote = self.new_vote(around.peers);
+            return self.run(Work::Finish { rebuild: None, vote }, around);
         }
         let confirmed = |(peer, of): (&u64, &Standing)| of.confirmed.map(|confirmed| (*peer, confirmed));
         let whole = |(_, confirmed): &(u64, Confirmed)| confirmed.matched_index <= confirmed.commit_index;
         match self.standings.iter().filter_map(confirmed).find(whole) {
-            Some((leader, confirmed)) if self.restart => {
+            Some((leader, confirmed)) if self.restart || self.exhausted => {
                 self.stage = Stage::Base { leader, confirmed };
                 self.ask(leader, RepairMessage::FetchCheckpoint, around);
             }
             Some((leader, confirmed)) => self.begin_rebuild(leader, confirmed, None, around),
+            None if self.exhausted => {}
             None if around.peers.is_empty() => {
                 self.note = "there is no other replica to repair it from: restore a backup".into();
             }
@@ -402,20 +468,23 @@ impl Repair {
     ) {
         let Some(survey) = self.survey.clone() else { return };
         let vote = self.new_vote(around.peers);
-        self.loss = Loss::Tail;
+        self.known.loss = Loss::Tail;
+        self.stale = true;
+        self.exhausted = false;
         self.note.clear();
         self.stage = Stage::Tail(Tail { leader, confirmed, rebuild: None, from: 0, step: 1 });
-        let (why, random) = (self.why.clone(), around.random.split());
-        around.run(Work::BeginRebuild { survey, restart, vote, why, random });
+        let (why, random) = (self.known.why.clone(), around.random.split());
+        self.run(Work::BeginRebuild { survey, restart, vote, why, random }, around);
     }
 
     /// The log under repair is back from a job: it is whole, or the leader is asked for more.
     fn rebuilt(&mut self, rebuild: Box<Rebuild>, around: &mut Around<'_>) {
+        // The checkpoint it may have begun from stands: whoever goes on from here goes on behind it.
+        self.restart = false;
         let Stage::Tail(tail) = &mut self.stage else { return };
         let target = tail.confirmed.commit_index;
         if rebuild.last_index() >= target && rebuild.chain(target) == Some(tail.confirmed.commit_chain) {
-            self.stage = Stage::Busy;
-            return around.run(Work::Finish { rebuild: Some(rebuild), vote: None });
+            return self.run(Work::Finish { rebuild: Some(rebuild), vote: None }, around);
         }
         tail.from = (rebuild.last_index() + 1).min(target);
         tail.rebuild = Some(rebuild);
@@ -438,8 +507,7 @@ impl Repair {
             && entries.last().is_some_and(|entry| entry.index <= tail.confirmed.commit_index);
         if follows && asked_for {
             tail.step = 1;
-            self.asked = None;
-            return around.run(Work::Take { rebuild, entries });
+            return self.run(Work::Take { rebuild, entries }, around);
         }
         if follows {
             return self.begin_anew("the leader's log changed meanwhile", 1, around);
@@ -447,7 +515,7 @@ impl Repair {
         if chain_before.is_none() {
             // Its log begins later than this one ends: its checkpoint stands for what it has dropped.
             self.restart = true;
-            return self.begin_anew("the leader has dropped what is missing here", 0, around);
+            return self.begin_anew("the leader has dropped what is missing here", 1, around);
         }
         if before <= commit {
             let why = format!(

@@ -23,8 +23,6 @@ pub enum Input {
     Done(Done),
     /// A read found that stored bytes have changed.
     Damaged(String),
-    /// The nodes that hold the other replicas.
-    Peers(Vec<u64>),
 }
 
 impl From<shard::Input> for Input {

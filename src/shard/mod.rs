@@ -125,6 +125,11 @@ impl Shard {
         self.state.derived()
     }
 
+    /// Through this Raft index this log's syncs have returned.
+    pub fn synced_index(&self) -> u64 {
+        self.group.log().synced_index()
+    }
+
     /// What everyone may know of it, as of the last turn.
     pub fn view(&self) -> &ShardView {
         &self.view

@@ -66,7 +66,9 @@ async fn serve_one(shared: &Shared, stream: TcpStream, number: u64) -> Result<()
     let mut stream = FrameReader::new(stream);
     let from = receive(&mut stream, &shared.directory, |node| shared.peers.is_member(node)).await?;
     stream.trust();
-    shared.newest().insert(from, number);
+    if !shared.is_newest(from, number) {
+        return Err(PeerError::Closed);
+    }
     tracing::info!(node = from, "a peer connected");
     shared.peers.heard_of(from);
     let (reader, mut write) = stream.split();
@@ -128,6 +130,14 @@ async fn keep_alive(write: &mut (impl AsyncWrite + Unpin)) -> PeerError {
 }
 
 impl Shared {
+    /// Notes a connection as its node's newest, unless a newer one stands.
+    fn is_newest(&self, from: u64, number: u64) -> bool {
+        let mut newest = self.newest();
+        let stands = newest.entry(from).or_insert(number);
+        *stands = number.max(*stands);
+        *stands == number
+    }
+
     fn newest(&self) -> std::sync::MutexGuard<'_, BTreeMap<u64, u64>> {
         self.newest.lock().unwrap_or_else(PoisonError::into_inner)
     }
