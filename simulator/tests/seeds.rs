@@ -19,6 +19,18 @@ fn nothing_is_lost_in_the_fixed_seeds() {
     assert!(crashes > 10, "{crashes} crashes");
 }
 
+/// `LOCKSTEP_SEED` says where they begin, `LOCKSTEP_RUNS` how many there are.
+#[test]
+fn nothing_is_lost_in_seeds_that_nobody_chose() {
+    let number = |name, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let (from, runs): (u64, u64) = (number("LOCKSTEP_SEED", 1_000), number("LOCKSTEP_RUNS", 3));
+    for seed in from..from + runs {
+        let outcome = run_plan(short(seed), &Options::default());
+        assert_eq!(outcome.violation, None, "seed {seed}");
+    }
+    println!("seeds {from} to {}: no violation", from + runs - 1);
+}
+
 #[test]
 fn the_same_seed_gives_the_same_run_bit_for_bit() {
     for seed in 100..105 {
