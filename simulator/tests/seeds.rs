@@ -22,7 +22,8 @@ fn nothing_is_lost_in_the_fixed_seeds() {
 /// `LOCKSTEP_SEED` says where they begin, `LOCKSTEP_RUNS` how many there are.
 #[test]
 fn nothing_is_lost_in_seeds_that_nobody_chose() {
-    let number = |name, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let number =
+        |name, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
     let (from, runs): (u64, u64) = (number("LOCKSTEP_SEED", 1_000), number("LOCKSTEP_RUNS", 3));
     for seed in from..from + runs {
         let outcome = run_plan(short(seed), &Options::default());
