@@ -197,6 +197,11 @@ impl Group {
         let mut group =
             Self { node, random, timeout: ((u64::MAX, StateRole::Follower), 0), apply_to: applied, options };
         group.pin_timeout();
+        let membership = group.membership();
+        if membership.voters == [group.options.node] && membership.voters_outgoing.is_empty() {
+            // Whoever votes alone has no other leader to wait for.
+            group.hurry_election();
+        }
         Ok(group)
     }
 
