@@ -327,8 +327,12 @@ impl Lane {
 
     fn settle_rest(&mut self, error: impl Fn() -> ProduceError) {
         self.seal();
-        self.left = 0;
-        self.in_flight.drain(..).for_each(|sent| sent.ticket.settle(Err(error())));
+        let left = std::mem::take(&mut self.left);
+        for (place, sent) in self.in_flight.drain(..).enumerate() {
+            // What has left and is not answered may be stored.
+            let unanswered = place < left || sent.attempt_open;
+            sent.ticket.settle(Err(if unanswered { unanswered_behind() } else { error() }));
+        }
         self.queued.drain(..).for_each(|queued| queued.ticket.settle(Err(error())));
     }
 
@@ -363,6 +367,11 @@ impl Lane {
 }
 
 /// The sequence `records` later; after `i32::MAX` comes 0 (KIP-98).
+fn unanswered_behind() -> ProduceError {
+    let last = "the partition's lane ended before it was answered".into();
+    RequestError::OutcomeUnknown { last }.into()
+}
+
 fn add_to_sequence(sequence: i32, records: u32) -> i32 {
     let wrapped = (i64::from(sequence) + i64::from(records)) & i64::from(i32::MAX);
     i32::try_from(wrapped).expect("the mask leaves 31 bits")

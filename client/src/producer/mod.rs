@@ -5,8 +5,9 @@
 //! - Records of one partition are stored in the order they were enqueued, each once, whatever is retried. A
 //!   batch keeps its bytes and its sequence over all its attempts.
 //! - An acknowledgement means: synced on a majority of the replicas.
-//! - A batch that fails for good takes what is behind it in its partition with it ([`ProduceError::Poisoned`]):
-//!   there is never a gap that nobody was told of. A failed condition is no such failure.
+//! - A batch that fails for good takes what is behind it in its partition with it: what was not sent is
+//!   [`ProduceError::Poisoned`], what was and is not answered may be stored and says so. There is never a gap that
+//!   nobody was told of. A failed condition is no such failure.
 //! - Memory is bounded: enqueueing waits while too much is unacknowledged.
 
 mod builder;
