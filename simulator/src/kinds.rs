@@ -123,8 +123,8 @@ impl FaultKind {
 
     fn character(self) -> Character {
         match self {
-            Self::Kill => character("kill", 60, 8, (20, 1_000)),
-            Self::PowerCut => character("power-cut", 60, 8, (20, 1_000)),
+            Self::Kill => character("kill", 60, 11, (20, 1_000)),
+            Self::PowerCut => character("power-cut", 60, 11, (20, 1_000)),
             Self::PowerCutAll => character("power-cut-all", 30, 2, (20, 500)),
             Self::PowerCutAtIo { .. } => character("power-cut-at-io", 50, 6, (20, 800)),
             Self::Pause => character("pause", 40, 3, (50, 1_500)),

@@ -163,11 +163,9 @@ impl FakeDisk {
         if state.names.has_unsynced(node) {
             unsynced.push(directory.to_owned());
         }
-        for name in state.names.list(directory).unwrap_or_default() {
-            let path = format!("{directory}/{name}");
-            let contents = state.names.file(&path).and_then(|file| state.files.get(file));
-            if contents.is_some_and(Contents::has_unsynced) {
-                unsynced.push(path);
+        for (name, file) in state.names.files_in(node) {
+            if state.files.get(file).is_some_and(Contents::has_unsynced) {
+                unsynced.push(format!("{directory}/{name}"));
             }
         }
         unsynced

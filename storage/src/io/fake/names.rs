@@ -86,6 +86,14 @@ impl Names {
         Ok(self.volatile[self.directory(path)?].keys().cloned().collect())
     }
 
+    /// The files in a directory, by name.
+    pub(super) fn files_in(&self, directory: usize) -> impl Iterator<Item = (&str, usize)> {
+        self.volatile[directory].iter().filter_map(|(name, node)| match node {
+            Node::File(file) => Some((name.as_str(), *file)),
+            Node::Directory(_) => None,
+        })
+    }
+
     /// Every file that has a name.
     pub(super) fn files(&self) -> impl Iterator<Item = usize> {
         self.volatile.iter().flat_map(BTreeMap::values).filter_map(|node| match node {
