@@ -124,6 +124,45 @@ fn a_follower_far_behind_gets_a_tiny_snapshot_and_the_retained_log() {
 }
 
 #[test]
+fn a_follower_asks_for_no_votes_while_its_snapshot_is_not_on_the_disk() {
+    let mut cluster = Cluster::with_segments(3, 8192);
+    cluster.elect(1);
+    cluster.produce(1, &["one"]);
+    cluster.isolate(3);
+    for _ in 0..40 {
+        cluster.produce(1, &[&"x".repeat(1000)]);
+    }
+    cluster.command(1, Command::Trim { log_start: 30 });
+    cluster.settle();
+    cluster.heal();
+    let installed = |cluster: &Cluster| {
+        cluster.events(3).iter().any(|event| matches!(event, Event::SnapshotInstalled { .. }))
+    };
+    for _ in 0..1_000 {
+        if installed(&cluster) {
+            break;
+        }
+        if !cluster.deliver_one() {
+            cluster.step(1, Input::Tick);
+        }
+    }
+    assert!(installed(&cluster));
+    cluster.hold_disk(3);
+    cluster.isolate(3);
+    for _ in 0..60 {
+        cluster.step(3, Input::Tick);
+    }
+    assert_eq!(cluster.health(3), Health::Ok, "it did not panic");
+    cluster.heal();
+    cluster.release_disk(3);
+    for _ in 0..60 {
+        cluster.tick_all();
+    }
+    cluster.wait_for_leader();
+    assert_eq!(cluster.records(3), cluster.records(1));
+}
+
+#[test]
 fn a_follower_far_behind_is_fed_from_the_segments_when_memory_no_longer_has_them() {
     let mut cluster = Cluster::with_segments(3, 64 << 10);
     cluster.limit_cache(4096);

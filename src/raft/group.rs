@@ -256,8 +256,17 @@ impl Group {
 
     /// Time passes.
     pub fn tick(&mut self) {
+        if self.awaits_snapshot() {
+            return;
+        }
         self.node.tick();
         self.pin_timeout();
+    }
+
+    /// Whether a snapshot was installed that is not synced yet. Whoever asks for votes meanwhile looks for entries before
+    /// it that are gone, and the library panics.
+    fn awaits_snapshot(&self) -> bool {
+        self.applied() + 1 < self.log().first_index()
     }
 
     /// A message of a peer.
@@ -271,6 +280,9 @@ impl Group {
             return Err(StepError::CommitBeyondLog { commit: message.commit, last_index });
         }
         let message = self.misread(message);
+        if message.msg_type == MessageType::MsgTimeoutNow && self.awaits_snapshot() {
+            return Err(StepError::Ignored("its snapshot is not synced yet".into()));
+        }
         let result = self.node.step(message);
         self.pin_timeout();
         result.map_err(|error| StepError::Ignored(error.to_string()))
