@@ -96,8 +96,8 @@ fn a_failed_sync_stops_this_replica_for_good_and_no_other() {
     assert_eq!(cluster.records(1), cluster.records(2), "recovery brings the replica back");
 }
 
-#[test]
-fn a_follower_far_behind_gets_a_tiny_snapshot_and_the_retained_log() {
+/// A cluster whose log begins behind what node 3, which is cut off, has of it.
+fn trimmed_beyond_node_3() -> Cluster {
     let mut cluster = Cluster::with_segments(3, 8192);
     cluster.elect(1);
     cluster.produce(1, &["one"]);
@@ -108,6 +108,12 @@ fn a_follower_far_behind_gets_a_tiny_snapshot_and_the_retained_log() {
     cluster.command(1, Command::Trim { log_start: 30 });
     cluster.settle();
     assert!(cluster.describe(1).first_index > 5, "whole segments went");
+    cluster
+}
+
+#[test]
+fn a_follower_far_behind_gets_a_tiny_snapshot_and_the_retained_log() {
+    let mut cluster = trimmed_beyond_node_3();
     cluster.heal();
     for _ in 0..10 {
         cluster.tick_all();
@@ -125,15 +131,7 @@ fn a_follower_far_behind_gets_a_tiny_snapshot_and_the_retained_log() {
 
 #[test]
 fn a_follower_asks_for_no_votes_while_its_snapshot_is_not_on_the_disk() {
-    let mut cluster = Cluster::with_segments(3, 8192);
-    cluster.elect(1);
-    cluster.produce(1, &["one"]);
-    cluster.isolate(3);
-    for _ in 0..40 {
-        cluster.produce(1, &[&"x".repeat(1000)]);
-    }
-    cluster.command(1, Command::Trim { log_start: 30 });
-    cluster.settle();
+    let mut cluster = trimmed_beyond_node_3();
     cluster.heal();
     let installed = |cluster: &Cluster| {
         cluster.events(3).iter().any(|event| matches!(event, Event::SnapshotInstalled { .. }))

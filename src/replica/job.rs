@@ -285,10 +285,7 @@ fn finish(
     vote: Option<Vote>,
 ) -> Result<(), Box<dyn std::error::Error>> {
     match (rebuild, vote) {
-        (Some(rebuild), _) => {
-            let vote = rebuild.vote();
-            rebuild.finish(vote)?;
-        }
+        (Some(rebuild), _) => rebuild.finish()?,
         (None, Some(vote)) => salvage::reset_vote(disk, &options.directory, options.shard, vote)?,
         (None, None) => {}
     }

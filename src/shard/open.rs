@@ -39,16 +39,6 @@ pub enum OpenError {
     /// Its log cannot be used as it is.
     #[error(transparent)]
     Recovery(#[from] RecoveryError),
-    /// It was found to lack what it once acknowledged, and marked so.
-    #[error(
-        "shard {shard} is marked as faulty on this broker: {why}. Its peers have the data: put a new replica in its place"
-    )]
-    Faulty {
-        /// Which shard.
-        shard: ShardId,
-        /// What was found.
-        why: String,
-    },
     /// The log is sound, but what it says makes no sense.
     #[error("shard {shard}: {why}")]
     Content {

@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use lockstep_storage::{Checkpoint, Entry, Log, LogReader, RollState, Vote, io::Disk};
+use lockstep_storage::{Checkpoint, Entry, Log, Vote, io::Disk};
 
 use super::{OpenError, ShardOptions, open::recover, state::ShardState};
 use crate::{raft::Membership, random::Random};
@@ -54,11 +54,6 @@ impl Rebuild {
         Ok(Self { log, state, membership, membership_index, random })
     }
 
-    /// The first index kept.
-    pub fn first_index(&self) -> u64 {
-        self.log.first_index()
-    }
-
     /// The last index there is.
     pub fn last_index(&self) -> u64 {
         self.log.last_index()
@@ -72,11 +67,6 @@ impl Rebuild {
     /// The chain value through an index at or above [`Rebuild::commit`].
     pub fn chain(&self, index: u64) -> Option<u64> {
         self.log.chain(index)
-    }
-
-    /// Reads of it.
-    pub fn reader(&self) -> LogReader {
-        self.log.reader()
     }
 
     /// Takes committed entries in place of what stands from the first of them on, and syncs them. What is replaced
@@ -103,30 +93,22 @@ impl Rebuild {
         self.write()
     }
 
-    /// Ends the repair: the term and vote to go on with, and a seal. All of it is durable when this returns.
+    /// Ends the repair: the commit index beside term and vote, and a seal. All of it is durable when this returns.
     ///
     /// # Errors
     /// [`RebuildError::Log`].
-    pub fn finish(mut self, vote: Vote) -> Result<(), RebuildError> {
-        self.log.set_vote(Vote { commit: self.log.commit(), ..vote });
+    pub fn finish(mut self) -> Result<(), RebuildError> {
+        self.log.set_vote(Vote { commit: self.log.commit(), ..self.log.vote() });
         self.write()?;
         self.log.seal();
         self.write()
     }
 
-    /// Term and vote as they stand.
-    pub fn vote(&self) -> Vote {
-        self.log.vote()
-    }
-
     /// Membership entries stay unapplied here, so a checkpoint made meanwhile says that it is partial.
     fn roll(&mut self) -> Result<(), RebuildError> {
         let partial = !self.state.unapplied_membership().is_empty();
-        let state = roll_state(
-            &self.state,
-            &Membership { partial, ..self.membership.clone() },
-            self.membership_index,
-        );
+        let state =
+            self.state.roll_state(&Membership { partial, ..self.membership.clone() }, self.membership_index);
         let nonce = self.random.nonce();
         self.log.roll(state, nonce).map_err(RebuildError::of)
     }
@@ -136,16 +118,6 @@ impl Rebuild {
             self.log.group_done(group.run()).map_err(RebuildError::of)?;
         }
         Ok(())
-    }
-}
-
-fn roll_state(state: &ShardState, membership: &Membership, membership_index: u64) -> RollState {
-    RollState {
-        membership: membership.encode(),
-        membership_index,
-        state: state.encode(),
-        log_start: state.log_start(),
-        leader_time_ms: state.leader_time_ms(),
     }
 }
 
@@ -164,7 +136,7 @@ pub fn checkpoint_at(
         (index, term) = (entry.index, entry.term);
     }
     let partial = membership.partial || !state.unapplied_membership().is_empty();
-    let rolled = roll_state(&state, &Membership { partial, ..membership }, before.membership_index);
+    let rolled = state.roll_state(&Membership { partial, ..membership }, before.membership_index);
     Some(Checkpoint {
         index,
         term,

@@ -20,13 +20,14 @@ use std::collections::VecDeque;
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use lockstep_planted::{self as planted, Bug};
 use lockstep_protocol::batch::BatchHeader;
-use lockstep_storage::{Checkpoint, Entry, EntryKind, Envelope, EnvelopeKind};
+use lockstep_storage::{Checkpoint, Entry, EntryKind, Envelope, EnvelopeKind, RollState};
 
 use super::{
     command,
     producers::{self, Producers, Sequence, Standing},
     types::Command,
 };
+use crate::raft::Membership;
 
 const VERSION: u8 = 1;
 
@@ -135,6 +136,17 @@ impl ShardState {
         bytes.put_i64_le(self.leader_time_ms);
         self.producers.encode(&mut bytes);
         bytes.freeze()
+    }
+
+    /// What a new segment's checkpoint says, as of the last applied entry.
+    pub fn roll_state(&self, membership: &Membership, membership_index: u64) -> RollState {
+        RollState {
+            membership: membership.encode(),
+            membership_index,
+            state: self.encode(),
+            log_start: self.log_start,
+            leader_time_ms: self.leader_time_ms,
+        }
     }
 
     /// Takes the next entry of the log into account.

@@ -14,7 +14,7 @@
 
 use lockstep_planted::{self as planted, Bug};
 use lockstep_protocol::peer::{Confirmed, WireEntry};
-use lockstep_storage::{Entry, Envelope, GroupOutcome, RollState, Vote};
+use lockstep_storage::{Entry, Envelope, GroupOutcome, Vote};
 
 use super::{
     Shard,
@@ -301,13 +301,7 @@ impl Shard {
             return Ok(());
         }
         let membership = Membership { partial, ..self.membership.clone() };
-        let state = RollState {
-            membership: membership.encode(),
-            membership_index: self.membership_index,
-            state: self.state.encode(),
-            log_start: self.state.log_start(),
-            leader_time_ms: self.state.leader_time_ms(),
-        };
+        let state = self.state.roll_state(&membership, self.membership_index);
         let nonce = self.random.nonce();
         self.group.log_mut().roll(state, nonce).map_err(|error| Health::Failed(error.to_string()))
     }
