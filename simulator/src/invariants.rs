@@ -163,11 +163,6 @@ impl Invariants {
         let (Some(log), view) = (replica.log(), replica.view()) else { return Ok(()) };
         let truth = self.shards.entry(shard).or_default();
         let known = self.replicas.entry((node, shard)).or_default();
-        // A truncation takes back what was synced.
-        if log.synced_index() < known.durable {
-            known.durable = log.synced_index();
-            known.durable_mark = mark_at(replica, known.durable);
-        }
         known.base = log.first_index() - 1;
         let commit = log.commit();
         for index in known.commit.max(log.first_index().saturating_sub(1)) + 1..=commit {
@@ -274,6 +269,16 @@ impl Invariants {
         let Some(log) = replica.log() else { return };
         known.durable = log.synced_index();
         known.durable_mark = mark_at(replica, known.durable);
+    }
+
+    /// A truncation takes back what was synced; what left before it spoke the truth.
+    pub fn rolled_back(&mut self, node: u64, shard: u64, replica: &Replica) {
+        let known = self.replicas.entry((node, shard)).or_default();
+        let Some(log) = replica.log() else { return };
+        if log.synced_index() < known.durable {
+            known.durable = log.synced_index();
+            known.durable_mark = mark_at(replica, known.durable);
+        }
     }
 
     /// A message leaves a node.

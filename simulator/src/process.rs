@@ -371,10 +371,12 @@ impl World {
             ShardEvent::LostLeadership { term } => [shard, 2, *term],
             ShardEvent::RolledBack { from_index, .. } => {
                 self.stats.truncations += 1;
+                self.rolled_back(id, shard);
                 [shard, 3, *from_index]
             }
             ShardEvent::SnapshotInstalled { index } => {
                 self.stats.snapshots += 1;
+                self.rolled_back(id, shard);
                 [shard, 4, *index]
             }
             ShardEvent::DamagedMessage { index, .. } => {
@@ -384,6 +386,13 @@ impl World {
             ShardEvent::MembershipRefused { index, .. } => [shard, 6, *index],
         };
         self.note(id, "event", numbers, || format!("shard {shard} {event:?}"));
+    }
+
+    fn rolled_back(&mut self, id: u64, shard: u64) {
+        let process = self.nodes[&id].process.as_ref();
+        if let Some(hosted) = process.and_then(|process| process.hosted.get(&shard)) {
+            self.invariants.rolled_back(id, shard, &hosted.replica);
+        }
     }
 
     // ---- Disks ----

@@ -284,6 +284,9 @@ impl Shard {
         self.group.log_mut().truncate(from_index).map_err(|error| Health::Failed(error.to_string()))?;
         self.state.roll_back(from_index);
         self.backlog.roll_back(from_index);
+        // The leader that these would speak to is of the past, and they would speak of what is no longer here.
+        let term = self.group.term();
+        self.held.retain(|(_, message)| message.term == term || !message.acknowledges_from(from_index));
         // Whoever waited for this suffix must not be told of what replaces it.
         if !planted::is_active(Bug::TellWaitersOfAnotherLeadersEntry) {
             self.waiters.fail_all(&AppendError::OutcomeUnknown, outputs);

@@ -69,6 +69,12 @@ impl RaftMessage {
     pub fn answers_heartbeat(&self) -> bool {
         self.kind == 9
     }
+
+    /// Whether it acknowledges an entry at or after an index: raft-rs's `MsgAppendResponse`.
+    #[must_use]
+    pub fn acknowledges_from(&self, index: u64) -> bool {
+        self.kind == 4 && !self.reject && self.index >= index
+    }
 }
 
 /// A log entry on its way to a replica.
