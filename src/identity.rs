@@ -6,19 +6,19 @@
 //! - Each directory carries a random id. Peers remember the first one they see of a node and refuse another:
 //!   a node that lost its disk has forgotten its votes and must not vote again under its old name.
 //! - The directory remembers which shards it has held. One whose files are gone is a fault, not a new shard.
-//! - Each file here is replaced as a whole: written beside, synced, renamed, and the directory synced.
+//! - Each file here is replaced as a whole and carries a checksum over all of it. One that is missing, or is not what
+//!   was written, stops the broker: forgetting any of it could cost a vote or a log.
 //!
 //! ```text
 //! DATA/identity.json   format version, cluster id, node id, directory id; written once
 //! DATA/lock            locked while a broker runs on the directory
-//! DATA/peers.json      node id -> directory id, as first seen
+//! DATA/peers.json      node id -> directory id, as first seen; of no node yet in a new directory
 //! DATA/shards.json     the shards whose files were created here and not removed since
 //! DATA/shards/         their logs
 //! ```
 
 mod directory;
 mod error;
-mod file;
 mod id;
 
 pub use directory::{DataDirectory, Identity, format};

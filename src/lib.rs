@@ -17,6 +17,7 @@
 
 pub mod admin;
 pub mod broker;
+mod checked_file;
 pub mod cli;
 pub mod cluster;
 pub mod config;

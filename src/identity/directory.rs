@@ -5,9 +5,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lockstep_storage::lock::{DirectoryLock, LockError};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterId, DirectoryId, IdentityError, file};
+use super::{ClusterId, DirectoryId, IdentityError};
+use crate::checked_file::{self, CheckedFileError};
 
 const IDENTITY: &str = "identity.json";
 const LOCK: &str = "lock";
@@ -31,6 +33,18 @@ pub struct Identity {
     pub directory: DirectoryId,
 }
 
+/// The directories of the nodes seen so far.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+struct Peers {
+    directories: BTreeMap<u64, DirectoryId>,
+}
+
+/// The shards whose files are here.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Shards {
+    shards: BTreeSet<u64>,
+}
+
 /// Makes a data directory of `node` in `cluster` out of a missing or empty one.
 ///
 /// # Errors
@@ -38,26 +52,28 @@ pub struct Identity {
 pub fn format(path: &Path, cluster: ClusterId, node: u64) -> Result<Identity, IdentityError> {
     let io = |source| IdentityError::from_io(path, source);
     std::fs::create_dir_all(path).map_err(io)?;
-    // The lock file alone is no data: whoever locks before formatting leaves one behind.
     for entry in std::fs::read_dir(path).map_err(io)? {
         let found = entry.map_err(io)?.file_name().to_string_lossy().into_owned();
-        if found != LOCK
-            && found != format!("{SHARDS}.new")
-            && found != format!("{IDENTITY}.new")
-            && found != SHARDS
-        {
+        if !is_scrap(&found) {
             return Err(IdentityError::NotEmpty { path: path.to_owned(), found });
         }
     }
     let directory = DirectoryId::random().map_err(io)?;
     let identity = Identity { version: VERSION, cluster, node, directory };
     // The identity comes last: a crash in between leaves a directory that is formatted again.
-    file::write(path, SHARDS, &BTreeSet::<u64>::new())?;
-    file::write(path, IDENTITY, &identity)?;
+    write(path, SHARDS, &Shards::default())?;
+    write(path, PEERS, &Peers::default())?;
+    write(path, IDENTITY, &identity)?;
     if let Some(parent) = path.canonicalize().map_err(io)?.parent() {
-        file::sync_directory(parent).map_err(io)?;
+        checked_file::sync_directory(parent).map_err(io)?;
     }
     Ok(identity)
+}
+
+/// Whether a file of this name is no data yet: a format that did not finish leaves all but the identity, and whoever
+/// locks before formatting leaves the lock.
+fn is_scrap(name: &str) -> bool {
+    [LOCK, SHARDS, PEERS].contains(&name) || name.strip_suffix(".new").is_some_and(|name| name != LOCK)
 }
 
 /// An opened and locked data directory.
@@ -65,8 +81,8 @@ pub fn format(path: &Path, cluster: ClusterId, node: u64) -> Result<Identity, Id
 pub struct DataDirectory {
     path: PathBuf,
     identity: Identity,
-    peers: Mutex<BTreeMap<u64, DirectoryId>>,
-    shards: Mutex<BTreeSet<u64>>,
+    peers: Mutex<Peers>,
+    shards: Mutex<Shards>,
     _lock: DirectoryLock,
 }
 
@@ -76,8 +92,7 @@ impl DataDirectory {
     /// # Errors
     /// The directory is missing, unformatted, foreign, damaged, read-only or in use.
     pub fn open(path: &Path, cluster: Option<ClusterId>, node: u64) -> Result<DataDirectory, IdentityError> {
-        let missing = |file| IdentityError::Missing { path: path.to_owned(), file };
-        let identity: Identity = file::read(path, IDENTITY)?.ok_or_else(|| missing(IDENTITY))?;
+        let identity: Identity = read(path, IDENTITY)?;
         if identity.version != VERSION {
             let path = path.join(IDENTITY);
             return Err(IdentityError::Version { path, found: identity.version, known: VERSION });
@@ -91,16 +106,10 @@ impl DataDirectory {
             return Err(IdentityError::ForeignCluster { path, found: identity.cluster, expected });
         }
         let lock = lock(path)?;
-        let peers = file::read(path, PEERS)?.unwrap_or_default();
-        let shards = file::read(path, SHARDS)?.ok_or_else(|| missing(SHARDS))?;
+        let peers = Mutex::new(read(path, PEERS)?);
+        let shards = Mutex::new(read(path, SHARDS)?);
         make_room(path)?;
-        Ok(DataDirectory {
-            path: path.to_owned(),
-            identity,
-            peers: Mutex::new(peers),
-            shards: Mutex::new(shards),
-            _lock: lock,
-        })
+        Ok(DataDirectory { path: path.to_owned(), identity, peers, shards, _lock: lock })
     }
 
     /// Whether there is nothing at `path` yet that could be a data directory: missing, empty, or left by a
@@ -108,12 +117,9 @@ impl DataDirectory {
     pub fn is_blank(path: &Path) -> bool {
         match std::fs::read_dir(path) {
             Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-            Ok(mut entries) => entries.all(|entry| {
-                entry.is_ok_and(|entry| {
-                    let name = entry.file_name();
-                    name == LOCK || name.to_string_lossy().ends_with(".new") || name == SHARDS
-                })
-            }),
+            Ok(mut entries) => {
+                entries.all(|entry| entry.is_ok_and(|entry| is_scrap(&entry.file_name().to_string_lossy())))
+            }
         }
     }
 
@@ -133,13 +139,13 @@ impl DataDirectory {
     /// The peer is known with another directory, or the new id could not be written down.
     pub fn check_peer(&self, node: u64, directory: DirectoryId) -> Result<(), IdentityError> {
         let mut peers = hold(&self.peers);
-        match peers.get(&node) {
+        match peers.directories.get(&node) {
             Some(known) if *known == directory => Ok(()),
             Some(known) => Err(IdentityError::ForeignDirectory { node, found: directory, known: *known }),
             None => {
                 let mut next = peers.clone();
-                next.insert(node, directory);
-                file::write(&self.path, PEERS, &next)?;
+                next.directories.insert(node, directory);
+                write(&self.path, PEERS, &next)?;
                 *peers = next;
                 Ok(())
             }
@@ -148,7 +154,7 @@ impl DataDirectory {
 
     /// The shards whose files were created here and not removed since.
     pub fn shards(&self) -> BTreeSet<u64> {
-        hold(&self.shards).clone()
+        hold(&self.shards).shards.clone()
     }
 
     /// Remembers durably which shards have files here: `added` do now, `removed` no longer.
@@ -158,12 +164,12 @@ impl DataDirectory {
     pub fn record_shards(&self, added: &[u64], removed: &[u64]) -> Result<(), IdentityError> {
         let mut shards = hold(&self.shards);
         let mut next = shards.clone();
-        next.extend(added);
+        next.shards.extend(added);
         for shard in removed {
-            next.remove(shard);
+            next.shards.remove(shard);
         }
         if next != *shards {
-            file::write(&self.path, SHARDS, &next)?;
+            write(&self.path, SHARDS, &next)?;
             *shards = next;
         }
         Ok(())
@@ -172,6 +178,22 @@ impl DataDirectory {
 
 fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn write<T: Serialize>(path: &Path, name: &str, content: &T) -> Result<(), IdentityError> {
+    checked_file::write(path, name, content)
+        .map_err(|source| IdentityError::from_io(&path.join(name), source))
+}
+
+fn read<T: DeserializeOwned>(path: &Path, file: &'static str) -> Result<T, IdentityError> {
+    match checked_file::read(path, file) {
+        Ok(Some(content)) => Ok(content),
+        Ok(None) => Err(IdentityError::Missing { path: path.to_owned(), file }),
+        Err(CheckedFileError::Io(source)) => Err(IdentityError::from_io(&path.join(file), source)),
+        Err(CheckedFileError::Damaged(problem)) => {
+            Err(IdentityError::Damaged { path: path.join(file), problem })
+        }
+    }
 }
 
 fn lock(path: &Path) -> Result<DirectoryLock, IdentityError> {
@@ -187,7 +209,7 @@ fn make_room(path: &Path) -> Result<(), IdentityError> {
     if shards.is_dir() {
         return Ok(());
     }
-    let make = std::fs::create_dir(&shards).and_then(|()| file::sync_directory(path));
+    let make = std::fs::create_dir(&shards).and_then(|()| checked_file::sync_directory(path));
     make.map_err(|source| IdentityError::from_io(&shards, source))
 }
 
@@ -277,12 +299,52 @@ mod tests {
         assert_eq!(directory.shards(), BTreeSet::from([0, 2]));
     }
 
-    #[test]
-    fn a_lost_list_of_shards_is_a_fault_not_an_empty_list() {
+    /// A directory that has seen a peer and holds a shard: every file has something in it.
+    fn used() -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         format(root.path(), cluster(), 1).unwrap();
-        std::fs::remove_file(root.path().join(SHARDS)).unwrap();
-        let refused = DataDirectory::open(root.path(), None, 1).unwrap_err();
-        assert!(matches!(refused, IdentityError::Missing { file: SHARDS, .. }));
+        let directory = DataDirectory::open(root.path(), None, 1).unwrap();
+        directory.check_peer(2, DirectoryId([5; 16])).unwrap();
+        directory.record_shards(&[0, 1], &[]).unwrap();
+        root
+    }
+
+    #[test]
+    fn a_lost_file_is_a_fault_not_an_empty_one() {
+        for lost in [IDENTITY, PEERS, SHARDS] {
+            let root = used();
+            std::fs::remove_file(root.path().join(lost)).unwrap();
+            let refused = DataDirectory::open(root.path(), None, 1).unwrap_err();
+            assert!(matches!(refused, IdentityError::Missing { file, .. } if file == lost), "{refused}");
+        }
+    }
+
+    #[test]
+    fn one_changed_bit_in_any_file_is_found_and_the_file_is_named() {
+        for file in [IDENTITY, PEERS, SHARDS] {
+            let root = used();
+            let path = root.path().join(file);
+            let whole = std::fs::read(&path).unwrap();
+            for bit in 0..whole.len() * 8 {
+                let mut bent = whole.clone();
+                bent[bit / 8] ^= 1 << (bit % 8);
+                std::fs::write(&path, &bent).unwrap();
+                let refused = DataDirectory::open(root.path(), None, 1).unwrap_err();
+                assert!(matches!(&refused, IdentityError::Damaged { path: named, .. } if *named == path));
+                assert!(refused.to_string().contains("restore it"), "{refused}");
+            }
+            std::fs::write(&path, &whole).unwrap();
+            DataDirectory::open(root.path(), None, 1).unwrap();
+        }
+    }
+
+    #[test]
+    fn a_format_that_was_cut_off_is_done_again() {
+        let root = tempfile::tempdir().unwrap();
+        format(root.path(), cluster(), 1).unwrap();
+        std::fs::rename(root.path().join(IDENTITY), root.path().join(format!("{IDENTITY}.new"))).unwrap();
+        assert!(DataDirectory::is_blank(root.path()));
+        format(root.path(), cluster(), 1).unwrap();
+        DataDirectory::open(root.path(), None, 1).unwrap();
     }
 }

@@ -8,7 +8,7 @@ use super::{ClusterId, DirectoryId};
 /// the fix.
 #[derive(Debug, thiserror::Error)]
 pub enum IdentityError {
-    /// There is no formatted directory at the path.
+    /// There is no formatted directory at the path, or a file of it is gone.
     #[error(
         "{path} is not a data directory of this node: {file} is missing. If the node is new, run `lockstep format`. \
          If it had data here, put the disk back: formatting would make it forget its votes"
@@ -62,7 +62,9 @@ pub enum IdentityError {
         source: std::io::Error,
     },
     /// A file of the directory does not hold what it should.
-    #[error("{path} is damaged: {problem}; restore it from a backup, or replace this node by a new one")]
+    #[error(
+        "{path} is damaged: {problem}; restore it as it last was, or let this node join as a new one with a new id"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,

@@ -4,7 +4,8 @@
 //! ```text
 //! shards/7.faulty     line 1: "holes" or "tail"    then: the reason, for people
 //! ```
-//! A marked log is opened by repair alone. A mark that cannot be read counts as the worse kind.
+//! A marked log is opened by repair alone. A mark that cannot be read counts as the worse kind, so it needs no checksum:
+//! no changed bit makes it milder.
 
 use std::io;
 
@@ -134,6 +135,19 @@ mod tests {
             mark(written).write(&*disk, "shards/7").expect("a healthy disk");
             let read = Mark::read(&*disk, "shards/7").expect("readable").expect("it is marked");
             assert_eq!(read.loss, stands);
+        }
+    }
+    #[test]
+    fn no_changed_bit_makes_a_mark_milder() {
+        let disk = disk();
+        for loss in [Loss::Holes, Loss::Tail] {
+            mark(loss).write(&*disk, "shards/7").expect("a healthy disk");
+            for bit in 0..8 * TAIL.len() as u64 {
+                disk.flip_bit("shards/7.faulty", bit / 8, (bit % 8) as u8);
+                let read = Mark::read(&*disk, "shards/7").expect("readable").expect("it is marked");
+                assert_eq!(read.loss, Loss::Tail, "bit {bit} of {loss:?}");
+                disk.flip_bit("shards/7.faulty", bit / 8, (bit % 8) as u8);
+            }
         }
     }
 }

@@ -1,12 +1,12 @@
 //! `cluster.json`: the cluster as other programs may read it.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use super::node::LocalNode;
+use crate::checked_file::{self, CheckedFileError};
 use crate::identity::ClusterId;
 
 /// The file's name in the cluster's directory.
@@ -71,24 +71,13 @@ impl ClusterFile {
     }
 
     /// Reads the file; `None` if there is none.
-    pub(crate) fn read(directory: &Path) -> io::Result<Option<Self>> {
-        match fs::read(directory.join(CLUSTER_FILE)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(error),
-            Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes)?)),
-        }
+    pub(crate) fn read(directory: &Path) -> Result<Option<Self>, CheckedFileError> {
+        checked_file::read(directory, CLUSTER_FILE)
     }
 
-    /// Replaces the file whole: written beside it, synced, renamed over it.
+    /// Replaces the file whole, durably.
     pub(crate) fn write(&self, directory: &Path) -> io::Result<()> {
-        let path = directory.join(CLUSTER_FILE);
-        let fresh = directory.join(format!("{CLUSTER_FILE}.new"));
-        let mut file = File::create(&fresh)?;
-        serde_json::to_writer_pretty(&mut file, self)?;
-        file.write_all(b"\n")?;
-        file.sync_all()?;
-        fs::rename(&fresh, &path)?;
-        File::open(directory)?.sync_all()
+        checked_file::write(directory, CLUSTER_FILE, self)
     }
 }
 
@@ -97,7 +86,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_reads_back_as_written_and_no_scrap_stays() {
+    fn the_file_reads_back_as_written() {
         let directory = tempfile::tempdir().unwrap();
         assert_eq!(ClusterFile::read(directory.path()).unwrap(), None);
         let nodes = LocalNode::all(directory.path(), 3, 7400).unwrap();
@@ -105,8 +94,6 @@ mod tests {
         file.nodes[1].pid = Some(42);
         file.nodes[1].state = NodeState::Ready;
         file.write(directory.path()).unwrap();
-        file.write(directory.path()).unwrap();
         assert_eq!(ClusterFile::read(directory.path()).unwrap(), Some(file));
-        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     }
 }

@@ -34,7 +34,7 @@ impl ClusterDirectory {
         let found = ClusterFile::read(&path).map_err(|error| {
             let file = path.join(CLUSTER_FILE);
             CliError::Failed(format!(
-                "cannot read {}: {error}. Restore it, or choose another --data",
+                "{} cannot be used: {error}. Restore it as it last was, or choose another --data",
                 file.display()
             ))
         })?;
@@ -190,6 +190,21 @@ mod tests {
         assert_eq!(second.file.cluster, cluster);
         assert_eq!(identity_of(&second.nodes[0]), kept);
         assert!(second.file.formed && second.nodes[1].data().join("identity.json").exists());
+    }
+
+    #[test]
+    fn a_changed_cluster_file_is_refused_by_name_and_nothing_is_formatted() {
+        let directory = tempfile::tempdir().unwrap();
+        drop(open(directory.path(), Some(1)).unwrap());
+        let file = directory.path().join(CLUSTER_FILE);
+        let text = fs::read_to_string(&file).unwrap();
+        // One bit: the brokers were all formatted, and would be formatted again.
+        fs::write(&file, text.replacen("\"formed\"", "\"Formed\"", 1)).unwrap();
+        let refused = open(directory.path(), None).unwrap_err().to_string();
+        assert!(
+            refused.contains("cluster.json cannot be used") && refused.contains("Restore it"),
+            "{refused}"
+        );
     }
 
     #[test]
