@@ -2,8 +2,8 @@
 
 mod cluster;
 
-use cluster::Cluster;
-use lockstep::shard::Health;
+use cluster::{Cluster, ELECTION_TICKS};
+use lockstep::shard::{AppendError, Health};
 use lockstep_storage::io::Disk;
 
 const RECORDS: usize = 60;
@@ -88,6 +88,84 @@ fn rot_in_a_sealed_segment_is_found_by_the_scrub_and_healed() {
     assert!(matches!(cluster.health(2), Health::Faulty(_)));
     cluster.wait_until("node 2 is well", |cluster| cluster.health(2) == Health::Ok);
     assert!(!cluster.scrub(2), "nothing is left to find");
+    assert_all_records(&mut cluster);
+}
+
+/// A cluster led by node 1, in a sealed segment of which a bit has flipped.
+fn cluster_with_a_rotten_leader() -> Cluster {
+    let mut cluster = stopped_cluster();
+    rot(&cluster, 1, 10);
+    heal(&mut cluster);
+    cluster.elect(1);
+    // Everyone's answer to a heartbeat, so that the leader knows who is there.
+    cluster.tick_all();
+    cluster
+}
+
+#[test]
+fn a_leader_that_finds_rot_hands_over_before_it_gives_up_its_raft_node() {
+    let mut cluster = cluster_with_a_rotten_leader();
+    assert!(cluster.scrub(1), "the scrub finds it");
+    let Health::Faulty(why) = cluster.health(1) else { panic!("{:?}", cluster.health(1)) };
+    assert!(why.contains("handing leadership over"), "{why}");
+    // Not one tick passes: nobody waits for an election timeout.
+    cluster.settle();
+    assert!(cluster.leads(2) || cluster.leads(3), "somebody took over");
+    assert!(!cluster.leads(1) && matches!(cluster.health(1), Health::Faulty(_)));
+    cluster.wait_until("node 1 is well", |cluster| cluster.health(1) == Health::Ok);
+    assert!(!cluster.scrub(1), "nothing is left to find");
+    assert_all_records(&mut cluster);
+}
+
+#[test]
+fn a_leader_that_hands_over_because_of_rot_acknowledges_nothing_more() {
+    let mut cluster = cluster_with_a_rotten_leader();
+    let waiting = cluster.send(1, &["sent before the damage was found"]);
+    assert_eq!(cluster.answer(waiting), None);
+    assert!(cluster.scrub(1), "the scrub finds it");
+    assert_eq!(cluster.answer(waiting), Some(&Err(AppendError::OutcomeUnknown)));
+    let refused = cluster.send(1, &["sent after"]);
+    assert!(
+        matches!(cluster.answer(refused), Some(Err(AppendError::NotLeader { leader: Some(2 | 3), .. }))),
+        "{:?}",
+        cluster.answer(refused)
+    );
+}
+
+#[test]
+fn a_rotten_leader_that_nobody_relieves_gives_up_after_an_election_timeout() {
+    let mut cluster = cluster_with_a_rotten_leader();
+    cluster.isolate(1);
+    assert!(cluster.scrub(1), "the scrub finds it");
+    assert!(cluster.leads(1), "it waits for somebody to take over");
+    for _ in 0..ELECTION_TICKS {
+        cluster.tick_all();
+    }
+    assert!(!cluster.leads(1));
+    let Health::Faulty(why) = cluster.health(1) else { panic!("{:?}", cluster.health(1)) };
+    assert!(!why.contains("handing leadership over"), "{why}");
+    cluster.heal();
+    cluster.wait_until("node 1 is well", |cluster| cluster.health(1) == Health::Ok);
+    assert_all_records(&mut cluster);
+}
+
+#[test]
+fn a_rotten_leader_gives_nobody_its_vote() {
+    let mut cluster = cluster_with_a_rotten_leader();
+    cluster.crash(3, 0);
+    assert!(cluster.scrub(1), "the scrub finds it");
+    let mut steps = 0;
+    // Once filled with its peer's bytes, it may vote again.
+    while cluster.health(1) != Health::Ok {
+        assert!(!cluster.leads(2), "one of three votes is no majority");
+        steps += 1;
+        if !cluster.deliver_one() {
+            cluster.tick_all();
+        }
+    }
+    assert!(steps > 3, "only {steps} steps: was anybody asked to take over?");
+    cluster.wait_until("node 1 is well", |cluster| cluster.health(1) == Health::Ok);
+    cluster.start(3);
     assert_all_records(&mut cluster);
 }
 
@@ -182,6 +260,25 @@ fn a_lost_vote_is_replaced_once_every_other_replica_has_told_its_term() {
     cluster.start(1);
     cluster.wait_until("node 3 is well", |cluster| cluster.health(3) == Health::Ok);
     assert_all_records(&mut cluster);
+}
+
+#[test]
+fn two_lost_votes_of_three_wait_and_name_each_other() {
+    let mut cluster = stopped_cluster();
+    for node in [2, 3] {
+        cluster.disk(node).remove_file(&cluster.vote_file()).expect("a healthy disk");
+    }
+    (1..=3).for_each(|node| cluster.start(node));
+    for _ in 0..200 {
+        cluster.tick_all();
+    }
+    for (node, other) in [(2, "node 3 has not"), (3, "node 2 has not")] {
+        let Health::Faulty(why) = cluster.health(node) else {
+            panic!("node {node}: {:?}", cluster.health(node))
+        };
+        assert!(why.contains("its vote is lost") && why.contains(other), "{why}");
+    }
+    assert!(!cluster.leads(1), "nobody votes for it");
 }
 
 #[test]

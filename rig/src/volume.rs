@@ -8,6 +8,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::ioctl::{Setter, ioctl, opcode};
 
@@ -18,6 +19,9 @@ use crate::error::RigError;
 const SHUTDOWN: rustix::ioctl::Opcode = opcode::read::<u32>(b'X', 125);
 /// Without flushing the journal: the real thing.
 const WITHOUT_LOG_FLUSH: u32 = 2;
+
+/// The longest time for an unmounted file system to end.
+const END_TIME_MAX: Duration = Duration::from_secs(60);
 
 /// What an image is formatted with, and how it is mounted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -121,14 +125,28 @@ impl Volume {
         Ok(())
     }
 
-    /// Unmounts it. Nobody may have a file open on it.
+    /// Unmounts it, and waits until the file system has ended: where another process's mount namespace still holds a copy
+    /// of the mount, the next one would only bring back the old file system, dead from its cut. Nobody may have a file
+    /// open on it.
     ///
     /// # Errors
-    /// `umount` refused.
+    /// `umount` refused, or somebody held on to the mount.
     pub fn unmount(&mut self) -> Result<(), RigError> {
-        if self.is_mounted {
-            command::run(Command::new("umount").arg(&self.mount_point))?;
-            self.is_mounted = false;
+        if !self.is_mounted {
+            return Ok(());
+        }
+        command::run(Command::new("umount").arg(&self.mount_point))?;
+        self.is_mounted = false;
+        let deadline = Instant::now() + END_TIME_MAX;
+        while has_loop_device(&self.image) {
+            if Instant::now() > deadline {
+                let said = "another mount namespace holds on to it".to_owned();
+                return Err(RigError::Command {
+                    command: format!("umount {}", self.mount_point.display()),
+                    said,
+                });
+            }
+            std::thread::sleep(Duration::from_millis(1));
         }
         Ok(())
     }
@@ -149,6 +167,13 @@ impl Drop for Volume {
             eprintln!("{error}");
         }
     }
+}
+
+/// Whether a loop device stands for an image: it goes with the file system that was mounted on it.
+fn has_loop_device(image: &Path) -> bool {
+    let devices = fs::read_dir("/sys/block").into_iter().flatten().flatten();
+    let backing = |device: fs::DirEntry| fs::read_to_string(device.path().join("loop/backing_file")).ok();
+    devices.filter_map(backing).any(|file| Path::new(file.trim_end()) == image)
 }
 
 /// Cuts the power of one volume. While it is held, the volume cannot be unmounted.

@@ -252,8 +252,11 @@ impl Engine {
         let led: Vec<_> = self.shards().into_iter().filter(leads).collect();
         for handle in &led {
             let Some(description) = handle.describe().await else { continue };
-            let others =
-                description.replicas.iter().filter(|r| r.node != self.inner.options.node && r.recent_active);
+            let others = description.replicas.iter().filter(|replica| {
+                replica.node != self.inner.options.node
+                    && replica.recent_active
+                    && description.voters.contains(&replica.node)
+            });
             if let Some(best) = others.max_by_key(|replica| (replica.matched_index, replica.node)) {
                 let _ = handle.transfer_leadership(best.node).await;
             }

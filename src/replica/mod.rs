@@ -5,7 +5,7 @@
 //!            ┌────────── open ◄─────────────── pause ◄──────────┐
 //!            ▼                                                  │ a write or sync failed, an invariant broke
 //!         running ──────────────────────────────────────────────┘
-//!            │ something is missing or damaged that was synced
+//!            │ something is missing or damaged that was synced; a leader hands over first
 //!            ▼
 //!         repairing (no Raft node, no vote, no acknowledgement) ──► open
 //! ```
@@ -16,10 +16,13 @@
 //! - What everyone may know of the replica never goes back: neither the high watermark nor the log start. Until a log
 //!   that was opened again has caught up with what readers were shown, they read from the one before.
 //! - A faulty replica is marked before anything else is done about it; see [`repair`] for the way back.
+//! - A leader that finds damage appends nothing more and answers nobody who waits for it. It leads on only to hand over, for an
+//!   election timeout at the most, and is gone before a vote of its own for the next leader leaves.
 //! - Whatever its state, it tells its peers what it knows and gives them what it has intact.
 
 mod job;
 mod mark;
+mod peers;
 mod repair;
 mod types;
 
@@ -30,7 +33,6 @@ use std::{
     sync::Arc,
 };
 
-use lockstep_protocol::peer::{RepairMessage, Standing};
 use lockstep_storage::{ReadError, RecoveryError, RecoveryReport, io::Disk};
 
 pub use job::{Done, Job};
@@ -39,12 +41,9 @@ pub use types::{Input, Output};
 
 use crate::{
     random::Random,
-    shard::{
-        self, Answer, AppendError, Health, OpenError, Shard, ShardDescription, ShardId, ShardOptions,
-        ShardView, Token,
-    },
+    shard::{self, Health, OpenError, Shard, ShardDescription, ShardId, ShardOptions, ShardView, Token},
 };
-use job::{Outcome, Place, Question, Source, Work};
+use job::{Outcome, Place, Work};
 use repair::{Around, Known, Repair};
 
 /// Tokens from here on are this module's own.
@@ -66,6 +65,8 @@ pub struct Replica {
     writing: bool,
     disk_full: bool,
     ticks: u64,
+    /// What is damaged, while this leader hands over because of it.
+    leaving: Option<String>,
     /// The tick of the last opening, and the pause before the next, in election timeouts.
     opened_at: u64,
     pause: u64,
@@ -132,6 +133,7 @@ impl Replica {
             writing: false,
             disk_full: false,
             ticks: 0,
+            leaving: None,
             opened_at: 0,
             pause: PAUSE_TIMEOUTS.0,
             standings: BTreeMap::new(),
@@ -191,12 +193,13 @@ impl Replica {
 
     /// Does all there is to do.
     pub fn turn(&mut self, now_ms: i64, outputs: &mut Vec<Output>) {
+        self.leave_once_handed_over(outputs);
         self.guarded(outputs, |shard, asked| shard.turn(now_ms, asked));
         let health = self.shard().map(|shard| shard.view().health.clone());
         match health {
-            Some(Health::Failed(why)) => self.stopped(Health::Failed(why)),
             Some(Health::Faulty(why)) => self.repair(Loss::Tail, why, outputs),
-            Some(Health::Ok | Health::Full) | None => {}
+            Some(Health::Failed(why)) if self.leaving.is_none() => self.stopped(Health::Failed(why)),
+            _ => self.leave_once_handed_over(outputs),
         }
         self.publish(outputs);
     }
@@ -267,62 +270,6 @@ impl Replica {
         }
     }
 
-    fn about_repair(&mut self, from: u64, number: u64, message: RepairMessage, outputs: &mut Vec<Output>) {
-        match message {
-            RepairMessage::Ask => self.tell_standing(from, number, outputs),
-            RepairMessage::Fetch { from_index, to_index, max_bytes } => {
-                let max_bytes = (max_bytes as usize).min(shard::PROPOSAL_BYTES_MAX);
-                let question = Question { from, number, from_index, to_index, max_bytes };
-                match self.source() {
-                    Some(source) => self.run(Work::Serve(question, source), outputs),
-                    None => {
-                        let message = RepairMessage::Entries { chain_before: None, entries: Vec::new() };
-                        outputs.push(Output::Repair { to: from, number, message });
-                    }
-                }
-            }
-            RepairMessage::FetchCheckpoint => {
-                let checkpoint = match &self.state {
-                    State::Running(shard) => Some(shard.oldest_checkpoint()),
-                    State::Repairing(repair) => repair.survey().and_then(|survey| survey.base()),
-                    _ => None,
-                };
-                let message = job::checkpoint_message(checkpoint);
-                outputs.push(Output::Repair { to: from, number, message });
-            }
-            answer => {
-                self.with_repair(outputs, |repair, around| repair.answered(from, number, answer, around));
-            }
-        }
-    }
-
-    fn source(&self) -> Option<Source> {
-        match &self.state {
-            State::Running(shard) => Some(Source::Log(shard.reader())),
-            State::Repairing(repair) => repair.survey().cloned().map(Source::Survey),
-            _ => None,
-        }
-    }
-
-    /// A leader lets a quorum confirm it first; anyone else tells its term.
-    fn tell_standing(&mut self, from: u64, number: u64, outputs: &mut Vec<Output>) {
-        if self.shard().is_some_and(|shard| shard.view().is_leader) {
-            let token = self.next_token;
-            self.next_token += 1;
-            self.standings.insert(token, (from, number));
-            return self.step_shard(shard::Input::Standing { token, replica: from }, outputs);
-        }
-        let term = match &self.state {
-            State::Running(shard) => Some(shard.view().term),
-            State::Repairing(repair) => {
-                repair.survey().and_then(|survey| survey.vote()).map(|vote| vote.term)
-            }
-            _ => None,
-        };
-        let message = RepairMessage::Standing(Standing { term, confirmed: None });
-        outputs.push(Output::Repair { to: from, number, message });
-    }
-
     // ---- From state to state ----
 
     fn opened(&mut self, opened: job::Opened, outputs: &mut Vec<Output>) {
@@ -343,25 +290,37 @@ impl Replica {
         let until = self.ticks + self.pause * self.timeout();
         self.pause = (2 * self.pause).min(PAUSE_TIMEOUTS.1);
         self.standings.clear();
+        // The scrub finds it again in the log that is opened next.
+        self.leaving = None;
         self.state = State::Stopped { health, until };
     }
 
-    /// Stored bytes have changed: what is intact has to be told from what is not.
+    /// Stored bytes have changed: what is intact has to be told from what is not. A leader lets somebody else lead first.
     fn damaged(&mut self, why: String, outputs: &mut Vec<Output>) {
         // Until readers read this instance, what they report is of one before, whose files were written anew since.
-        if self.reader_due {
+        if self.reader_due || self.leaving.is_some() || self.shard().is_none() {
             return;
         }
-        if let State::Running(shard) = &self.state {
-            self.synced_index = shard.synced_index();
-            let health = Health::Faulty(why.clone());
-            self.guarded(outputs, |shard, asked| shard.stop(health, asked));
-            self.repair(Loss::Holes, why, outputs);
+        self.guarded(outputs, |shard, asked| shard.hand_over(asked));
+        self.leaving = Some(why);
+        self.leave_once_handed_over(outputs);
+    }
+
+    /// Ends the life of a damaged log, unless it leads on for a moment to hand over.
+    fn leave_once_handed_over(&mut self, outputs: &mut Vec<Output>) {
+        if self.shard().is_none_or(Shard::is_handing_over) {
+            return;
         }
+        let Some(why) = self.leaving.take() else { return };
+        self.synced_index = self.shard().map_or(0, Shard::synced_index);
+        let health = Health::Faulty(why.clone());
+        self.guarded(outputs, |shard, asked| shard.stop(health, asked));
+        self.repair(Loss::Holes, why, outputs);
     }
 
     fn repair(&mut self, loss: Loss, why: String, outputs: &mut Vec<Output>) {
         self.standings.clear();
+        self.leaving = None;
         let mut pause = 0;
         if self.opened_at > 0 && self.ticks - self.opened_at <= self.pause * self.timeout() {
             pause = self.pause;
@@ -426,17 +385,6 @@ impl Replica {
         }
     }
 
-    fn stood(&mut self, token: Token, answer: Result<Answer, AppendError>, outputs: &mut Vec<Output>) {
-        let Some((to, number)) = self.standings.remove(&token) else { return };
-        let confirmed = match answer {
-            Ok(Answer::Standing(confirmed)) => Some(confirmed),
-            _ => None,
-        };
-        let term = self.shard().map(|shard| shard.view().term);
-        let message = RepairMessage::Standing(Standing { term, confirmed });
-        outputs.push(Output::Repair { to, number, message });
-    }
-
     fn begin_opening(&mut self, outputs: &mut Vec<Output>) {
         let random = self.random.split();
         self.run(Work::Open { random }, outputs);
@@ -452,7 +400,10 @@ impl Replica {
 
     fn health(&self) -> Health {
         match &self.state {
-            State::Running(shard) => shard.view().health.clone(),
+            State::Running(shard) => match &self.leaving {
+                Some(why) => Health::Faulty(format!("{why} (handing leadership over)")),
+                None => shard.view().health.clone(),
+            },
             State::Stopped { health, .. } | State::Opening(health) => health.clone(),
             State::Repairing(repair) => Health::Faulty(repair.status()),
         }
@@ -470,6 +421,7 @@ impl Replica {
                 ShardView {
                     high_watermark: now.high_watermark.max(told.high_watermark),
                     log_start: now.log_start.max(told.log_start),
+                    health: self.health(),
                     ..now.clone()
                 }
             }

@@ -19,6 +19,10 @@
 //! - A lost vote is replaced by none in a term above every other replica's: a candidate that this one may have voted
 //!   for had written its term down before it asked. That takes an answer of each of them.
 
+mod holes;
+mod standings;
+mod tail;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -26,7 +30,7 @@ use std::{
 
 use lockstep_protocol::peer::{Confirmed, RepairMessage, Standing, WireEntry};
 use lockstep_storage::{
-    Checkpoint, Entry, Vote,
+    Checkpoint, Entry,
     salvage::{Patch, Survey},
 };
 
@@ -35,7 +39,8 @@ use super::{
     mark::{Loss, Mark},
     types::Output,
 };
-use crate::{raft::entry_from_wire, random::Random, shard::Rebuild};
+use crate::{raft::entry_from_wire, random::Random};
+use tail::Tail;
 
 /// Bytes of entries asked for at a time.
 const FETCH_BYTES: u32 = 4 << 20;
@@ -88,15 +93,6 @@ enum Stage {
     Base { leader: u64, confirmed: Confirmed },
     /// Taking the leader's entries; the log is away while a job works on it.
     Tail(Tail),
-}
-
-struct Tail {
-    leader: u64,
-    confirmed: Confirmed,
-    rebuild: Option<Box<Rebuild>>,
-    /// The next index to ask for, and how far to step back if the chain before it is another.
-    from: u64,
-    step: u64,
 }
 
 struct Asked {
@@ -323,47 +319,6 @@ impl Repair {
         self.begin_standings(around);
     }
 
-    fn begin_standings(&mut self, around: &mut Around<'_>) {
-        self.stage = Stage::Standings;
-        self.standings.clear();
-        // One number for as long as they are asked: an answer that takes its time is as good.
-        self.last_number += 1;
-        self.ask_standings(around);
-        self.weigh_standings(around);
-    }
-
-    // ---- Holes ----
-
-    fn begin_patch(&mut self, segment: u64, checkpoint: Option<Checkpoint>, around: &mut Around<'_>) {
-        let Some(survey) = self.survey.clone() else { return };
-        let random = around.random.split();
-        self.run(Work::BeginPatch { survey, segment, checkpoint, random }, around);
-    }
-
-    /// Asks the next peer that has not failed at it for what is missing next.
-    fn ask_for_hole(&mut self, around: &mut Around<'_>) {
-        let Stage::Hole { patch, segment } = &self.stage else { return };
-        let message = match patch.as_ref().and_then(|patch| patch.missing()) {
-            Some((from_index, to_index)) => {
-                RepairMessage::Fetch { from_index, to_index, max_bytes: FETCH_BYTES }
-            }
-            None => RepairMessage::FetchCheckpoint,
-        };
-        let able = |peer: &&u64| !self.unable.contains(peer);
-        match around.peers.iter().find(able).copied() {
-            Some(peer) => self.ask(peer, message, around),
-            None => {
-                self.note = format!(
-                    "no other replica has what is missing in segment {segment}: if it is damaged everywhere, it must \
-                     come from a backup"
-                );
-                self.unable.clear();
-                self.exhausted = true;
-                self.begin_standings(around);
-            }
-        }
-    }
-
     fn entries(&mut self, chain_before: Option<u64>, entries: Vec<WireEntry>, around: &mut Around<'_>) {
         let entries: Result<Vec<Entry>, _> = entries.into_iter().map(entry_from_wire).collect();
         let entries = entries.unwrap_or_default();
@@ -397,135 +352,5 @@ impl Repair {
             }
             _ => self.begin_anew("the leader has no checkpoint to begin from", PAUSE_TIMEOUTS, around),
         }
-    }
-
-    /// Begins from a leader's checkpoint only where that reaches beyond what is intact here.
-    fn base(&mut self, leader: u64, confirmed: Confirmed, checkpoint: Checkpoint, around: &mut Around<'_>) {
-        let Some(survey) = &self.survey else { return };
-        let hole = survey.holes().iter().find(|hole| hole.is_closed());
-        let dropped = hole.and_then(|hole| hole.last_index).is_none_or(|last| checkpoint.index >= last);
-        let behind = survey.tip().is_some_and(|tip| checkpoint.index <= tip.index);
-        if self.exhausted && !dropped {
-            let why = std::mem::take(&mut self.note);
-            return self.begin_anew(&why, PAUSE_TIMEOUTS, around);
-        }
-        self.restart &= !behind;
-        let base = (!behind).then_some(checkpoint);
-        self.begin_rebuild(leader, confirmed, base, around);
-    }
-
-    // ---- The tail and the vote ----
-
-    fn ask_standings(&mut self, around: &mut Around<'_>) {
-        let number = self.last_number;
-        self.asked = Some(Asked { to: 0, number, tick: around.tick });
-        let ask = |to: &u64| Output::Repair { to: *to, number, message: RepairMessage::Ask };
-        around.outputs.extend(around.peers.iter().map(ask));
-    }
-
-    /// Goes on as soon as what is needed is known: every peer's term for a new vote, a confirmed leader for a tail.
-    fn weigh_standings(&mut self, around: &mut Around<'_>) {
-        let Some(survey) = &self.survey else { return };
-        let terms = || around.peers.iter().map(|peer| self.standings.get(peer).and_then(|of| of.term));
-        if survey.vote().is_none() && terms().any(|term| term.is_none()) {
-            self.note = "its vote is lost: it waits for an answer of every other replica".into();
-            return;
-        }
-        if self.known.loss == Loss::Holes && survey.holes().is_empty() && !self.restart {
-            let vote = self.new_vote(around.peers);
-            return self.run(Work::Finish { rebuild: None, vote }, around);
-        }
-        let confirmed = |(peer, of): (&u64, &Standing)| of.confirmed.map(|confirmed| (*peer, confirmed));
-        let whole = |(_, confirmed): &(u64, Confirmed)| confirmed.matched_index <= confirmed.commit_index;
-        match self.standings.iter().filter_map(confirmed).find(whole) {
-            Some((leader, confirmed)) if self.restart || self.exhausted => {
-                self.stage = Stage::Base { leader, confirmed };
-                self.ask(leader, RepairMessage::FetchCheckpoint, around);
-            }
-            Some((leader, confirmed)) => self.begin_rebuild(leader, confirmed, None, around),
-            None if self.exhausted => {}
-            None if around.peers.is_empty() => {
-                self.note = "there is no other replica to repair it from: restore a backup".into();
-            }
-            None => self.note = "no leader has been confirmed yet".into(),
-        }
-    }
-
-    /// A vote for nobody, in a term that this replica cannot have voted in; `None` if it knows its vote.
-    fn new_vote(&self, peers: &[u64]) -> Option<Vote> {
-        let survey = self.survey.as_ref().filter(|survey| survey.vote().is_none())?;
-        let theirs = peers.iter().filter_map(|peer| self.standings.get(peer)?.term).max().unwrap_or(0);
-        let ours = survey.tip().map_or(0, |tip| tip.term);
-        Some(Vote { term: theirs.max(ours) + 1, voted_for: 0, commit: 0 })
-    }
-
-    fn begin_rebuild(
-        &mut self,
-        leader: u64,
-        confirmed: Confirmed,
-        restart: Option<Checkpoint>,
-        around: &mut Around<'_>,
-    ) {
-        let Some(survey) = self.survey.clone() else { return };
-        let vote = self.new_vote(around.peers);
-        self.known.loss = Loss::Tail;
-        self.stale = true;
-        self.exhausted = false;
-        self.note.clear();
-        self.stage = Stage::Tail(Tail { leader, confirmed, rebuild: None, from: 0, step: 1 });
-        let (why, random) = (self.known.why.clone(), around.random.split());
-        self.run(Work::BeginRebuild { survey, restart, vote, why, random }, around);
-    }
-
-    /// The log under repair is back from a job: it is whole, or the leader is asked for more.
-    fn rebuilt(&mut self, rebuild: Box<Rebuild>, around: &mut Around<'_>) {
-        // The checkpoint it may have begun from stands: whoever goes on from here goes on behind it.
-        self.restart = false;
-        let Stage::Tail(tail) = &mut self.stage else { return };
-        let target = tail.confirmed.commit_index;
-        if rebuild.last_index() >= target && rebuild.chain(target) == Some(tail.confirmed.commit_chain) {
-            return self.run(Work::Finish { rebuild: Some(rebuild), vote: None }, around);
-        }
-        tail.from = (rebuild.last_index() + 1).min(target);
-        tail.rebuild = Some(rebuild);
-        self.ask_for_tail(around);
-    }
-
-    fn ask_for_tail(&mut self, around: &mut Around<'_>) {
-        let Stage::Tail(tail) = &self.stage else { return };
-        let (leader, from_index, to_index) = (tail.leader, tail.from, tail.confirmed.commit_index);
-        self.ask(leader, RepairMessage::Fetch { from_index, to_index, max_bytes: FETCH_BYTES }, around);
-    }
-
-    /// The leader's entries replace this log's from where both agree; nothing committed is ever replaced.
-    fn tail_entries(&mut self, chain_before: Option<u64>, entries: Vec<Entry>, around: &mut Around<'_>) {
-        let Stage::Tail(tail) = &mut self.stage else { return };
-        let Some(rebuild) = tail.rebuild.take() else { return };
-        let (before, commit) = (tail.from - 1, rebuild.commit());
-        let follows = chain_before.is_some() && chain_before == rebuild.chain(before);
-        let asked_for = entries.first().is_some_and(|entry| entry.index == tail.from)
-            && entries.last().is_some_and(|entry| entry.index <= tail.confirmed.commit_index);
-        if follows && asked_for {
-            tail.step = 1;
-            return self.run(Work::Take { rebuild, entries }, around);
-        }
-        if follows {
-            return self.begin_anew("the leader's log changed meanwhile", 1, around);
-        }
-        if chain_before.is_none() {
-            // Its log begins later than this one ends: its checkpoint stands for what it has dropped.
-            self.restart = true;
-            return self.begin_anew("the leader has dropped what is missing here", 1, around);
-        }
-        if before <= commit {
-            let why = format!(
-                "entry {before} is committed here and differs from the leader's: restore from a backup"
-            );
-            return self.begin_anew(&why, 10 * PAUSE_TIMEOUTS, around);
-        }
-        tail.from = (commit + 1).max(tail.from.saturating_sub(tail.step));
-        tail.step *= 2;
-        tail.rebuild = Some(rebuild);
-        self.ask_for_tail(around);
     }
 }

@@ -22,7 +22,7 @@ use super::{
     types::{Answer, AppendError, Event, Health, Input, Output},
     waiters::Confirm,
 };
-use crate::raft::{Membership, Ready, Role, StepError};
+use crate::raft::{Membership, Ready, ReplicaProgress, Role, StepError};
 
 /// How often a leader whose disk is full hands over: the next one's may be full too, and would hand it back.
 const STEP_DOWN_TICKS: u64 = 200;
@@ -138,12 +138,31 @@ impl Shard {
         self.group.log().last_index() == 0 && self.group.leader().is_none() && first == Some(&self.node)
     }
 
-    /// Hands leadership to whoever has come furthest.
+    /// Begins to hand leadership to the voter that has come furthest, of those that are there if there are any.
     fn step_down(&mut self) {
-        let others = self.group.progress().into_iter().filter(|r| r.node != self.node && r.recent_active);
-        if let Some(best) = others.max_by_key(|replica| (replica.matched_index, replica.node)) {
+        let voters = &self.membership.voters;
+        let other = |replica: &ReplicaProgress| replica.node != self.node && voters.contains(&replica.node);
+        let others = self.group.progress().into_iter().filter(other);
+        let furthest =
+            |replica: &ReplicaProgress| (replica.recent_active, replica.matched_index, replica.node);
+        if let Some(best) = others.max_by_key(furthest) {
             self.group.transfer(best.node);
         }
+    }
+
+    /// Hands over for good, if this replica leads and somebody else may: nothing more is appended, and whoever waits is
+    /// told that the outcome is unknown. See [`Shard::is_handing_over`] for how long that takes.
+    pub fn hand_over(&mut self, outputs: &mut Vec<Output>) {
+        if self.health_stops_raft() || self.group.role() != Role::Leader {
+            return;
+        }
+        self.step_down();
+        self.waiters.fail_all(&AppendError::OutcomeUnknown, outputs);
+    }
+
+    /// Whether this replica still leads while another is asked to. Consensus gives up after an election timeout.
+    pub fn is_handing_over(&self) -> bool {
+        !self.health_stops_raft() && self.group.role() == Role::Leader && self.group.transferee().is_some()
     }
 
     /// Retention is the leader's decision, and reaches the replicas as a system entry.

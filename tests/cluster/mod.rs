@@ -40,7 +40,8 @@ use lying_disk::LyingDisk;
 
 pub type Verdict = Result<Answer, AppendError>;
 
-const ELECTION_TICKS: usize = 10;
+/// An election timeout.
+pub const ELECTION_TICKS: usize = 10;
 const DIRECTORY: &str = "shard";
 
 /// One replica and its disk. The disk outlives the process.

@@ -2,7 +2,8 @@
 //!
 //! What holds:
 //! - Clients stand on the bridge and reach every broker all the time, unless a broker is isolated altogether.
-//! - A way is cut by a route that leads nowhere: packets in the other direction still arrive. Loss is left to `nft`.
+//! - A way is cut where it ends: the receiver's `nft` drops what comes from there, unseen by the sender. Packets in the
+//!   other direction still arrive. Without `nft`, brokers are isolated only.
 //! - Whatever is cut is joined again, and then everything must commit.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -24,7 +25,7 @@ const BROKERS: u8 = 3;
 const FAULT_TIME_MAX: Duration = Duration::from_millis(2500);
 const PEACE_MAX: Duration = Duration::from_millis(400);
 /// Packets lost, in percent.
-const LOSS_PERCENT: &str = "20";
+const LOSS_PERCENT: u8 = 20;
 
 /// How much is to be done.
 #[derive(Debug, Clone, clap::Args)]
@@ -78,8 +79,8 @@ pub fn run(rig: &mut Rig, options: &Options) -> Result<Findings, RigError> {
     }
     let mut possible = FAULTS.to_vec();
     if let Err(why) = machine::has_program("nft") {
-        machine::skipped("packet loss", &why);
-        possible.retain(|(fault, _)| *fault != Fault::Loss);
+        machine::skipped("lost directions and lost packets", &why);
+        possible.retain(|(fault, _)| [Fault::IsolateLeader, Fault::IsolateFollower].contains(fault));
     }
     let mut counts = vec![0_u64; possible.len()];
     let (mut done, mut acknowledged, mut healed) = (0, 0, Times::default());
@@ -196,29 +197,33 @@ impl Network {
         ip(&["link", "set", &self.outer(node), "down"])
     }
 
-    /// Packets of `from` to `to` go nowhere.
+    /// Packets of `from` do not arrive at `to`.
     fn lose_way(&self, from: u8, to: u8) -> Result<(), RigError> {
-        ip(&["-n", &self.namespace(from), "route", "add", "blackhole", &format!("{}/32", self.address(to))])
+        self.drop_at(to, &format!("ip saddr {}", self.address(from)))
     }
 
     fn lose_packets(&self, node: u8) -> Result<(), RigError> {
-        let rules = format!(
-            "table ip rig {{ chain in {{ type filter hook input priority 0; numgen random mod 100 < {LOSS_PERCENT} drop; }} }}"
-        );
+        self.drop_at(node, &format!("numgen random mod 100 < {LOSS_PERCENT}"))
+    }
+
+    /// A node's namespace drops the arriving packets that match.
+    fn drop_at(&self, node: u8, matching: &str) -> Result<(), RigError> {
+        let chain = "add table ip rig; add chain ip rig in { type filter hook input priority 0; }";
+        self.nft(node, &format!("{chain}; add rule ip rig in {matching} drop"))
+    }
+
+    fn nft(&self, node: u8, rules: &str) -> Result<(), RigError> {
         let mut nft = Command::new("ip");
-        nft.args(["netns", "exec", &self.namespace(node), "nft", &rules]);
+        nft.args(["netns", "exec", &self.namespace(node), "nft", rules]);
         command::run(&mut nft).map(|_| ())
     }
 
     /// Undoes every fault.
     fn join(&self) -> Result<(), RigError> {
         for node in 1..=BROKERS {
-            let namespace = self.namespace(node);
             ip(&["link", "set", &self.outer(node), "up"])?;
-            ip(&["-n", &namespace, "route", "flush", "type", "blackhole"])?;
             if command::exists("nft") {
-                let mut nft = Command::new("ip");
-                command::run(nft.args(["netns", "exec", &namespace, "nft", "flush", "ruleset"]))?;
+                self.nft(node, "flush ruleset")?;
             }
         }
         Ok(())

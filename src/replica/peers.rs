@@ -1,0 +1,90 @@
+//! What a replica tells its peers of its log, and gives them of it, whatever its own state: their repair needs it.
+
+use lockstep_protocol::peer::{RepairMessage, Standing};
+
+use super::{
+    Replica, State,
+    job::{self, Question, Source, Work},
+    types::Output,
+};
+use crate::shard::{self, Answer, AppendError, Token};
+
+impl Replica {
+    pub(super) fn about_repair(
+        &mut self,
+        from: u64,
+        number: u64,
+        message: RepairMessage,
+        outputs: &mut Vec<Output>,
+    ) {
+        match message {
+            RepairMessage::Ask => self.tell_standing(from, number, outputs),
+            RepairMessage::Fetch { from_index, to_index, max_bytes } => {
+                let max_bytes = (max_bytes as usize).min(shard::PROPOSAL_BYTES_MAX);
+                let question = Question { from, number, from_index, to_index, max_bytes };
+                match self.source() {
+                    Some(source) => self.run(Work::Serve(question, source), outputs),
+                    None => {
+                        let message = RepairMessage::Entries { chain_before: None, entries: Vec::new() };
+                        outputs.push(Output::Repair { to: from, number, message });
+                    }
+                }
+            }
+            RepairMessage::FetchCheckpoint => {
+                let checkpoint = match &self.state {
+                    State::Running(shard) => Some(shard.oldest_checkpoint()),
+                    State::Repairing(repair) => repair.survey().and_then(|survey| survey.base()),
+                    _ => None,
+                };
+                let message = job::checkpoint_message(checkpoint);
+                outputs.push(Output::Repair { to: from, number, message });
+            }
+            answer => {
+                self.with_repair(outputs, |repair, around| repair.answered(from, number, answer, around));
+            }
+        }
+    }
+
+    pub(super) fn source(&self) -> Option<Source> {
+        match &self.state {
+            State::Running(shard) => Some(Source::Log(shard.reader())),
+            State::Repairing(repair) => repair.survey().cloned().map(Source::Survey),
+            _ => None,
+        }
+    }
+
+    /// A leader lets a quorum confirm it first; anyone else tells its term.
+    pub(super) fn tell_standing(&mut self, from: u64, number: u64, outputs: &mut Vec<Output>) {
+        if self.shard().is_some_and(|shard| shard.view().is_leader) {
+            let token = self.next_token;
+            self.next_token += 1;
+            self.standings.insert(token, (from, number));
+            return self.step_shard(shard::Input::Standing { token, replica: from }, outputs);
+        }
+        let term = match &self.state {
+            State::Running(shard) => Some(shard.view().term),
+            State::Repairing(repair) => {
+                repair.survey().and_then(|survey| survey.vote()).map(|vote| vote.term)
+            }
+            _ => None,
+        };
+        let message = RepairMessage::Standing(Standing { term, confirmed: None });
+        outputs.push(Output::Repair { to: from, number, message });
+    }
+
+    pub(super) fn stood(
+        &mut self,
+        token: Token,
+        answer: Result<Answer, AppendError>,
+        outputs: &mut Vec<Output>,
+    ) {
+        let Some((to, number)) = self.standings.remove(&token) else { return };
+        let confirmed = match answer {
+            Ok(Answer::Standing(confirmed)) => Some(confirmed),
+            _ => None,
+        };
+        let term = self.shard().map(|shard| shard.view().term);
+        let message = RepairMessage::Standing(Standing { term, confirmed });
+        outputs.push(Output::Repair { to, number, message });
+    }
+}

@@ -1,0 +1,65 @@
+//! How the others stand: who leads, confirmed by a quorum, and which terms a lost vote may have been of.
+
+use lockstep_protocol::peer::{Confirmed, RepairMessage, Standing};
+use lockstep_storage::Vote;
+
+use super::{Around, Asked, Loss, Output, Repair, Stage, Work};
+
+impl Repair {
+    pub(super) fn begin_standings(&mut self, around: &mut Around<'_>) {
+        self.stage = Stage::Standings;
+        self.standings.clear();
+        // One number for as long as they are asked: an answer that takes its time is as good.
+        self.last_number += 1;
+        self.ask_standings(around);
+        self.weigh_standings(around);
+    }
+
+    pub(super) fn ask_standings(&mut self, around: &mut Around<'_>) {
+        let number = self.last_number;
+        self.asked = Some(Asked { to: 0, number, tick: around.tick });
+        let ask = |to: &u64| Output::Repair { to: *to, number, message: RepairMessage::Ask };
+        around.outputs.extend(around.peers.iter().map(ask));
+    }
+
+    /// Goes on as soon as what is needed is known: every peer's term for a new vote, a confirmed leader for a tail.
+    pub(super) fn weigh_standings(&mut self, around: &mut Around<'_>) {
+        let Some(survey) = &self.survey else { return };
+        let silent = |peer: &&u64| self.standings.get(*peer).and_then(|of| of.term).is_none();
+        let silent: Vec<String> = around.peers.iter().filter(silent).map(u64::to_string).collect();
+        if survey.vote().is_none() && !silent.is_empty() {
+            self.note = format!(
+                "its vote is lost: every other replica has to tell its term once, and node {} has not. One that cannot \
+                 come back, or has lost its vote too, has to be replaced by a new replica",
+                silent.join(", ")
+            );
+            return;
+        }
+        if self.known.loss == Loss::Holes && survey.holes().is_empty() && !self.restart {
+            let vote = self.new_vote(around.peers);
+            return self.run(Work::Finish { rebuild: None, vote }, around);
+        }
+        let confirmed = |(peer, of): (&u64, &Standing)| of.confirmed.map(|confirmed| (*peer, confirmed));
+        let whole = |(_, confirmed): &(u64, Confirmed)| confirmed.matched_index <= confirmed.commit_index;
+        match self.standings.iter().filter_map(confirmed).find(whole) {
+            Some((leader, confirmed)) if self.restart || self.exhausted => {
+                self.stage = Stage::Base { leader, confirmed };
+                self.ask(leader, RepairMessage::FetchCheckpoint, around);
+            }
+            Some((leader, confirmed)) => self.begin_rebuild(leader, confirmed, None, around),
+            None if self.exhausted => {}
+            None if around.peers.is_empty() => {
+                self.note = "there is no other replica to repair it from: restore a backup".into();
+            }
+            None => self.note = "no leader has been confirmed yet".into(),
+        }
+    }
+
+    /// A vote for nobody, in a term that this replica cannot have voted in; `None` if it knows its vote.
+    pub(super) fn new_vote(&self, peers: &[u64]) -> Option<Vote> {
+        let survey = self.survey.as_ref().filter(|survey| survey.vote().is_none())?;
+        let theirs = peers.iter().filter_map(|peer| self.standings.get(peer)?.term).max().unwrap_or(0);
+        let ours = survey.tip().map_or(0, |tip| tip.term);
+        Some(Vote { term: theirs.max(ours) + 1, voted_for: 0, commit: 0 })
+    }
+}
