@@ -113,6 +113,10 @@ const BY_CHANCE: &[&str] = &[
     "off-turn-job",
     "damage-refused-by-frame",
     "damage-refused-by-entry",
+    "damage-found-by-scrub",
+    "damage-found-by-read",
+    "repair-begun",
+    "repair-done",
 ];
 
 impl Report {

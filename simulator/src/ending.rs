@@ -12,6 +12,8 @@ use crate::world::World;
 
 /// How long the cluster may take to work again once all faults have stopped.
 const RECOVERY_MAX: Time = 120 * SECOND;
+/// How long a scrub takes until it has seen a whole log, once the faults have stopped.
+const SCRUB_MAX: Time = SECOND;
 /// How often that is looked at.
 const LOOK_EVERY: Time = 50 * MILLISECOND;
 
@@ -25,6 +27,7 @@ impl World {
         self.working = false;
         self.wait_for("every-batch-is-settled", calm_since, Self::unsettled);
         self.wait_for("replicas-converge", calm_since, Self::diverging);
+        self.repair_what_is_left();
         self.judge();
         let (entries, records) = self.invariants.committed();
         let (acknowledged, records_read) = self.ledger.figures();
@@ -46,6 +49,18 @@ impl World {
             }
             self.run_until(self.queue.now() + LOOK_EVERY);
         }
+    }
+
+    /// The scrub finds damage in segments that are sealed, and recovery that in the last one: nodes that still have any
+    /// are started anew.
+    fn repair_what_is_left(&mut self) {
+        self.run_until(self.queue.now() + SCRUB_MAX);
+        for node in self.unrepaired().keys() {
+            self.kill(*node, MILLISECOND);
+        }
+        let since = self.queue.now();
+        self.wait_for("damage-is-repaired", since, |world| world.unrepaired().into_values().next());
+        self.wait_for("replicas-converge", since, Self::diverging);
     }
 
     fn unanswered(&self, since: Time) -> Option<String> {

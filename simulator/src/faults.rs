@@ -5,6 +5,7 @@ use std::io;
 use lockstep::shard::{Command, Input, NOBODY};
 use lockstep_storage::io::fake::Fault;
 
+use crate::damage::Means;
 use crate::kinds::FaultKind;
 use crate::network::CLIENTS;
 use crate::node::{Mail, Unread};
@@ -52,6 +53,15 @@ impl World {
             FaultKind::LostSync { after } => {
                 self.plant(node, after, Fault::LostSync(io::ErrorKind::StorageFull), kind)
             }
+            FaultKind::DroppedPages { after } => {
+                self.plant(node, after, Fault::DroppedPages(io::ErrorKind::Other), kind)
+            }
+            FaultKind::ShortWrite { after } => {
+                self.plant(node, after, Fault::ShortWrite(io::ErrorKind::Other), kind)
+            }
+            FaultKind::BitRot { pick } => self.damage(node, pick, Means::FlippedBits),
+            FaultKind::ZeroedBlock { pick } => self.damage(node, pick, Means::Zeros),
+            FaultKind::MisdirectedWrite { pick } => self.misdirect(node, pick),
             FaultKind::FullDisk { left } => {
                 let Some(node) = self.nodes.get_mut(&node) else { return false };
                 node.disk.set_capacity(node.disk.used_bytes() + left);

@@ -13,7 +13,9 @@
 //! | `vote-durable-before-message` | a term and a vote are on disk before a message speaks of them |
 //! | `acknowledged-entry-durable` | a follower acknowledges no entry that it has not synced |
 //! | `group-synced` | a write group that reports success leaves nothing of its shard unsynced |
-//! | `recovery-keeps-synced` | what was synced is there again after a crash |
+//! | `recovery-keeps-synced` | what was synced is there again after a crash; after a repair, what of it was committed |
+//! | `recovery-keeps-vote` | neither a crash nor a repair takes back a term or a vote |
+//! | `faulty-is-silent` | a replica that is marked as faulty says nothing to its peers' consensus |
 
 use std::collections::BTreeMap;
 
@@ -86,6 +88,8 @@ struct ReplicaTruth {
     durable_mark: Option<Mark>,
     /// Its vote as its disk has it.
     vote: Option<Vote>,
+    /// It is faulty, and so much was committed when that was told.
+    faulty: Option<u64>,
 }
 
 /// The observer.
@@ -113,49 +117,56 @@ impl Invariants {
             .map_or(0, |batch| batch.last_lsn)
     }
 
+    /// A process begins: nobody has been shown anything by it.
+    pub fn process_begins(&mut self, node: u64, shard: u64) {
+        self.replicas.entry((node, shard)).or_default().high_watermark = 0;
+    }
+
     /// A replica was opened: all it has is synced now.
-    /// In a process that goes on, what readers were shown stays.
-    pub fn opened(
-        &mut self,
-        node: u64,
-        shard: u64,
-        replica: &Replica,
-        disk: &FakeDisk,
-        process_goes_on: bool,
-    ) -> Checked {
+    pub fn opened(&mut self, node: u64, shard: u64, replica: &Replica, disk: &FakeDisk) -> Checked {
         let Some(log) = replica.log() else { return Ok(()) };
+        let (kept, then) = self.to_be_kept(node, shard);
         let before = self.replicas.get(&(node, shard)).copied().unwrap_or_default();
-        if log.last_index() < before.durable {
+        let now = mark_at(replica, kept);
+        if log.last_index() < kept || now.zip(then).is_some_and(|(now, then)| !same(now, then)) {
+            let last = log.last_index();
             return breach(
                 "recovery-keeps-synced",
                 format!(
-                    "node {node} had synced shard {shard} through entry {}, and its log ends at {} after a crash",
-                    before.durable,
-                    log.last_index()
+                    "node {node} had synced shard {shard} through entry {kept}, {then:?}; its log ends at {last} now, and has {now:?} there"
                 ),
             );
         }
-        let mark = mark_at(replica, before.durable);
-        if let (Some(now), Some(then)) = (mark, before.durable_mark)
-            && !same(now, then)
+        let vote = stored_vote(disk, shard);
+        if let Some(then) = before.vote
+            && !vote.is_some_and(|now| follows(now, then))
         {
             return breach(
-                "recovery-keeps-synced",
-                format!(
-                    "node {node} had synced entry {} of shard {shard} as {then:?}, and recovered {now:?}",
-                    before.durable
-                ),
+                "recovery-keeps-vote",
+                format!("node {node} had voted {then:?} in shard {shard}, and recovered {vote:?}"),
             );
         }
         let fresh = ReplicaTruth {
             durable: log.synced_index(),
             durable_mark: mark_at(replica, log.synced_index()),
-            vote: stored_vote(disk, shard),
-            high_watermark: if process_goes_on { before.high_watermark } else { 0 },
+            vote,
+            high_watermark: before.high_watermark,
             ..ReplicaTruth::default()
         };
         self.replicas.insert((node, shard), fresh);
         self.look(node, shard, replica)
+    }
+
+    /// The last entry that must be in a log when it is opened, and its mark. Of what a faulty one had synced that is
+    /// what was committed by then: the rest may have been replaced meanwhile.
+    fn to_be_kept(&self, node: u64, shard: u64) -> (u64, Option<Mark>) {
+        let known = self.replicas.get(&(node, shard)).copied().unwrap_or_default();
+        let Some(committed) = known.faulty else { return (known.durable, known.durable_mark) };
+        let kept = known.durable.min(committed);
+        let mark = self.shards.get(&shard).and_then(|truth| truth.committed.get(&kept)).copied();
+        // A log that ends in an older term may end in a suffix that lost an election.
+        let held = known.durable_mark.zip(mark).is_some_and(|(last, mark)| last.term >= mark.term);
+        if held { (kept, mark) } else { (0, None) }
     }
 
     /// A replica took its turn.
@@ -195,6 +206,25 @@ impl Invariants {
         known.high_watermark = view.high_watermark;
         truth.compare_served(node, shard, replica, from, view.high_watermark)?;
         self.derived.look(node, shard, replica)
+    }
+
+    /// A replica says that it is faulty. Returns whether that is news.
+    pub fn faulty(&mut self, node: u64, shard: u64) -> bool {
+        let committed = self.committed_index(shard);
+        let known = self.replicas.entry((node, shard)).or_default();
+        let news = known.faulty.is_none();
+        known.faulty.get_or_insert(committed);
+        news
+    }
+
+    /// Whether it said so, and has not been opened since.
+    pub fn is_faulty(&self, node: u64, shard: u64) -> bool {
+        self.replicas.get(&(node, shard)).is_some_and(|known| known.faulty.is_some())
+    }
+
+    /// Through this index a shard was ever committed.
+    pub fn committed_index(&self, shard: u64) -> u64 {
+        self.shards.get(&shard).map_or(0, |truth| truth.committed_index)
     }
 
     /// A node began to lead.
@@ -282,8 +312,17 @@ impl Invariants {
     }
 
     /// A message leaves a node.
-    pub fn sends(&self, shard: u64, message: &RaftMessage) -> Checked {
+    pub fn sends(&self, shard: u64, message: &RaftMessage, marked: bool) -> Checked {
         let node = message.from;
+        if marked {
+            return breach(
+                "faulty-is-silent",
+                format!(
+                    "node {node}, marked as faulty, sent a message of kind {} of shard {shard}",
+                    message.kind
+                ),
+            );
+        }
         let Some(known) = self.replicas.get(&(node, shard)) else { return Ok(()) };
         let speaks_of_term = match message.kind {
             kind::REQUEST_VOTE | kind::APPEND | kind::HEARTBEAT => true,
@@ -362,6 +401,11 @@ fn mark_at(replica: &Replica, index: u64) -> Option<Mark> {
 /// Whether two marks can be of one entry: what memory no longer knows says nothing.
 fn same(one: Mark, other: Mark) -> bool {
     one.term == other.term && one.chain.zip(other.chain).is_none_or(|(one, other)| one == other)
+}
+
+/// Whether one vote can have come after another.
+fn follows(now: Vote, then: Vote) -> bool {
+    now.term > then.term || now.term == then.term && (then.voted_for == 0 || now.voted_for == then.voted_for)
 }
 
 fn stored_vote(disk: &FakeDisk, shard: u64) -> Option<Vote> {

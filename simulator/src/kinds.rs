@@ -61,6 +61,31 @@ pub enum FaultKind {
         /// Operations until then.
         after: u64,
     },
+    /// The same, and what it covered is gone from memory too: reads give the bytes of before.
+    DroppedPages {
+        /// Operations until then.
+        after: u64,
+    },
+    /// A write of the node's disk fails after half of it.
+    ShortWrite {
+        /// Operations until then.
+        after: u64,
+    },
+    /// Bits that the node's disk held for long flip.
+    BitRot {
+        /// Chooses the place.
+        pick: u64,
+    },
+    /// A block that the node's disk held for long is zeros.
+    ZeroedBlock {
+        /// Chooses the place.
+        pick: u64,
+    },
+    /// A block was written to another place than it was meant for, and both are wrong.
+    MisdirectedWrite {
+        /// Chooses the places.
+        pick: u64,
+    },
     /// The node's disk has no room.
     FullDisk {
         /// Bytes left.
@@ -119,6 +144,11 @@ impl FaultKind {
         Self::Transfer,
         Self::Fence,
         Self::Trim { keep: 0 },
+        Self::DroppedPages { after: 0 },
+        Self::ShortWrite { after: 0 },
+        Self::BitRot { pick: 0 },
+        Self::ZeroedBlock { pick: 0 },
+        Self::MisdirectedWrite { pick: 0 },
     ];
 
     fn character(self) -> Character {
@@ -140,6 +170,11 @@ impl FaultKind {
             Self::StalledDisk => character("stalled-disk", 30, 3, (50, 1_500)),
             Self::DiskError { .. } => character("disk-error", 25, 3, ONCE),
             Self::LostSync { .. } => character("lost-sync", 25, 3, ONCE),
+            Self::DroppedPages { .. } => character("dropped-pages", 20, 3, ONCE),
+            Self::ShortWrite { .. } => character("short-write", 20, 3, ONCE),
+            Self::BitRot { .. } => character("bit-rot", 30, 6, ONCE),
+            Self::ZeroedBlock { .. } => character("zeroed-block", 20, 4, ONCE),
+            Self::MisdirectedWrite { .. } => character("misdirected-write", 20, 4, ONCE),
             Self::FullDisk { .. } => character("full-disk", 20, 2, (200, 1_500)),
             Self::Transfer => character("transfer", 30, 4, ONCE),
             Self::Fence => character("fence", 30, 4, ONCE),
@@ -174,6 +209,11 @@ impl FaultKind {
             Self::PowerCutAtIo { .. } => Self::PowerCutAtIo { after: 1 + random.below(30) },
             Self::DiskError { .. } => Self::DiskError { after: 1 + random.below(20) },
             Self::LostSync { .. } => Self::LostSync { after: 1 + random.below(20) },
+            Self::DroppedPages { .. } => Self::DroppedPages { after: 1 + random.below(20) },
+            Self::ShortWrite { .. } => Self::ShortWrite { after: 1 + random.below(20) },
+            Self::BitRot { .. } => Self::BitRot { pick: random.next_u64() },
+            Self::ZeroedBlock { .. } => Self::ZeroedBlock { pick: random.next_u64() },
+            Self::MisdirectedWrite { .. } => Self::MisdirectedWrite { pick: random.next_u64() },
             Self::FullDisk { .. } => Self::FullDisk { left: random.below(40_000) },
             Self::ClockJump { .. } => {
                 let by_ms = 1 << random.below(32);

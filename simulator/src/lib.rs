@@ -15,7 +15,8 @@
 //! | module | holds |
 //! |---|---|
 //! | [`plan`], [`kinds`] | what a run is going to do, drawn from the seed; the faults there are |
-//! | [`world`], `process`, `faults`, `ending` | the run |
+//! | [`world`], `process`, `scrub`, `faults`, `ending` | the run |
+//! | `damage`, `layout` | what disks do to what they held for long, and where they may |
 //! | [`queue`], [`network`], [`node`], [`server`], [`client`] | its parts |
 //! | [`replica`] | the production code, as it is held here |
 //! | [`invariants`], `derived`, [`ledger`] | what is checked |
@@ -40,10 +41,13 @@ pub mod stats;
 pub mod trace;
 pub mod world;
 
+mod damage;
 mod derived;
 mod ending;
 mod faults;
+mod layout;
 mod process;
+mod scrub;
 
 pub use invariants::Violation;
 pub use plan::Plan;

@@ -1,7 +1,9 @@
 //! The network: what is sent arrives later, or never, or twice, or changed.
 //!
 //! What holds:
-//! - Frames between two nodes keep their order unless the plan lets some overtake others.
+//! - Frames between two nodes keep their order unless the plan lets some overtake others. Repair counts on more: that
+//!   all that a node sent before has arrived, or never will (`docs/decisions/0010`). So much is kept for its frames,
+//!   as every connection keeps it for all.
 //! - A connection that breaks loses what was on its way.
 //! - Clients' connections keep their order and their bytes, as TCP does; they only stall and break.
 
@@ -30,6 +32,8 @@ struct Link {
     /// Grows when the connection breaks.
     connection: u64,
     last_arrival: Time,
+    /// The same of frames that were overtaken, and of repeats.
+    latest_arrival: Time,
 }
 
 /// One connection of a client to a node's process.
@@ -83,8 +87,15 @@ impl Network {
         self.calm = true;
     }
 
-    /// Sends a frame from one node to another.
-    pub fn send(&mut self, from: u64, to: u64, frame: Bytes, queue: &mut Queue, stats: &mut Stats) {
+    /// Sends a frame from one node to another; one that is `behind` arrives behind all that was sent before.
+    pub fn send(
+        &mut self,
+        (from, to): (u64, u64),
+        frame: Bytes,
+        behind: bool,
+        queue: &mut Queue,
+        stats: &mut Stats,
+    ) {
         let latency = self.latency(stats);
         let (lost, repeated) =
             (self.by_chance(self.settings.loss_ppm), self.by_chance(self.settings.repeat_ppm));
@@ -110,6 +121,9 @@ impl Network {
         }
         let now = queue.now();
         let mut arrival = now + latency;
+        if behind {
+            arrival = arrival.max(link.latest_arrival + 1);
+        }
         if reordered {
             stats.fault("message-reordered");
             arrival += latency * (1 + self.random.below(8));
@@ -120,8 +134,10 @@ impl Network {
         if repeated {
             stats.fault("message-repeated");
             let again = arrival + latency * self.random.below(20);
+            link.latest_arrival = link.latest_arrival.max(again);
             queue.after(again - now, Event::Peer { from, to, connection, frame: frame.clone() });
         }
+        link.latest_arrival = link.latest_arrival.max(arrival);
         queue.after(arrival - now, Event::Peer { from, to, connection, frame });
     }
 
@@ -156,9 +172,11 @@ impl Network {
         let link = self.links.entry((from, to)).or_default();
         link.clogs = link.clogs.saturating_sub(1);
         if link.clogs == 0 {
+            let after = MICROSECOND.max((link.latest_arrival + 1).saturating_sub(queue.now()));
             for (connection, frame) in link.held.drain(..) {
-                queue.after(MICROSECOND, Event::Peer { from, to, connection, frame });
+                queue.after(after, Event::Peer { from, to, connection, frame });
             }
+            link.latest_arrival = link.latest_arrival.max(queue.now() + after);
         }
     }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use lockstep_storage::io::FakeDisk;
-use lockstep_storage::{LogReader, SegmentPool, WriteGroup};
+use lockstep_storage::{LogReader, ScrubCursor, SegmentPool, WriteGroup};
 
 use crate::kinds::FaultKind;
 use crate::queue::{MILLISECOND, SECOND, Time};
@@ -75,6 +75,8 @@ pub struct Process {
     pub next_job: u64,
     /// Whether the disk was below its reserve when last looked at.
     pub disk_full: bool,
+    /// Damage that readers came by since that was last looked at.
+    pub damage_read: u64,
     /// Segment files for reuse.
     pub pool: Option<Arc<SegmentPool>>,
 }
@@ -95,6 +97,8 @@ pub struct Hosted {
     pub writing: Option<WriteGroup>,
     /// Where committed records are read.
     pub reader: Option<LogReader>,
+    /// How far its scrub has come.
+    pub scrubbed: ScrubCursor,
     /// What it asked for and has not got yet.
     pub outputs: Vec<Output>,
     /// Whether it has something to do.
@@ -180,7 +184,16 @@ impl Process {
             jobs: BTreeMap::new(),
             next_job: 1,
             disk_full: false,
+            damage_read: 0,
             pool,
+        }
+    }
+
+    /// A read came by damage.
+    pub fn report_damage(&mut self, shard: u64, damage: Option<String>) {
+        if let Some(damage) = damage {
+            self.damage_read += 1;
+            self.inbox.push_back(Mail::One(shard, Box::new(Input::Damaged(damage))));
         }
     }
 

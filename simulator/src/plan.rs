@@ -83,6 +83,8 @@ pub struct DiskSettings {
     pub sync_us_max: u64,
     /// Syncs that take ten to a hundred times as long, per million.
     pub spike_ppm: u64,
+    /// Between one step of the scrub and the next, in milliseconds.
+    pub scrub_pause_ms: u64,
     /// Syncs that do nothing and report success: not a fault that any log survives, so only tests set this.
     pub lie: bool,
 }
@@ -150,6 +152,7 @@ impl Plan {
             parts: Vec::new(),
         };
         plan.parts = plan.draw_parts(random);
+        plan.disk.scrub_pause_ms = pick(random, &[20, 100, 500, 2_000]);
         plan
     }
 
@@ -219,6 +222,7 @@ impl DiskSettings {
             sync_us_min,
             sync_us_max: sync_us_min * pick(random, &[2, 5, 10]),
             spike_ppm: pick(random, &[0, 0, 2_000, 20_000]),
+            scrub_pause_ms: 250,
             lie: false,
         }
     }

@@ -8,7 +8,7 @@ use lockstep::net::peer::{Letter, to_frames};
 use lockstep::shard::{Event as ShardEvent, Health, Input as ShardInput, NOBODY, OpenError};
 use lockstep_protocol::peer::{PeerDecoder, PeerMessage, RaftMessage};
 use lockstep_storage::io::{Disk, FakeDisk};
-use lockstep_storage::{Log, RecoveryError, SegmentPool};
+use lockstep_storage::{Log, RecoveryError, ScrubCursor, SegmentPool};
 
 use crate::node::{Hosted, Mail, Process};
 use crate::queue::{Event, MICROSECOND, MILLISECOND, SECOND, Time};
@@ -54,8 +54,11 @@ impl World {
         node.process = Some(process);
         self.queue.after(first_tick, Event::Tick { node: id, life });
         self.queue.after(MILLISECOND, Event::FreeSpace { node: id, life });
+        self.queue.after(self.plan.disk.scrub_pause_ms * MILLISECOND, Event::Scrub { node: id, life });
         for partition in 0..self.plan.shards {
-            self.check_opened(id, shard_of(partition), false);
+            let shard = shard_of(partition);
+            self.invariants.process_begins(id, shard);
+            self.check_opened(id, shard);
         }
         self.wake_worker(id);
     }
@@ -68,17 +71,23 @@ impl World {
         let peers = (1..=self.plan.nodes).filter(|other| *other != id).collect();
         let opened = Replica::open(disk, options, peers, random, &mut outputs);
         let opened = self.survived(id, shard, opened)?;
-        Some(opened.map(|replica| Hosted { replica, writing: None, reader: None, outputs, touched: true }))
+        Some(opened.map(|replica| {
+            let (writing, reader, scrubbed) = (None, None, ScrubCursor::default());
+            Hosted { replica, writing, reader, scrubbed, outputs, touched: true }
+        }))
     }
 
-    fn check_opened(&mut self, id: u64, shard: u64, process_goes_on: bool) {
+    fn check_opened(&mut self, id: u64, shard: u64) {
         let node = &self.nodes[&id];
         let Some(hosted) = node.process.as_ref().and_then(|process| process.hosted.get(&shard)) else {
             return;
         };
         let Some(log) = hosted.replica.log() else { return };
         let (last, chain) = (log.last_index(), log.last_chain());
-        let checked = self.invariants.opened(id, shard, &hosted.replica, &node.disk, process_goes_on);
+        if self.invariants.is_faulty(id, shard) {
+            self.stats.fault("repair-done");
+        }
+        let checked = self.invariants.opened(id, shard, &hosted.replica, &node.disk);
         self.note(id, "recovered", [shard, last, chain], || format!("shard {shard} through entry {last}"));
         self.check(checked);
     }
@@ -173,13 +182,14 @@ impl World {
             }
         }
         for (to, messages) in to_peers {
+            let behind = messages.iter().any(|letter| matches!(letter, Letter::Repair { .. }));
             for frame in to_frames(messages) {
                 let bytes = frame.to_bytes();
                 let sum = u64::from(u32::from_le_bytes([bytes[4], bytes[5], bytes[6], bytes[7]]));
                 self.note(id, "send", [to, bytes.len() as u64, sum], || {
                     format!("{} B to node {to}", bytes.len())
                 });
-                self.network.send(id, to, bytes, &mut self.queue, &mut self.stats);
+                self.network.send((id, to), bytes, behind, &mut self.queue, &mut self.stats);
             }
         }
         if self.nodes[&id].process.as_ref().is_some_and(|process| !process.inbox.is_empty()) {
@@ -260,7 +270,7 @@ impl World {
     fn carry_out(&mut self, id: u64, shard: u64, output: Output, to_peers: &mut BTreeMap<u64, Vec<Letter>>) {
         match output {
             Output::Send(message) => {
-                let checked = self.invariants.sends(shard, &message);
+                let checked = self.invariants.sends(shard, &message, self.is_marked(id, shard));
                 self.check(checked);
                 to_peers.entry(message.to).or_default().push(Letter::Raft { shard, messages: vec![message] });
             }
@@ -285,7 +295,7 @@ impl World {
                     hosted.reader = Some(reader);
                 }
             }
-            Output::Recovered(_) => self.check_opened(id, shard, true),
+            Output::Recovered(_) => self.check_opened(id, shard),
             // Reported as a panic where it came out.
             Output::Forget => {}
             Output::Answer(NOBODY, _) => {}
@@ -342,6 +352,7 @@ impl World {
         for (connection, bytes) in server::wake(process, shard) {
             self.network.send_response(connection, bytes, &mut self.queue, &mut self.stats);
         }
+        self.tell_of_damage_read(id);
     }
 
     fn health_changed(&mut self, id: u64, shard: u64, health: &Health) {
@@ -350,6 +361,13 @@ impl World {
             // It is opened again by itself, after a pause.
             Health::Failed(why) if self.nodes[&id].excused() => {
                 self.note(id, "failed", [shard], || format!("shard {shard}: {why}"));
+            }
+            // It is repaired by itself.
+            Health::Faulty(why) if self.invariants.is_faulty(id, shard) || self.is_damaged(id, shard) => {
+                if self.invariants.faulty(id, shard) {
+                    self.stats.fault("repair-begun");
+                }
+                self.note(id, "faulty", [shard], || format!("shard {shard}: {why}"));
             }
             Health::Failed(why) | Health::Faulty(why) => {
                 self.violate(

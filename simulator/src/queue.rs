@@ -28,6 +28,8 @@ pub enum Event {
     Turn { node: u64, life: u64 },
     /// A node looks at its disk's free space.
     FreeSpace { node: u64, life: u64 },
+    /// A node's scrub reads on.
+    Scrub { node: u64, life: u64 },
     /// A write group of a node's shard is carried out.
     Disk { node: u64, life: u64, shard: u64 },
     /// Work off a shard's turn is carried out.
@@ -63,6 +65,7 @@ impl Event {
             self,
             Self::Tick { .. }
                 | Self::FreeSpace { .. }
+                | Self::Scrub { .. }
                 | Self::Wake { .. }
                 | Self::Deadline { .. }
                 | Self::Fault { .. }

@@ -246,7 +246,10 @@ fn fetch(process: &mut Process, connection: u64, frame: &Frame) -> Option<Handle
         Ok(hosted) => hosted,
         Err(error) => return Some(Handled::Answer(fetched(frame.correlation, Err(error.into())))),
     };
-    match read(hosted, from_lsn, max_bytes) {
+    let mut damage = None;
+    let found = read(hosted, from_lsn, max_bytes, &mut damage);
+    process.report_damage(shard_of(item.partition), damage);
+    match found {
         Ok(Some(found)) => Some(Handled::Answer(fetched(frame.correlation, Ok(found)))),
         Err(error) => Some(Handled::Answer(fetched(frame.correlation, Err(error)))),
         Ok(None) => {
@@ -265,8 +268,13 @@ struct Found {
     batches: Vec<ReadBatch>,
 }
 
-/// What there is to read now: `None` if it has to be waited for.
-fn read(hosted: &Hosted, from_lsn: u64, max_bytes: usize) -> Result<Option<Found>, FetchError> {
+/// What there is to read now: `None` if it has to be waited for. `damage` is what the read came by.
+fn read(
+    hosted: &Hosted,
+    from_lsn: u64,
+    max_bytes: usize,
+    damage: &mut Option<String>,
+) -> Result<Option<Found>, FetchError> {
     let view = hosted.replica.view().clone();
     if from_lsn == 0 {
         return Err(FetchError::InvalidLsn);
@@ -288,12 +296,17 @@ fn read(hosted: &Hosted, from_lsn: u64, max_bytes: usize) -> Result<Option<Found
         CachedRead::Hit(batches) => batches,
         CachedRead::AtEnd => Vec::new(),
         CachedRead::BelowStart { log_start } => return Err(ReadFault::BelowLogStart { log_start }.into()),
-        CachedRead::Miss => reader.read(from_lsn, max_bytes, up_to).map_err(unreadable)?,
+        CachedRead::Miss => {
+            reader.read(from_lsn, max_bytes, up_to).map_err(|error| unreadable(error, damage))?
+        }
     };
     Ok(Some(Found { view, from_lsn, batches }))
 }
 
-fn unreadable(error: ReadError) -> ReadFault {
+fn unreadable(error: ReadError, damage: &mut Option<String>) -> ReadFault {
+    if let ReadError::Damaged(found) = &error {
+        *damage = Some(found.to_string());
+    }
     match error {
         ReadError::BelowStart { log_start } => ReadFault::BelowLogStart { log_start },
         other => ReadFault::Unreadable(other.to_string().into()),
@@ -321,13 +334,13 @@ fn fetched(correlation: u32, outcome: Result<Found, FetchError>) -> Bytes {
 /// Fetches that wait for a shard and can be answered now: each with its connection.
 pub fn wake(process: &mut Process, shard: u64) -> Vec<(u64, Bytes)> {
     let Some(hosted) = process.hosted.get(&shard) else { return Vec::new() };
-    let mut answers = Vec::new();
+    let (mut answers, mut damage) = (Vec::new(), None);
     process.asked.retain(|_, asked| {
         let Wanted::Fetch { shard: of, from_lsn, max_bytes } = asked.what else { return true };
         if of != shard {
             return true;
         }
-        let answer = match read(hosted, from_lsn, max_bytes) {
+        let answer = match read(hosted, from_lsn, max_bytes, &mut damage) {
             Ok(None) => return true,
             Ok(Some(found)) => fetched(asked.correlation, Ok(found)),
             Err(error) => fetched(asked.correlation, Err(error)),
@@ -335,6 +348,7 @@ pub fn wake(process: &mut Process, shard: u64) -> Vec<(u64, Bytes)> {
         answers.push((asked.connection, answer));
         false
     });
+    process.report_damage(shard, damage);
     answers
 }
 

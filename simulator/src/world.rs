@@ -17,6 +17,7 @@ use lockstep_storage::LogOptions;
 use lockstep_storage::io::Disk;
 
 use crate::client::{self, Client, Surroundings, Told, Wish};
+use crate::damage::Damage;
 use crate::invariants::{Invariants, Violation};
 use crate::kinds::Target;
 use crate::ledger::Ledger;
@@ -48,6 +49,8 @@ pub struct World {
     pub(crate) random: Random,
     /// Parts of the plan that are going on, and the nodes they turned out to be about.
     pub(crate) active: BTreeMap<usize, u64>,
+    /// What was done to the disks.
+    pub(crate) damages: Vec<Damage>,
     /// Clients begin new work.
     pub(crate) working: bool,
     /// No part of the plan begins any more.
@@ -79,6 +82,7 @@ impl World {
             stats: Stats { seeds: 1, ..Stats::default() },
             random,
             active: BTreeMap::new(),
+            damages: Vec::new(),
             working: true,
             faults_over: false,
             violation: None,
@@ -161,6 +165,7 @@ impl World {
             Event::Tick { node, life } => self.tick(node, life),
             Event::Turn { node, life } => self.turn(node, life),
             Event::FreeSpace { node, life } => self.look_at_free_space(node, life),
+            Event::Scrub { node, life } => self.scrub(node, life),
             Event::Disk { node, life, shard } => self.write(node, life, shard),
             Event::Job { node, life, job } => self.do_job(node, life, job),
             Event::Start { node } => self.start(node),
@@ -292,6 +297,7 @@ impl World {
             return process.unread.push(crate::node::Unread { connection, frame });
         }
         let handled = server::handle(process, &self.plan, connection, &frame);
+        self.tell_of_damage_read(id);
         match handled {
             server::Handled::Answer(answer) => {
                 self.network.send_response(connection, answer, &mut self.queue, &mut self.stats);

@@ -85,7 +85,7 @@ fn append(value: &str) -> Append {
 /// An observer that has seen `alone` as node 1 and found nothing wrong.
 fn observer_of(alone: &Alone) -> Invariants {
     let mut observer = Invariants::default();
-    observer.opened(1, SHARD, &alone.replica, &alone.disk, false).expect("a sound replica");
+    observer.opened(1, SHARD, &alone.replica, &alone.disk).expect("a sound replica");
     observer.synced(1, SHARD, &alone.replica);
     observer.group_done(1, SHARD, &alone.disk).expect("all of it is synced");
     observer.look(1, SHARD, &alone.replica).expect("a sound replica");
@@ -146,9 +146,9 @@ fn a_vote_that_is_not_on_disk_is_seen() {
     let observer = observer_of(&alone);
     let term = alone.replica.view().term;
     let vote = |term, to| RaftMessage { kind: VOTE_GIVEN, from: 1, to, term, ..RaftMessage::default() };
-    observer.sends(SHARD, &vote(term, 1)).expect("it voted for itself");
-    assert_breach("vote-durable-before-message", observer.sends(SHARD, &vote(term, 2)));
-    assert_breach("vote-durable-before-message", observer.sends(SHARD, &vote(term + 1, 1)));
+    observer.sends(SHARD, &vote(term, 1), false).expect("it voted for itself");
+    assert_breach("vote-durable-before-message", observer.sends(SHARD, &vote(term, 2), false));
+    assert_breach("vote-durable-before-message", observer.sends(SHARD, &vote(term + 1, 1), false));
 }
 
 #[test]
@@ -164,8 +164,8 @@ fn an_acknowledged_entry_that_is_not_synced_is_seen() {
         index,
         ..RaftMessage::default()
     };
-    observer.sends(SHARD, &acknowledges(last)).expect("it is synced");
-    assert_breach("acknowledged-entry-durable", observer.sends(SHARD, &acknowledges(last + 1)));
+    observer.sends(SHARD, &acknowledges(last), false).expect("it is synced");
+    assert_breach("acknowledged-entry-durable", observer.sends(SHARD, &acknowledges(last + 1), false));
 }
 
 #[test]
@@ -178,7 +178,7 @@ fn a_group_that_left_something_unsynced_is_seen() {
 
 fn observer_of_without_group(alone: &Alone) -> Invariants {
     let mut observer = Invariants::default();
-    observer.opened(1, SHARD, &alone.replica, &alone.disk, false).expect("a sound replica");
+    observer.opened(1, SHARD, &alone.replica, &alone.disk).expect("a sound replica");
     observer
 }
 
@@ -186,5 +186,5 @@ fn observer_of_without_group(alone: &Alone) -> Invariants {
 fn a_recovery_that_lost_what_was_synced_is_seen() {
     let (long, empty) = (Alone::with(&["one", "two"]), Alone::with(&[]));
     let mut observer = observer_of(&long);
-    assert_breach("recovery-keeps-synced", observer.opened(1, SHARD, &empty.replica, &empty.disk, false));
+    assert_breach("recovery-keeps-synced", observer.opened(1, SHARD, &empty.replica, &empty.disk));
 }

@@ -8,14 +8,21 @@
 //!   keeps them, and a rename is one change.
 //! - After a crash, and while it is down, every handle fails.
 //!
-//! A test plants faults by counting: every operation that changes something has a number, from 1.
+//! - What is damaged at rest ([`Harm`]) is damaged for good: it outlives crashes, until something else is written there.
+//!
+//! A test plants faults by counting: every operation that changes something has a number, from 1, and so has every read.
 
 mod contents;
+mod damage;
+mod file;
 mod names;
 
+pub use damage::Harm;
+
 use super::{Disk, DiskFile, OpenMode};
-use bytes::Bytes;
 use contents::Contents;
+use damage::Damage;
+use file::FakeFile;
 use names::{Names, ROOT};
 use std::collections::BTreeMap;
 use std::io;
@@ -32,6 +39,21 @@ pub enum Fault {
     /// A sync fails, and what it covered counts as clean from then on though it is not durable (seen on ext4 and
     /// XFS). On any other operation the same as [`Fault::Error`].
     LostSync(io::ErrorKind),
+    /// The same, and the kernel drops the clean pages: reads give what was there before.
+    DroppedPages(io::ErrorKind),
+    /// A write fails after half of it. On any other operation the same as [`Fault::Error`].
+    ShortWrite(io::ErrorKind),
+}
+
+/// What a sync does to the file or directory it is called for.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Synced {
+    /// All is durable.
+    Done,
+    /// Pages count as clean, and are not durable.
+    Forgotten,
+    /// The same, and they are gone.
+    Dropped,
 }
 
 /// How often each operation was called since the disk was made.
@@ -63,10 +85,14 @@ struct State {
     names: Names,
     files: Vec<Contents>,
     faults: BTreeMap<u64, Fault>,
+    read_faults: BTreeMap<u64, io::ErrorKind>,
+    damage: Damage,
     counters: FakeCounters,
     /// Grows at each restart; handles of an earlier life fail.
     life: u64,
     down: bool,
+    /// It does not answer any more.
+    vanished: bool,
     capacity_bytes: u64,
     syncs_lie: bool,
 }
@@ -79,9 +105,12 @@ impl FakeDisk {
             names: Names::new(),
             files: Vec::new(),
             faults: BTreeMap::new(),
+            read_faults: BTreeMap::new(),
+            damage: Damage::default(),
             counters: FakeCounters::default(),
             life: 0,
             down: false,
+            vanished: false,
             capacity_bytes: u64::MAX,
             syncs_lie: false,
         };
@@ -93,9 +122,19 @@ impl FakeDisk {
         self.state().faults.insert(operation, fault);
     }
 
+    /// Lets the read with this number fail; see [`FakeCounters::reads`].
+    pub fn plant_read(&self, read: u64, error: io::ErrorKind) {
+        self.state().read_faults.insert(read, error);
+    }
+
     /// Takes back what was planted and has not struck.
     pub fn forgive(&self) {
-        self.state().faults.clear();
+        self.state().forgive();
+    }
+
+    /// The disk is gone: whatever is asked of it fails, until the machine or the process is restarted.
+    pub fn vanish(&self) {
+        self.state().vanished = true;
     }
 
     /// The machine stops now.
@@ -115,17 +154,13 @@ impl FakeDisk {
         let mut random = Random(seed ^ 0x9E37_79B9_7F4A_7C15);
         state.names.crash(&mut random);
         state.files.iter_mut().for_each(|file| file.crash(&mut random));
-        state.faults.clear();
-        state.life += 1;
-        state.down = false;
+        state.begin_life();
     }
 
     /// The process dies and the machine does not: all is kept, and handles fail. Planted faults are gone.
     pub fn kill_process(&self) {
         let mut state = self.state();
-        state.faults.clear();
-        state.life += 1;
-        state.down = false;
+        state.begin_life();
     }
 
     /// The disk holds at most so many bytes of files; writes beyond fail with `StorageFull`.
@@ -136,16 +171,6 @@ impl FakeDisk {
     /// Syncs from now on report success and do nothing: to prove that a checker would notice.
     pub fn lie_about_syncs(&self, lie: bool) {
         self.state().syncs_lie = lie;
-    }
-
-    /// Flips one bit of a stored file, durably: rot. Does nothing if there is no such byte.
-    pub fn flip_bit(&self, path: &str, position: u64, bit: u8) {
-        let mut state = self.state();
-        if let Some(file) = state.names.file(path)
-            && let Some(contents) = state.files.get_mut(file)
-        {
-            contents.flip(position, bit);
-        }
     }
 
     /// The bytes of a file that would survive a power cut that loses all it may; `None` if not even its name would.
@@ -187,6 +212,15 @@ impl FakeDisk {
 
     /// Runs a change as the next numbered operation, unless a fault stands there.
     fn change<T>(&self, change: impl FnOnce(&mut State) -> io::Result<T>) -> io::Result<T> {
+        self.change_or(change, |_| ())
+    }
+
+    /// The same; `half` is what is left of it where it fails half done.
+    fn change_or<T>(
+        &self,
+        change: impl FnOnce(&mut State) -> io::Result<T>,
+        half: impl FnOnce(&mut State),
+    ) -> io::Result<T> {
         let mut state = self.state();
         match state.begin()? {
             None => change(&mut state),
@@ -196,23 +230,31 @@ impl FakeDisk {
                 state.down = true;
                 Err(down())
             }
-            Some(Fault::Error(kind) | Fault::LostSync(kind)) => Err(kind.into()),
+            Some(Fault::ShortWrite(kind)) => {
+                half(&mut state);
+                Err(kind.into())
+            }
+            Some(Fault::Error(kind) | Fault::LostSync(kind) | Fault::DroppedPages(kind)) => Err(kind.into()),
         }
     }
 
     /// Runs a sync as the next numbered operation, unless a fault stands there.
-    fn sync(&self, sync: impl FnOnce(&mut State), forget: impl FnOnce(&mut State)) -> io::Result<()> {
+    fn sync(&self, sync: impl FnOnce(&mut State, Synced)) -> io::Result<()> {
         let mut state = self.state();
         match state.begin()? {
             None if state.syncs_lie => {}
-            None => sync(&mut state),
+            None => sync(&mut state, Synced::Done),
             Some(Fault::PowerCut) => {
                 state.down = true;
                 return Err(down());
             }
-            Some(Fault::Error(kind)) => return Err(kind.into()),
+            Some(Fault::Error(kind) | Fault::ShortWrite(kind)) => return Err(kind.into()),
             Some(Fault::LostSync(kind)) => {
-                forget(&mut state);
+                sync(&mut state, Synced::Forgotten);
+                return Err(kind.into());
+            }
+            Some(Fault::DroppedPages(kind)) => {
+                sync(&mut state, Synced::Dropped);
                 return Err(kind.into());
             }
         }
@@ -221,15 +263,34 @@ impl FakeDisk {
 
     fn look<T>(&self, look: impl FnOnce(&State) -> io::Result<T>) -> io::Result<T> {
         let state = self.state();
-        if state.down { Err(down()) } else { look(&state) }
+        state.answers()?;
+        look(&state)
     }
 }
 
 impl State {
-    fn begin(&mut self) -> io::Result<Option<Fault>> {
-        if self.down {
-            return Err(down());
+    /// Whether it is there at all.
+    fn answers(&self) -> io::Result<()> {
+        match (self.down, self.vanished) {
+            (true, _) => Err(down()),
+            (false, true) => Err(io::Error::other("the simulated disk is gone")),
+            (false, false) => Ok(()),
         }
+    }
+
+    fn forgive(&mut self) {
+        self.faults.clear();
+        self.read_faults.clear();
+    }
+
+    fn begin_life(&mut self) {
+        self.forgive();
+        self.life += 1;
+        (self.down, self.vanished) = (false, false);
+    }
+
+    fn begin(&mut self) -> io::Result<Option<Fault>> {
+        self.answers()?;
         self.counters.operations += 1;
         Ok(self.faults.remove(&self.counters.operations))
     }
@@ -278,13 +339,12 @@ impl Disk for FakeDisk {
     fn sync_dir(&self, directory: &str) -> io::Result<()> {
         let node = self
             .look(|state| if directory.is_empty() { Ok(ROOT) } else { state.names.directory(directory) })?;
-        self.sync(
-            |state| {
+        self.sync(|state, synced| {
+            if synced == Synced::Done {
                 state.counters.directory_syncs += 1;
                 state.names.sync(node);
-            },
-            |_| {},
-        )
+            }
+        })
     }
 
     fn exists(&self, path: &str) -> io::Result<bool> {
@@ -293,86 +353,6 @@ impl Disk for FakeDisk {
 
     fn free_bytes(&self) -> io::Result<u64> {
         self.look(|state| Ok(state.capacity_bytes.saturating_sub(state.used_bytes())))
-    }
-}
-
-struct FakeFile {
-    disk: Arc<FakeDisk>,
-    file: usize,
-    life: u64,
-    writable: bool,
-}
-
-impl FakeFile {
-    fn contents<'s>(&self, state: &'s mut State) -> io::Result<&'s mut Contents> {
-        if state.life != self.life {
-            return Err(down());
-        }
-        state.files.get_mut(self.file).ok_or_else(down)
-    }
-
-    fn alive(&self, state: &State) -> io::Result<()> {
-        if state.life == self.life { Ok(()) } else { Err(down()) }
-    }
-
-    fn sync(&self) -> io::Result<()> {
-        self.disk.look(|state| self.alive(state))?;
-        self.disk.sync(
-            |state| {
-                state.counters.file_syncs += 1;
-                state.files.iter_mut().skip(self.file).take(1).for_each(Contents::sync);
-            },
-            |state| state.files.iter_mut().skip(self.file).take(1).for_each(Contents::forget),
-        )
-    }
-}
-
-impl DiskFile for FakeFile {
-    fn write_vectored_at(&self, buffers: &[Bytes], position: u64) -> io::Result<()> {
-        if !self.writable {
-            return Err(io::ErrorKind::PermissionDenied.into());
-        }
-        self.disk.change(|state| {
-            self.alive(state)?;
-            let bytes = buffers.concat();
-            let grown = (position + bytes.len() as u64).saturating_sub(self.contents(state)?.len());
-            if state.used_bytes().saturating_add(grown) > state.capacity_bytes {
-                return Err(io::ErrorKind::StorageFull.into());
-            }
-            state.counters.writes += 1;
-            state.counters.written_bytes += bytes.len() as u64;
-            self.contents(state)?.write(position, &bytes);
-            Ok(())
-        })
-    }
-
-    fn read_at(&self, length: usize, position: u64) -> io::Result<Bytes> {
-        self.disk.look(|state| self.alive(state))?;
-        let mut state = self.disk.state();
-        let bytes = self.contents(&mut state)?.read(position, length);
-        state.counters.reads += 1;
-        state.counters.read_bytes += bytes.len() as u64;
-        Ok(bytes)
-    }
-
-    fn sync_data(&self) -> io::Result<()> {
-        self.sync()
-    }
-
-    fn sync_all(&self) -> io::Result<()> {
-        self.sync()
-    }
-
-    fn set_len(&self, length: u64) -> io::Result<()> {
-        self.disk.change(|state| {
-            self.contents(state)?.set_len(length);
-            Ok(())
-        })
-    }
-
-    fn len(&self) -> io::Result<u64> {
-        self.disk.look(|state| self.alive(state))?;
-        Ok(self.contents(&mut self.disk.state())?.len())
     }
 }
 
@@ -403,6 +383,7 @@ impl Random {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use bytes::Bytes;
 
     fn surviving(seed: u64) -> (Bytes, Vec<String>) {
         let disk = FakeDisk::new();
@@ -429,6 +410,21 @@ mod tests {
             assert!(bytes.chunks(512).all(|sector| sector == [1; 512] || sector == [2; 512]));
         }
         assert!(images.iter().any(|(bytes, _)| bytes.contains(&1) && bytes.contains(&2)), "torn");
+    }
+
+    #[test]
+    fn a_write_that_fails_half_done_leaves_half_and_dropped_pages_give_the_bytes_of_before() {
+        let disk = FakeDisk::new();
+        let file = disk.open("f", OpenMode::CreateNew).unwrap();
+        file.write_vectored_at(&[Bytes::from_static(b"before")], 0).unwrap();
+        file.sync_all().unwrap();
+        disk.plant(disk.counters().operations + 1, Fault::ShortWrite(io::ErrorKind::Other));
+        assert!(file.write_vectored_at(&[Bytes::from_static(b"AFTER!")], 0).is_err());
+        assert_eq!(&file.read_at(6, 0).unwrap()[..], b"AFTore");
+        disk.plant(disk.counters().operations + 1, Fault::DroppedPages(io::ErrorKind::Other));
+        assert!(file.sync_data().is_err());
+        assert_eq!(&file.read_at(6, 0).unwrap()[..], b"before");
+        file.sync_data().unwrap();
     }
 
     #[test]

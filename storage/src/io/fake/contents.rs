@@ -82,12 +82,37 @@ impl Contents {
         self.unsynced.retain(|change| matches!(change, Change::Length(_)));
     }
 
+    /// The same, and the pages are gone: what is read is what was durable. The length stays, for that is metadata.
+    pub(super) fn drop_pages(&mut self) {
+        for change in &self.unsynced {
+            let Change::Write { position, bytes } = change else { continue };
+            for at in *position..(position + bytes.len()).min(self.volatile.len()) {
+                self.volatile[at] = self.durable.get(at).copied().unwrap_or(0);
+            }
+        }
+        self.forget();
+    }
+
     pub(super) fn flip(&mut self, position: u64, bit: u8) {
         for image in [&mut self.volatile, &mut self.durable] {
             if let Some(byte) = image.get_mut(position as usize) {
                 *byte ^= 1 << (bit % 8);
             }
         }
+    }
+
+    /// Puts other bytes where some were durable, and returns whether that changed anything.
+    pub(super) fn corrupt(&mut self, position: usize, bytes: &[u8]) -> bool {
+        let place = position..position + bytes.len();
+        if self.durable.get(place.clone()).is_none_or(|durable| durable == bytes) {
+            return false;
+        }
+        for image in [&mut self.volatile, &mut self.durable] {
+            if let Some(stored) = image.get_mut(place.clone()) {
+                stored.copy_from_slice(bytes);
+            }
+        }
+        true
     }
 
     /// Any sectors of the unsynced writes survive; lengths survive up to some point in their order.

@@ -53,6 +53,26 @@ impl Names {
         }
     }
 
+    /// The names in a directory that such a power cut would leave.
+    pub(super) fn durable_names(&self, path: &str) -> Vec<String> {
+        match find(&self.durable, path) {
+            Some(Node::Directory(directory)) => self.durable[directory].keys().cloned().collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// A name that was durable is gone, from both images.
+    pub(super) fn lose(&mut self, path: &str) -> bool {
+        let (Some(subject), Ok((directory, name))) = (find(&self.durable, path), self.split(path)) else {
+            return false;
+        };
+        self.unsynced.retain(|change| change.subject != subject);
+        for image in [&mut self.volatile, &mut self.durable] {
+            image[directory].remove(name);
+        }
+        true
+    }
+
     pub(super) fn has_unsynced(&self, directory: usize) -> bool {
         self.unsynced.iter().flat_map(|change| &change.edits).any(|edit| edit.directory == directory)
     }

@@ -1,0 +1,191 @@
+//! Damage to what a disk has held for long, done so that it can be undone.
+//!
+//! What holds: at any time an entry, or a vote, is damaged on a minority of the replicas at most, wherever else they are
+//! damaged; and only what is committed is damaged, so that a majority has it. Where more is gone than that, halting is
+//! all a shard can do, and nothing is to be learned from it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use lockstep::random::Random;
+use lockstep_storage::io::fake::Harm;
+use lockstep_storage::io::{Disk, FakeDisk};
+
+use crate::layout::{self, Holds, Range, Stretch};
+use crate::server::shard_of;
+use crate::world::{World, directory};
+
+/// What is done to a place.
+#[derive(Clone, Copy)]
+pub(crate) enum Means {
+    FlippedBits,
+    Zeros,
+}
+
+/// Damage that was done to a replica.
+pub(crate) struct Damage {
+    node: u64,
+    shard: u64,
+    holds: Holds,
+    harm: Harm,
+}
+
+/// Bytes of a block, at the most: what a disk loses at a time.
+const BLOCK_BYTES: u64 = 4096;
+/// Places tried before the plan's damage is left out.
+const TRIES: u64 = 20;
+
+impl World {
+    /// Damages something on a node's disk, whether a process runs on it or not.
+    pub(crate) fn damage(&mut self, node: u64, pick: u64, means: Means) -> bool {
+        let mut random = Random::new(pick);
+        let shard = shard_of(random.below(self.plan.shards.into()) as u32);
+        let disk = Arc::clone(&self.nodes[&node].disk);
+        let stretches = layout::of_replica(&disk, shard);
+        for _ in 0..TRIES {
+            let Some(stretch) = choose(&stretches, &mut random) else { return false };
+            let block = block_in(stretch, &mut random);
+            let Some(bytes) = read(&disk, &block) else { continue };
+            let bytes = match means {
+                Means::FlippedBits => flipped(bytes, &mut random),
+                Means::Zeros => vec![0; bytes.len()],
+            };
+            if self.do_damage(node, shard, &block, &bytes) {
+                return true;
+            }
+        }
+        false
+    }
+
+    /// A block of one place stands at another, which it was not meant for; at its own place are zeros.
+    pub(crate) fn misdirect(&mut self, node: u64, pick: u64) -> bool {
+        let mut random = Random::new(pick);
+        let mut shard = || shard_of(random.below(self.plan.shards.into()) as u32);
+        let (from_shard, to_shard) = (shard(), shard());
+        let disk = Arc::clone(&self.nodes[&node].disk);
+        let (from, to) = (layout::of_replica(&disk, from_shard), layout::of_replica(&disk, to_shard));
+        for _ in 0..TRIES {
+            let (Some(meant), Some(hit)) = (choose(&from, &mut random), choose(&to, &mut random)) else {
+                return false;
+            };
+            let (mut meant, mut hit) = (block_in(meant, &mut random), block_in(hit, &mut random));
+            let length = (meant.to - meant.from).min(hit.to - hit.from);
+            (meant.to, hit.to) = (meant.from + length, hit.from + length);
+            let Some(bytes) = read(&disk, &meant) else { continue };
+            if self.may_damage(node, from_shard, meant.holds) && self.do_damage(node, to_shard, &hit, &bytes)
+            {
+                self.do_damage(node, from_shard, &meant, &vec![0; bytes.len()]);
+                return true;
+            }
+        }
+        false
+    }
+
+    fn do_damage(&mut self, node: u64, shard: u64, block: &Stretch, bytes: &[u8]) -> bool {
+        if !self.may_damage(node, shard, block.holds) {
+            return false;
+        }
+        let Some(harm) = self.nodes[&node].disk.corrupt(&block.path, block.from, bytes) else { return false };
+        let (from, to, holds) = (block.from, block.to, block.holds);
+        self.note(node, "damage", [shard, from, to], || {
+            format!("shard {shard}: {} from byte {from} to {to}, {holds:?}", block.path)
+        });
+        self.damages.push(Damage { node, shard, holds, harm });
+        true
+    }
+
+    /// Whether the other replicas can make good for it.
+    fn may_damage(&self, node: u64, shard: u64, holds: Holds) -> bool {
+        let others = |counts: &dyn Fn(Holds) -> bool| {
+            let damaged = |other: &u64| {
+                self.damages.iter().any(|damage| {
+                    (damage.node, damage.shard) == (*other, shard)
+                        && counts(damage.holds)
+                        && self.is_there(damage)
+                })
+            };
+            self.nodes.keys().filter(|other| **other != node).filter(|other| damaged(other)).count()
+        };
+        match holds {
+            Holds::Entry { index, .. } if index > self.invariants.committed_index(shard) => false,
+            Holds::Header(range) | Holds::Entry { range, .. } | Holds::Spent(range) => {
+                let same_place = others(&|other| other.range().is_some_and(|other| other.overlaps(range)));
+                (same_place + 1) * 2 < self.nodes.len()
+            }
+            Holds::Vote => others(&|other| other == Holds::Vote) == 0,
+            Holds::Nothing => true,
+        }
+    }
+
+    /// Whether damage has not been undone yet: it can be seen, or its replica is known not to be whole.
+    fn is_there(&self, damage: &Damage) -> bool {
+        self.nodes[&damage.node].disk.is_harmed(damage.harm) || self.is_marked(damage.node, damage.shard)
+    }
+
+    /// Whether a replica is marked as faulty on its disk.
+    pub(crate) fn is_marked(&self, node: u64, shard: u64) -> bool {
+        self.nodes[&node].disk.exists(&format!("{}.faulty", directory(shard))).unwrap_or(false)
+    }
+
+    /// Whether damage explains that a replica is faulty.
+    pub(crate) fn is_damaged(&self, node: u64, shard: u64) -> bool {
+        self.damages
+            .iter()
+            .any(|damage| (damage.node, damage.shard) == (node, shard) && self.is_there(damage))
+    }
+
+    /// Nodes with entries that are damaged still, and what of them.
+    pub(crate) fn unrepaired(&self) -> BTreeMap<u64, String> {
+        let is_needed = |damage: &&Damage| matches!(damage.holds, Holds::Header(_) | Holds::Entry { .. });
+        let left = self.damages.iter().filter(is_needed).filter(|damage| self.is_there(damage));
+        left.map(|Damage { node, shard, holds, .. }| {
+            (*node, format!("shard {shard} of node {node}: {holds:?}"))
+        })
+        .collect()
+    }
+}
+
+impl Holds {
+    fn range(self) -> Option<Range> {
+        match self {
+            Self::Header(range) | Self::Entry { range, .. } | Self::Spent(range) => Some(range),
+            Self::Vote | Self::Nothing => None,
+        }
+    }
+}
+
+/// Entries mostly, for there are most of them; but everything else too.
+fn choose<'a>(stretches: &'a [Stretch], random: &mut Random) -> Option<&'a Stretch> {
+    let wanted: fn(&Holds) -> bool = match random.below(10) {
+        0 => |holds| matches!(holds, Holds::Header(_)),
+        1 => |holds| matches!(holds, Holds::Vote),
+        2 => |holds| matches!(holds, Holds::Nothing | Holds::Spent(_)),
+        _ => |holds| matches!(holds, Holds::Entry { .. }),
+    };
+    let such: Vec<&Stretch> = stretches.iter().filter(|stretch| wanted(&stretch.holds)).collect();
+    match such.len() {
+        0 => None,
+        count => Some(such[random.below(count as u64) as usize]),
+    }
+}
+
+/// Part of a stretch, or all of it.
+fn block_in(stretch: &Stretch, random: &mut Random) -> Stretch {
+    let length = (stretch.to - stretch.from).min(BLOCK_BYTES >> random.below(8));
+    let from = stretch.from + random.below(stretch.to - stretch.from - length + 1);
+    Stretch { from, to: from + length, ..stretch.clone() }
+}
+
+fn read(disk: &FakeDisk, block: &Stretch) -> Option<Vec<u8>> {
+    let bytes = disk.durable_bytes(&block.path)?;
+    bytes.get(block.from as usize..block.to as usize).map(<[u8]>::to_vec)
+}
+
+/// One to three bits.
+fn flipped(mut bytes: Vec<u8>, random: &mut Random) -> Vec<u8> {
+    for _ in 0..1 + random.below(3) {
+        let at = random.below(bytes.len() as u64) as usize;
+        bytes[at] ^= 1 << random.below(8);
+    }
+    bytes
+}

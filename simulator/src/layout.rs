@@ -1,0 +1,145 @@
+//! What of a replica's files may be damaged: all that is vouched for as synced, and nothing that could be torn.
+//!
+//! What holds: damage inside the last group before a seal or another group looks like a torn write, by design, so the
+//! frames that nothing behind them vouches for are spared, and so is the frame that vouches for the others.
+
+use lockstep_storage::frame::FrameType;
+use lockstep_storage::io::{Disk, FakeDisk};
+use lockstep_storage::vote::VOTE_FILE_NAME;
+use lockstep_storage::{Finding, inspect};
+
+use crate::world::directory;
+
+/// Bytes of a file that were synced, and what is in them.
+#[derive(Clone, Debug)]
+pub(crate) struct Stretch {
+    pub(crate) path: String,
+    pub(crate) from: u64,
+    pub(crate) to: u64,
+    pub(crate) holds: Holds,
+}
+
+/// What damage to a stretch does to its replica.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Holds {
+    /// A segment's header: all entries of the segment may be lost with it.
+    Header(Range),
+    /// A frame that holds an entry.
+    Entry {
+        /// Its index.
+        index: u64,
+        /// What counts as damaged with it: its segment's entries.
+        range: Range,
+    },
+    /// A frame without an entry that is of use no more: a seal with entries behind it, a footer.
+    Spent(Range),
+    /// One copy of the vote.
+    Vote,
+    /// Nothing that is needed: the mark of a faulty replica, files between two uses.
+    Nothing,
+}
+
+/// Entries from one to another; the last segment's go on for ever.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Range {
+    pub(crate) first: u64,
+    pub(crate) last: u64,
+}
+
+impl Range {
+    pub(crate) fn overlaps(self, other: Self) -> bool {
+        self.first <= other.last && other.first <= self.last
+    }
+}
+
+/// Bytes of the vote file's copies, without the zeros behind them.
+const VOTE_COPIES: [(u64, u64); 2] = [(0, 48), (4096, 4144)];
+/// Bytes of a segment header in front of its checkpoint.
+const HEADER_FIXED_BYTES: u64 = 64;
+
+/// A segment as its file has it.
+struct Segment {
+    path: String,
+    /// The entry before its first.
+    before: u64,
+    /// Bytes of its header that count.
+    header_bytes: u64,
+    frames: Vec<Frame>,
+}
+
+struct Frame {
+    from: u64,
+    to: u64,
+    index: u64,
+    synced_index: u64,
+    holds_entry: bool,
+}
+
+/// Where the durable files of a node's replica may be damaged.
+pub(crate) fn of_replica(disk: &FakeDisk, shard: u64) -> Vec<Stretch> {
+    let directory = directory(shard);
+    let segments = segments(disk, &directory);
+    let mut stretches = Vec::new();
+    for (at, segment) in segments.iter().enumerate() {
+        let next = segments.get(at + 1).map(|next| next.before);
+        let range = Range { first: segment.before + 1, last: next.unwrap_or(u64::MAX) };
+        let vouched_for = if next.is_some() { u64::MAX } else { segment.vouched_for() };
+        let stretch = |from, to, holds| Stretch { path: segment.path.clone(), from, to, holds };
+        stretches.push(stretch(0, segment.header_bytes, Holds::Header(range)));
+        for frame in segment.frames.iter().filter(|frame| frame.to <= vouched_for) {
+            let holds = match frame.holds_entry {
+                true => Holds::Entry { index: frame.index, range },
+                false => Holds::Spent(range),
+            };
+            stretches.push(stretch(frame.from, frame.to, holds));
+        }
+    }
+    let vote = format!("{directory}/{VOTE_FILE_NAME}");
+    if disk.durable_bytes(&vote).is_some() {
+        let copy = |(from, to)| Stretch { path: vote.clone(), from, to, holds: Holds::Vote };
+        stretches.extend(VOTE_COPIES.map(copy));
+    }
+    let free = disk.list("recycle").unwrap_or_default().into_iter().map(|name| format!("recycle/{name}"));
+    for path in free.chain([format!("{directory}.faulty")]) {
+        let length = disk.durable_bytes(&path).map_or(0, |bytes| bytes.len() as u64);
+        if length > 0 {
+            stretches.push(Stretch { path, from: 0, to: length, holds: Holds::Nothing });
+        }
+    }
+    stretches
+}
+
+/// The segments that can be read, as they would be after a power cut.
+fn segments(disk: &FakeDisk, directory: &str) -> Vec<Segment> {
+    let mut segments: Vec<Segment> = Vec::new();
+    let copy = disk.durable_copy(directory);
+    let inspected = inspect(&*copy, directory, &mut |finding| match finding {
+        Finding::Segment { file, header, .. } => segments.push(Segment {
+            path: file.to_owned(),
+            before: header.checkpoint.index,
+            header_bytes: HEADER_FIXED_BYTES + header.checkpoint.encode().len() as u64,
+            frames: Vec::new(),
+        }),
+        Finding::Frame { position, header, .. } => {
+            let Some(segment) = segments.last_mut() else { return };
+            segment.frames.push(Frame {
+                from: position,
+                to: position + header.frame_bytes(),
+                index: header.index,
+                synced_index: header.synced_index,
+                holds_entry: header.frame_type == FrameType::Entry,
+            });
+        }
+        Finding::End { .. } | Finding::Damage { .. } => {}
+    });
+    inspected.map(|_| segments).unwrap_or_default()
+}
+
+impl Segment {
+    /// Through this byte, frames behind it say that what stands there was synced.
+    fn vouched_for(&self) -> u64 {
+        let mark = self.frames.iter().map(|frame| frame.synced_index).max().unwrap_or(0);
+        let witness = self.frames.iter().find(|frame| frame.synced_index == mark && mark > self.before);
+        witness.map_or(0, |witness| witness.from)
+    }
+}
