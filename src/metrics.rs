@@ -267,6 +267,11 @@ pub fn scrub_found_damage() {
     handles().scrub_damage.increment(1);
 }
 
+/// A replica was found to lack synced bytes.
+pub fn replica_became_faulty() {
+    handles().replicas_faulty.increment(1);
+}
+
 /// A log was recovered in `duration`.
 pub fn recovered(duration: Duration) {
     handles().recoveries.increment(1);

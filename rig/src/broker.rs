@@ -132,8 +132,8 @@ impl Broker {
         let mut serve = match &self.place.namespace {
             None => Command::new(&self.program),
             Some(namespace) => {
-                let mut inside = Command::new("ip");
-                inside.args(["netns", "exec", namespace]).arg(&self.program);
+                let mut inside = command::in_namespace(namespace);
+                inside.arg(&self.program);
                 inside
             }
         };

@@ -20,6 +20,15 @@ pub fn run(command: &mut Command) -> Result<String, RigError> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// A command that runs what its next arguments name in a network namespace. Not by `ip netns exec`: that gives it a mount
+/// namespace too, in which every volume stays mounted for as long as it runs.
+#[must_use]
+pub fn in_namespace(namespace: &str) -> Command {
+    let mut command = Command::new("nsenter");
+    command.arg(format!("--net=/run/netns/{namespace}"));
+    command
+}
+
 /// Whether a program of this name is on the path.
 #[must_use]
 pub fn exists(program: &str) -> bool {

@@ -126,7 +126,7 @@ impl Hosted {
                 Output::View(view) => {
                     let before = self.shown.view.send_replace(view.clone());
                     if before.health != view.health {
-                        self.note_health(&view.health);
+                        self.note_health(&before.health, &view.health);
                     }
                 }
                 Output::Reader(reader) => drop(self.shown.reader.send_replace(Some(reader))),
@@ -139,10 +139,16 @@ impl Hosted {
         }
     }
 
-    fn note_health(&self, health: &Health) {
+    fn note_health(&self, before: &Health, health: &Health) {
         let shard = self.id();
         match health {
+            Health::Faulty(status) if matches!(before, Health::Faulty(_)) => {
+                tracing::info!(shard, status, "the replica is being repaired");
+            }
             Health::Failed(why) | Health::Faulty(why) => {
+                if matches!(health, Health::Faulty(_)) {
+                    metrics::replica_became_faulty();
+                }
                 tracing::error!(shard, why, "the replica stopped; see docs/operations.md for what to do");
             }
             Health::Full => {

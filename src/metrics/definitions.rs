@@ -145,6 +145,7 @@ define_metrics! {
         read_failures "lockstep_cold_read_failures_total" "Reads of segment files that failed or did not verify.";
         recoveries "lockstep_recoveries_total" "Logs opened by recovery.";
         scrubbed_bytes "lockstep_scrubbed_bytes_total" "Bytes of closed segments that the scrub has verified.";
+        replicas_faulty "lockstep_replicas_faulty_total" "Times a replica here was found to lack synced bytes; it takes no part until it is repaired.";
         scrub_damage "lockstep_scrub_damage_total" "Damage that the scrub has found.";
     }
     gauges {

@@ -204,12 +204,12 @@ impl Case {
         if ended {
             return Ok(Outcome::Refused);
         }
-        let was_out = mark.exists() || is_out(cluster, victim);
+        let was_out = mark.exists() || is_out(cluster, victim) || became_faulty(cluster, victim);
         if was_out && !rig.wait_until(self.repair, || !mark.exists() && !is_out(cluster, victim))? {
             return Ok(Outcome::Out);
         }
         let readable = is_readable(rig, &cluster.bootstrap(), victim);
-        Ok(match (was_out, readable) {
+        Ok(match (was_out || became_faulty(cluster, victim), readable) {
             (true, true) => Outcome::Repaired,
             (false, true) => Outcome::Whole,
             // Reading found it: the replica may be out now, or be repaired next.
@@ -277,6 +277,14 @@ fn is_out(cluster: &mut Cluster, node: u64) -> bool {
     let replica = http::json(address, &format!("/v1/topics/{TOPIC}/partitions/0/replica"));
     replica
         .is_some_and(|replica| ["faulty", "failed"].contains(&replica["health"].as_str().unwrap_or_default()))
+}
+
+/// Whether a replica was out since the broker started: a repair may be over sooner than anybody looks.
+fn became_faulty(cluster: &mut Cluster, node: u64) -> bool {
+    let metrics = http::get(cluster.broker(node).place().http(), "/metrics");
+    metrics
+        .and_then(|(_, metrics)| http::series(&metrics, "lockstep_replicas_faulty_total"))
+        .is_some_and(|times| times > 0.0)
 }
 
 fn layout(rig: &Rig, data: &Path, shard: u64) -> Result<Layout, RigError> {

@@ -73,7 +73,7 @@ const FAULTS: [(Fault, &str); 7] = [
 /// The rig itself cannot go on.
 pub fn run(rig: &mut Rig, options: &Options) -> Result<Findings, RigError> {
     let mut findings = Findings::default();
-    if let Err(why) = machine::is_root().and_then(|()| machine::has_program("ip")) {
+    if let Err(why) = network_namespaces() {
         machine::skipped("network faults", &why);
         return Ok(findings);
     }
@@ -130,6 +130,13 @@ pub fn run(rig: &mut Rig, options: &Options) -> Result<Findings, RigError> {
     table.row("acknowledged batches", acknowledged);
     conclude(rig, "network", table, &[("joined again to ready and acknowledging", &healed)], &findings);
     Ok(findings)
+}
+
+/// Whether this machine has network namespaces, and this user may make them.
+fn network_namespaces() -> Result<(), String> {
+    machine::is_root()?;
+    machine::has_program("ip")?;
+    machine::has_program("nsenter")
 }
 
 /// Namespaces and the bridge between them. Dropping it removes them.
@@ -213,9 +220,7 @@ impl Network {
     }
 
     fn nft(&self, node: u8, rules: &str) -> Result<(), RigError> {
-        let mut nft = Command::new("ip");
-        nft.args(["netns", "exec", &self.namespace(node), "nft", rules]);
-        command::run(&mut nft).map(|_| ())
+        command::run(command::in_namespace(&self.namespace(node)).args(["nft", rules])).map(|_| ())
     }
 
     /// Undoes every fault.
