@@ -110,10 +110,16 @@ fn a_cluster_that_dies_under_a_producer_keeps_what_it_acknowledged() {
     stdin.write_all(b"late\n").expect("produce reads on");
     drop(stdin);
     let output = produce.wait_with_output().expect("produce ends");
-    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
-    assert_says(&said(&output), &["only the first 1 records"]);
     let summary: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!((&summary["records"], &summary["acknowledged"]), (&2.into(), &1.into()));
+    assert_eq!(summary["records"], 2);
+    // A commit can be seen before its acknowledgement leaves: now and then the brokers die between the two.
+    if summary["acknowledged"] == 0 {
+        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
+    } else {
+        assert_eq!(summary["acknowledged"], 1);
+        assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+        assert_says(&said(&output), &["only the first 1 records"]);
+    }
 
     ledger.note("early");
     cluster.restart();
