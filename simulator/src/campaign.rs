@@ -117,6 +117,11 @@ const BY_CHANCE: &[&str] = &[
     "damage-found-by-read",
     "repair-begun",
     "repair-done",
+    "membership-applied",
+    "leader-removed",
+    "replica-created",
+    "replica-created-again",
+    "replica-dropped",
 ];
 
 impl Report {

@@ -24,6 +24,9 @@ impl World {
         self.end_faults();
         let calm_since = self.queue.now();
         self.wait_for("every-writer-is-answered", calm_since, |world| world.unanswered(calm_since));
+        if self.plan.moves() {
+            self.wait_for("moves-end", calm_since, Self::moving);
+        }
         self.working = false;
         self.wait_for("every-batch-is-settled", calm_since, Self::unsettled);
         self.wait_for("replicas-converge", calm_since, Self::diverging);
@@ -81,9 +84,9 @@ impl World {
     fn diverging(&self) -> Option<String> {
         for shard in (0..self.plan.shards).map(shard_of) {
             let mut ends = Vec::new();
-            for (id, node) in &self.nodes {
-                let Some(hosted) = node.process.as_ref().and_then(|process| process.hosted.get(&shard))
-                else {
+            for id in self.holders(shard) {
+                let process = self.nodes[&id].process.as_ref();
+                let Some(hosted) = process.and_then(|process| process.hosted.get(&shard)) else {
                     return Some(format!("node {id} does not host shard {shard}"));
                 };
                 let Some(log) = hosted.replica.log() else {

@@ -103,6 +103,7 @@ impl World {
             FaultKind::Transfer => self.transfer(target),
             FaultKind::Fence => self.fence(target),
             FaultKind::Trim { keep } => self.trim(target, keep),
+            FaultKind::Move { size } => self.move_replicas(target, size),
         }
     }
 
@@ -337,14 +338,14 @@ impl World {
         true
     }
 
-    fn partition_of(&self, target: crate::kinds::Target) -> u32 {
+    pub(crate) fn partition_of(&self, target: crate::kinds::Target) -> u32 {
         match target {
             crate::kinds::Target::Leader(partition) => partition,
             crate::kinds::Target::Node(node) => (node % u64::from(self.plan.shards)) as u32,
         }
     }
 
-    fn mail(&mut self, id: u64, shard: u64, input: Input) {
+    pub(crate) fn mail(&mut self, id: u64, shard: u64, input: Input) {
         if let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut()) {
             process.inbox.push_back(Mail::One(shard, Box::new(input.into())));
             self.wake_worker(id);

@@ -8,7 +8,9 @@
 //! | `committed-entries-agree` | a committed index has one term and one chain, for ever and everywhere |
 //! | `served-records-agree` | what lies at or below a high watermark is dense, and the same batch on every replica |
 //! | `high-watermark-forward` | the high watermark never goes back while a process runs |
-//! | `commit-durable-on-majority` | what a leader calls committed is synced on a majority of its voters |
+//! | `commit-durable-on-majority` | what a leader calls committed is synced on a majority of its voters, of both halves in a joint configuration |
+//! | `memberships-agree` | one membership entry makes one membership, on every replica |
+//! | `only-voters-lead` | nobody leads, or asks for votes, who has no vote |
 //! | `acknowledged-when-committed` | nobody is told of a batch before it is committed |
 //! | `vote-durable-before-message` | a term and a vote are on disk before a message speaks of them |
 //! | `acknowledged-entry-durable` | a follower acknowledges no entry that it has not synced |
@@ -19,6 +21,7 @@
 
 use std::collections::BTreeMap;
 
+use lockstep::raft::Membership;
 use lockstep_protocol::batch::BatchHeader;
 use lockstep_protocol::peer::RaftMessage;
 use lockstep_storage::io::FakeDisk;
@@ -73,6 +76,7 @@ struct ShardTruth {
     leaders: BTreeMap<u64, u64>,
     committed: BTreeMap<u64, Mark>,
     committed_index: u64,
+    memberships: BTreeMap<u64, Membership>,
     batches: BTreeMap<u64, Batch>,
 }
 
@@ -90,6 +94,11 @@ struct ReplicaTruth {
     vote: Option<Vote>,
     /// It is faulty, and so much was committed when that was told.
     faulty: Option<u64>,
+    /// The membership entry in force.
+    membership_index: u64,
+    /// Whether it has a vote by the membership in force, or had by the one before its last turn.
+    votes: bool,
+    voted: bool,
 }
 
 /// The observer.
@@ -205,6 +214,7 @@ impl Invariants {
         let from = known.high_watermark.max(view.log_start.saturating_sub(1)) + 1;
         known.high_watermark = view.high_watermark;
         truth.compare_served(node, shard, replica, from, view.high_watermark)?;
+        truth.compare_memberships(node, shard, known, replica)?;
         self.derived.look(node, shard, replica)
     }
 
@@ -227,6 +237,11 @@ impl Invariants {
         self.shards.get(&shard).map_or(0, |truth| truth.committed_index)
     }
 
+    /// A replica's files are gone, as they should be.
+    pub fn dropped(&mut self, node: u64, shard: u64) {
+        self.replicas.remove(&(node, shard));
+    }
+
     /// A node began to lead.
     pub fn leads(&mut self, node: u64, shard: u64, term: u64) -> Checked {
         match self.shards.entry(shard).or_default().leaders.insert(term, node) {
@@ -238,28 +253,29 @@ impl Invariants {
         }
     }
 
-    /// A leader's committed index must be durable on a majority of its voters. `term_of` looks an entry's term up in
-    /// the log of a node, running or not.
+    /// A leader's committed index must be durable on a majority of its voters: of those that were in force before its
+    /// turn, or of those since. `term_of` looks an entry's term up in the log of a node, running or not.
     pub fn commit_is_durable(
         &self,
         shard: u64,
         leader: &Replica,
+        before: &Membership,
         term_of: impl Fn(u64, u64) -> Option<u64>,
     ) -> Checked {
-        let (Some(log), voters) = (leader.log(), leader.describe().voters) else { return Ok(()) };
+        let (Some(log), Some((_, now))) = (leader.log(), leader.membership()) else { return Ok(()) };
         let (index, term) = (log.commit(), log.term(log.commit()));
         // A log that is not open at the moment says nothing of its terms, but its disk holds what was synced.
-        let holds = |node: &&u64| {
-            let known = self.replicas.get(&(**node, shard));
-            let agrees = term_of(**node, index).is_none_or(|held| Some(held) == term);
+        let holds = |node: u64| {
+            let known = self.replicas.get(&(node, shard));
+            let agrees = term_of(node, index).is_none_or(|held| Some(held) == term);
             known.is_some_and(|known| known.durable >= index) && agrees
         };
-        let count = voters.iter().filter(holds).count();
-        if index > 0 && count * 2 <= voters.len() {
+        if index > 0 && !before.is_quorum(holds) && !now.is_quorum(holds) {
+            let holders: Vec<u64> = now.nodes().into_iter().filter(|node| holds(*node)).collect();
             return breach(
                 "commit-durable-on-majority",
                 format!(
-                    "entry {index} of shard {shard} is committed and durable on {count} of voters {voters:?}"
+                    "entry {index} of shard {shard} is committed and durable on {holders:?} alone, of {now:?}"
                 ),
             );
         }
@@ -334,6 +350,12 @@ impl Invariants {
             kind::REQUEST_VOTE_RESPONSE => Some(message.to),
             _ => None,
         };
+        if message.kind == kind::REQUEST_VOTE && !known.votes && !known.voted {
+            return breach(
+                "only-voters-lead",
+                format!("node {node} asks for votes in shard {shard} and has none itself"),
+            );
+        }
         let vote = known.vote.unwrap_or_default();
         let voted = candidate.is_none_or(|candidate| vote.term > message.term || vote.voted_for == candidate);
         if speaks_of_term && (vote.term < message.term || !voted) {
@@ -363,6 +385,37 @@ impl Invariants {
 }
 
 impl ShardTruth {
+    fn compare_memberships(
+        &mut self,
+        node: u64,
+        shard: u64,
+        known: &mut ReplicaTruth,
+        replica: &Replica,
+    ) -> Checked {
+        let Some((index, members)) = replica.membership() else { return Ok(()) };
+        known.voted = known.votes;
+        known.votes = members.votes(node);
+        if replica.view().is_leader && !known.votes {
+            return breach("only-voters-lead", format!("node {node} leads shard {shard} of {members:?}"));
+        }
+        if index == known.membership_index && index > 0 {
+            return Ok(());
+        }
+        known.membership_index = index;
+        // Whoever got a snapshot of before its time was made a learner of it, or it would have refused it.
+        if !members.learners.contains(&node) {
+            self.memberships.entry(index).or_insert_with(|| members.clone());
+        }
+        let agreed = self.memberships.get(&index).map(|agreed| without_learner(agreed, node));
+        if let Some(agreed) = agreed.filter(|agreed| *agreed != without_learner(members, node)) {
+            return breach(
+                "memberships-agree",
+                format!("entry {index} of shard {shard} made {agreed:?}; on node {node} it made {members:?}"),
+            );
+        }
+        Ok(())
+    }
+
     /// Reads what became visible, as far as memory has it, and holds it against what others showed.
     fn compare_served(&mut self, node: u64, shard: u64, replica: &Replica, from: u64, up_to: u64) -> Checked {
         let Some((reader, known)) = replica.reader() else { return Ok(()) };
@@ -391,6 +444,11 @@ impl ShardTruth {
         }
         Ok(())
     }
+}
+
+fn without_learner(members: &Membership, node: u64) -> Membership {
+    let learners = members.learners.iter().copied().filter(|learner| *learner != node).collect();
+    Membership { learners, ..members.clone() }
 }
 
 fn mark_at(replica: &Replica, index: u64) -> Option<Mark> {

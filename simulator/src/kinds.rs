@@ -100,6 +100,11 @@ pub enum FaultKind {
         /// LSNs to keep below the high watermark.
         keep: u64,
     },
+    /// A partition's replicas are to move to other nodes.
+    Move {
+        /// To how many.
+        size: u64,
+    },
 }
 
 /// What is the same for all faults of a kind.
@@ -149,6 +154,7 @@ impl FaultKind {
         Self::BitRot { pick: 0 },
         Self::ZeroedBlock { pick: 0 },
         Self::MisdirectedWrite { pick: 0 },
+        Self::Move { size: 0 },
     ];
 
     fn character(self) -> Character {
@@ -179,6 +185,7 @@ impl FaultKind {
             Self::Transfer => character("transfer", 30, 4, ONCE),
             Self::Fence => character("fence", 30, 4, ONCE),
             Self::Trim { .. } => character("trim", 30, 4, ONCE),
+            Self::Move { .. } => character("move", 30, 8, ONCE),
         }
     }
 
@@ -220,6 +227,10 @@ impl FaultKind {
                 Self::ClockJump { by_ms: if random.below(2) == 0 { by_ms } else { -by_ms } }
             }
             Self::Trim { .. } => Self::Trim { keep: random.below(200) },
+            Self::Move { .. } => {
+                let size = [1, 2, 3, 3, 3, 3, 3, 4][random.below(8) as usize];
+                Self::Move { size }
+            }
             plain => plain,
         }
     }

@@ -17,7 +17,7 @@
 //! | [`plan`], [`kinds`] | what a run is going to do, drawn from the seed; the faults there are |
 //! | [`world`], `process`, `scrub`, `faults`, `ending` | the run |
 //! | `damage`, `layout` | what disks do to what they held for long, and where they may |
-//! | [`queue`], [`network`], [`node`], [`server`], [`client`] | its parts |
+//! | [`queue`], [`network`], [`node`], [`placement`], [`server`], [`client`] | its parts |
 //! | [`replica`] | the production code, as it is held here |
 //! | [`invariants`], `derived`, [`ledger`] | what is checked |
 //! | [`trace`], [`stats`] | what is told |
@@ -31,6 +31,7 @@ pub mod kinds;
 pub mod ledger;
 pub mod network;
 pub mod node;
+pub mod placement;
 pub mod plan;
 pub mod planted;
 pub mod queue;

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
+use lockstep::raft::Membership;
 use lockstep_storage::io::FakeDisk;
 use lockstep_storage::{LogReader, ScrubCursor, SegmentPool, WriteGroup};
 
@@ -95,6 +96,8 @@ pub struct Hosted {
     pub replica: Replica,
     /// The group on its way to the disk.
     pub writing: Option<WriteGroup>,
+    /// The members in force after its last turn.
+    pub membership: Membership,
     /// Where committed records are read.
     pub reader: Option<LogReader>,
     /// How far its scrub has come.

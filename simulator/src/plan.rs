@@ -8,6 +8,7 @@ use lockstep::random::Random;
 use serde::{Deserialize, Serialize};
 
 use crate::kinds::{FaultKind, Target};
+use crate::placement;
 
 /// The plan of one run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -16,6 +17,8 @@ pub struct Plan {
     pub seed: u64,
     /// Nodes 1 to this one.
     pub nodes: u64,
+    /// Nodes 1 to this one hold the replicas at first.
+    pub replicas: u64,
     /// Partitions 0 to one below this, each a shard.
     pub shards: u32,
     /// How long faults happen and clients write, in milliseconds.
@@ -143,6 +146,7 @@ impl Plan {
         let mut plan = Self {
             seed,
             nodes,
+            replicas: nodes,
             shards,
             safety_ms: 4_000 + random.below(8_000),
             cluster: ClusterSettings::draw(random),
@@ -153,7 +157,15 @@ impl Plan {
         };
         plan.parts = plan.draw_parts(random);
         plan.disk.scrub_pause_ms = pick(random, &[20, 100, 500, 2_000]);
+        if plan.moves() {
+            placement::draw_spares(&mut plan, random);
+        }
         plan
+    }
+
+    /// Whether replicas move.
+    pub fn moves(&self) -> bool {
+        self.replicas < self.nodes || self.parts.iter().any(|part| matches!(part.kind, FaultKind::Move { .. }))
     }
 
     /// A few kinds, each happening several times.

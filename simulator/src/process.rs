@@ -14,7 +14,7 @@ use crate::node::{Hosted, Mail, Process};
 use crate::queue::{Event, MICROSECOND, MILLISECOND, SECOND, Time};
 use crate::replica::{Input, Job, Output, Replica};
 use crate::server::{self, FRAME_BYTES_MAX, shard_of};
-use crate::world::{FREE_SPACE_RESERVE, World};
+use crate::world::{FREE_SPACE_RESERVE, World, directory};
 
 /// Inputs of one turn at the most, as in production.
 const MAIL_AT_ONCE: usize = 1024;
@@ -43,6 +43,9 @@ impl World {
         let mut process = Process::new(pool);
         for partition in 0..self.plan.shards {
             let shard = shard_of(partition);
+            if !self.is_here(id, shard) {
+                continue;
+            }
             match self.open(id, shard, &mut process) {
                 Some(Ok(hosted)) => drop(process.hosted.insert(shard, hosted)),
                 Some(Err(error)) => return self.refused(id, shard, &error),
@@ -68,13 +71,52 @@ impl World {
         let disk: Arc<dyn Disk> = Arc::<FakeDisk>::clone(&self.nodes[&id].disk);
         let random = self.random.split();
         let mut outputs = Vec::new();
-        let peers = (1..=self.plan.nodes).filter(|other| *other != id).collect();
+        let peers = self.peers(id, shard);
         let opened = Replica::open(disk, options, peers, random, &mut outputs);
         let opened = self.survived(id, shard, opened)?;
         Some(opened.map(|replica| {
+            let membership = replica.membership().map(|(_, members)| members.clone()).unwrap_or_default();
             let (writing, reader, scrubbed) = (None, None, ScrubCursor::default());
-            Hosted { replica, writing, reader, scrubbed, outputs, touched: true }
+            Hosted { replica, writing, membership, reader, scrubbed, outputs, touched: true }
         }))
+    }
+
+    /// Whether a node has a shard's files, and has not begun to delete them. What a creation that was cut short has left
+    /// counts if it is whole.
+    fn is_here(&mut self, id: u64, shard: u64) -> bool {
+        let placement = &self.placements[&shard];
+        if placement.dropping.contains(&id) {
+            return false;
+        }
+        let disk = &self.nodes[&id].disk;
+        let here = placement.holders.contains(&id) || disk.exists(&directory(shard)).unwrap_or(false);
+        if here && !placement.holders.contains(&id) {
+            self.holds(id, shard);
+        }
+        here
+    }
+
+    /// A running process hosts one more shard, whose files have just been created.
+    pub(crate) fn host(&mut self, id: u64, shard: u64) {
+        let Some(mut process) = self.nodes.get_mut(&id).and_then(|node| node.process.take()) else { return };
+        let opened = self.open(id, shard, &mut process);
+        if let Some(node) = self.nodes.get_mut(&id) {
+            node.process = Some(process);
+        }
+        match opened {
+            None => {}
+            Some(Ok(hosted)) => {
+                if let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut()) {
+                    process.hosted.insert(shard, hosted);
+                }
+                self.check_opened(id, shard, false);
+                self.wake_worker(id);
+            }
+            Some(Err(error)) => {
+                self.note(id, "refused", [shard], || format!("shard {shard}: {error}"));
+                self.kill(id, 100 * MILLISECOND);
+            }
+        }
     }
 
     fn check_opened(&mut self, id: u64, shard: u64) {
@@ -231,6 +273,7 @@ impl World {
         let Some(hosted) = process.hosted.get_mut(&shard) else { return };
         hosted.touched = false;
         let commit = hosted.replica.log().map_or(0, Log::commit);
+        let led = hosted.replica.view().is_leader;
         let turned = hosted.replica.turn(now_ms, &mut hosted.outputs);
         let outputs = std::mem::take(&mut hosted.outputs);
         let looked = self.invariants.look(id, shard, &hosted.replica);
@@ -239,6 +282,7 @@ impl World {
         }
         self.check(looked);
         self.check_commit(id, shard, commit);
+        self.note_membership(id, shard, led);
         let mut view_changed = false;
         for output in outputs {
             view_changed |= matches!(output, Output::View(_));
@@ -263,8 +307,25 @@ impl World {
             let hosted = running.or_else(|| node.corpse.get(&shard))?;
             hosted.replica.log()?.term(index)
         };
-        let checked = self.invariants.commit_is_durable(shard, &hosted.replica, term_of);
+        let checked =
+            self.invariants.commit_is_durable(shard, &hosted.replica, &hosted.membership, term_of);
         self.check(checked);
+    }
+
+    fn note_membership(&mut self, id: u64, shard: u64, led: bool) {
+        let process = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut());
+        let Some(hosted) = process.and_then(|process| process.hosted.get_mut(&shard)) else { return };
+        let Some((index, members)) = hosted.replica.membership() else { return };
+        if *members == hosted.membership {
+            return;
+        }
+        let now = members.clone();
+        let before = std::mem::replace(&mut hosted.membership, now.clone());
+        self.stats.fault("membership-applied");
+        if led && before.votes(id) && !now.votes(id) {
+            self.stats.fault("leader-removed");
+        }
+        self.note(id, "members", [shard, index], || format!("shard {shard} from entry {index} on: {now:?}"));
     }
 
     fn carry_out(&mut self, id: u64, shard: u64, output: Output, to_peers: &mut BTreeMap<u64, Vec<Letter>>) {

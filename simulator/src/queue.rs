@@ -56,6 +56,8 @@ pub enum Event {
     Fault { part: usize },
     /// It ends.
     FaultEnds { part: usize },
+    /// Every leader takes the next step of its shard's move.
+    Moves,
 }
 
 impl Event {
@@ -70,6 +72,7 @@ impl Event {
                 | Self::Deadline { .. }
                 | Self::Fault { .. }
                 | Self::FaultEnds { .. }
+                | Self::Moves
         )
     }
 }

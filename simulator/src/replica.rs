@@ -4,10 +4,11 @@ use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
+use lockstep::raft::Membership;
 use lockstep::random::Random;
 use lockstep::replica;
 pub use lockstep::replica::{Input, Job, Output};
-use lockstep::shard::{OpenError, ShardDescription, ShardOptions, ShardView};
+use lockstep::shard::{Former, OpenError, ShardDescription, ShardOptions, ShardView};
 use lockstep_storage::io::Disk;
 use lockstep_storage::{Log, LogReader};
 
@@ -74,6 +75,18 @@ impl Replica {
     /// All that it keeps of what its log says; empty while the log is not open.
     pub fn derived_state(&self) -> bytes::Bytes {
         self.0.shard().map(|shard| shard.derived_state()).unwrap_or_default()
+    }
+
+    /// The index of the membership entry in force, and the members; nothing while the log is not open.
+    pub fn membership(&self) -> Option<(u64, &Membership)> {
+        self.0.shard().map(|shard| (shard.membership_index(), shard.membership()))
+    }
+
+    /// What it has promised, if it may be deleted as a leader that knew this membership says; not while its log is not
+    /// open.
+    pub fn promised_if_dropped(&self, membership_index: u64) -> Option<Former> {
+        let shard = self.0.shard().filter(|shard| shard.may_be_dropped(membership_index))?;
+        Some(shard.promised())
     }
 
     /// Its log, while it is open.

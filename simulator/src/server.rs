@@ -3,6 +3,8 @@
 //! Decoding, validation, errors and their codes are production's; finding the partition and waiting, which production
 //! does with tokio, are done here in the same order.
 
+use std::collections::BTreeMap;
+
 use bytes::{Bytes, BytesMut};
 use lockstep::broker::{FetchError, LocateError, ProduceError};
 use lockstep::cluster::ReadFault;
@@ -21,6 +23,7 @@ use lockstep_protocol::{
 use lockstep_storage::{CachedRead, ReadBatch, ReadError};
 
 use crate::node::{Hosted, Mail, Process};
+use crate::placement::Placement;
 use crate::plan::Plan;
 
 /// The only topic.
@@ -90,11 +93,17 @@ pub fn shard_of(partition: u32) -> u64 {
 }
 
 /// Takes one frame of a client.
-pub fn handle(process: &mut Process, plan: &Plan, connection: u64, bytes: &Bytes) -> Handled {
+pub fn handle(
+    process: &mut Process,
+    plan: &Plan,
+    placements: &BTreeMap<u64, Placement>,
+    connection: u64,
+    bytes: &Bytes,
+) -> Handled {
     let decoded = FrameDecoder::new(FRAME_BYTES_MAX).decode(&mut BytesMut::from(&bytes[..]));
     let Ok(Some(frame)) = decoded else { return Handled::Close };
     let handled = match frame.api {
-        Api::Metadata => metadata(process, plan, &frame),
+        Api::Metadata => metadata(process, plan, placements, &frame),
         Api::Produce => produce(process, connection, &frame),
         Api::Fetch => fetch(process, connection, &frame),
         Api::Tail => tail(process, connection, &frame),
@@ -105,7 +114,12 @@ pub fn handle(process: &mut Process, plan: &Plan, connection: u64, bytes: &Bytes
     handled.unwrap_or(Handled::Close)
 }
 
-fn metadata(process: &Process, plan: &Plan, frame: &Frame) -> Option<Handled> {
+fn metadata(
+    process: &Process,
+    plan: &Plan,
+    placements: &BTreeMap<u64, Placement>,
+    frame: &Frame,
+) -> Option<Handled> {
     MetadataRequest::decode(&frame.meta).ok()?;
     let of_partition = |partition: u32| {
         let view = process.hosted.get(&shard_of(partition)).map(|hosted| hosted.replica.view().clone());
@@ -114,7 +128,7 @@ fn metadata(process: &Process, plan: &Plan, frame: &Frame) -> Option<Handled> {
             shard: shard_of(partition),
             leader: view.as_ref().and_then(|view| view.leader),
             term: view.map_or(0, |view| view.term),
-            replicas: (1..=plan.nodes).collect(),
+            replicas: placements[&shard_of(partition)].target.iter().copied().collect(),
         }
     };
     let node = |id| NodeInfo { id, address: address(id), http_address: String::new() };

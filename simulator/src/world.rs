@@ -23,6 +23,7 @@ use crate::kinds::Target;
 use crate::ledger::Ledger;
 use crate::network::{CLIENTS, Network};
 use crate::node::Node;
+use crate::placement::{self, Placement};
 use crate::plan::Plan;
 use crate::queue::{Event, MICROSECOND, MILLISECOND, Queue, SECOND, Time};
 use crate::replica::Panicked;
@@ -40,6 +41,7 @@ pub struct World {
     pub(crate) plan: Plan,
     pub(crate) queue: Queue,
     pub(crate) nodes: BTreeMap<u64, Node>,
+    pub(crate) placements: BTreeMap<u64, Placement>,
     pub(crate) network: Network,
     pub(crate) clients: Vec<Client>,
     pub(crate) ledger: Ledger,
@@ -74,6 +76,7 @@ impl World {
         let mut world = Self {
             queue: Queue::default(),
             nodes: BTreeMap::new(),
+            placements: placement::of_plan(&plan),
             network: Network::new(plan.network.clone(), random.split()),
             clients,
             ledger,
@@ -94,15 +97,15 @@ impl World {
     }
 
     fn set_up(&mut self) {
-        let voters: Vec<u64> = (1..=self.plan.nodes).collect();
-        for id in voters.clone() {
+        let voters: Vec<u64> = (1..=self.plan.replicas).collect();
+        for id in 1..=self.plan.nodes {
             let drift = self.plan.cluster.drift_ppm;
             let node = Node::new(id, self.random.below(2 * drift + 1) as i64 - drift as i64);
             let disk: Arc<dyn Disk> = Arc::<lockstep_storage::io::FakeDisk>::clone(&node.disk);
             disk.create_dir("shards")
                 .and_then(|()| disk.sync_dir(""))
                 .expect("a fresh disk takes a directory");
-            for partition in 0..self.plan.shards {
+            for partition in 0..if voters.contains(&id) { self.plan.shards } else { 0 } {
                 let options = self.shard_options(id, shard_of(partition), None);
                 shard::create(&disk, &options, &voters, &mut self.random).expect("a fresh disk takes a log");
             }
@@ -110,6 +113,9 @@ impl World {
             self.nodes.insert(id, node);
             let after = self.random.below(20 * MILLISECOND);
             self.queue.after(after, Event::Start { node: id });
+        }
+        if self.plan.moves() {
+            self.queue.after(MILLISECOND, Event::Moves);
         }
         for client in 0..self.clients.len() {
             self.queue.after(MILLISECOND, Event::Wake { client });
@@ -184,6 +190,7 @@ impl World {
             Event::Wake { client } => self.tell(client, Told::Time),
             Event::Fault { part } => self.begin_part(part),
             Event::FaultEnds { part } => self.end_part(part),
+            Event::Moves => self.step_moves(),
         }
     }
 
@@ -296,7 +303,7 @@ impl World {
         if paused {
             return process.unread.push(crate::node::Unread { connection, frame });
         }
-        let handled = server::handle(process, &self.plan, connection, &frame);
+        let handled = server::handle(process, &self.plan, &self.placements, connection, &frame);
         self.tell_of_damage_read(id);
         match handled {
             server::Handled::Answer(answer) => {

@@ -11,6 +11,7 @@
 mod command;
 mod error;
 mod follower;
+pub mod moves;
 mod placement;
 mod reading;
 mod replicas;

@@ -336,7 +336,11 @@ pub fn directory(shard: ShardId) -> String {
 }
 
 /// Removes a shard's directory. What a crash leaves of it is removed by the next attempt.
-fn remove_files(disk: &dyn Disk, directory: &str) -> std::io::Result<()> {
+/// Deletes a shard's files, durably; goes on where an attempt was cut short.
+///
+/// # Errors
+/// Whatever the disk says.
+pub fn remove_files(disk: &dyn Disk, directory: &str) -> std::io::Result<()> {
     if !disk.exists(directory)? {
         return Ok(());
     }

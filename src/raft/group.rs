@@ -95,6 +95,9 @@ pub enum ProposeError {
     /// This node does not lead, or is handing leadership over.
     #[error("this node does not lead the group")]
     NotLeader,
+    /// A change of the membership is under way, and there is one at a time.
+    #[error("a change of the membership is under way")]
+    ChangeUnderWay,
 }
 
 /// One change of the membership.
@@ -156,6 +159,8 @@ pub struct Group {
     timeout: ((u64, StateRole), usize),
     /// Through this index committed entries were handed out, or a snapshot stands for them.
     apply_to: u64,
+    /// The last index from which on this replica takes part in elections.
+    takes_part_from: u64,
     options: GroupOptions,
 }
 
@@ -194,8 +199,14 @@ impl Group {
         let logger = slog::Logger::root(slog::Discard, slog::o!());
         let node = RawNode::new(&config, LogStore::new(log, start, membership), &logger)
             .map_err(|error| StartError(error.to_string()))?;
-        let mut group =
-            Self { node, random, timeout: ((u64::MAX, StateRole::Follower), 0), apply_to: applied, options };
+        let mut group = Self {
+            node,
+            random,
+            timeout: ((u64::MAX, StateRole::Follower), 0),
+            apply_to: applied,
+            takes_part_from: 0,
+            options,
+        };
         group.pin_timeout();
         let membership = group.membership();
         if membership.voters == [group.options.node] && membership.voters_outgoing.is_empty() {
@@ -254,9 +265,14 @@ impl Group {
         self.node.raft.lead_transferee
     }
 
+    /// Keeps this replica out of elections until its log reaches `index`.
+    pub fn take_part_from(&mut self, index: u64) {
+        self.takes_part_from = index;
+    }
+
     /// Time passes.
     pub fn tick(&mut self) {
-        if self.awaits_snapshot() {
+        if self.awaits_snapshot() || self.abstains() {
             return;
         }
         self.node.tick();
@@ -267,6 +283,11 @@ impl Group {
     /// it that are gone, and the library panics.
     fn awaits_snapshot(&self) -> bool {
         self.applied() + 1 < self.log().first_index()
+    }
+
+    /// Whether this replica neither votes nor asks for votes, since it may lack what a former one on its node had.
+    fn abstains(&self) -> bool {
+        self.log().last_index() < self.takes_part_from
     }
 
     /// A message of a peer.
@@ -282,6 +303,10 @@ impl Group {
         let message = self.misread(message);
         if message.msg_type == MessageType::MsgTimeoutNow && self.awaits_snapshot() {
             return Err(StepError::Ignored("its snapshot is not synced yet".into()));
+        }
+        let elects = [MessageType::MsgRequestVote, MessageType::MsgRequestPreVote, MessageType::MsgTimeoutNow];
+        if elects.contains(&message.msg_type) && self.abstains() {
+            return Err(StepError::Ignored("its log does not reach as far as that of the one before".into()));
         }
         let result = self.node.step(message);
         self.pin_timeout();
@@ -323,10 +348,14 @@ impl Group {
         result.map_err(|_: Error| ProposeError::NotLeader)
     }
 
-    /// Proposes a change of the membership; several at once go through a joint configuration.
+    /// Proposes a change of the membership; several at once go through a joint configuration, none at all leave one.
     pub fn propose_membership(&mut self, changes: &[MembershipChange]) -> Result<(), ProposeError> {
         if self.role() != Role::Leader {
             return Err(ProposeError::NotLeader);
+        }
+        // The library would append an entry that changes nothing.
+        if self.membership_pending() || self.membership().is_joint() != changes.is_empty() {
+            return Err(ProposeError::ChangeUnderWay);
         }
         let singles: Vec<_> = changes
             .iter()
@@ -361,8 +390,24 @@ impl Group {
         let change =
             ConfChangeV2::parse_from_bytes(&entry.body).map_err(|error| refused(error.to_string()))?;
         let state = self.node.apply_conf_change(&change).map_err(|error| refused(error.to_string()))?;
+        let membership = Membership::from_raft(&state);
+        if self.role() == Role::Leader && !membership.votes(self.options.node) {
+            self.abdicate();
+        }
         self.pin_timeout();
-        Ok(Membership::from_raft(&state))
+        Ok(membership)
+    }
+
+    /// A leader that took itself out is done once that is committed. The library would go on leading, and panic as soon
+    /// as one more entry of its own is synced; the others have been sent the commit already.
+    fn abdicate(&mut self) {
+        let term = self.term();
+        self.node.raft.become_follower(term, raft::INVALID_ID);
+    }
+
+    /// Whether this leader knows of a membership entry that may not be in force yet.
+    pub fn membership_pending(&self) -> bool {
+        self.role() == Role::Leader && self.node.raft.has_pending_conf()
     }
 
     /// Hands leadership to `node` once it has caught up.

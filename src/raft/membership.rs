@@ -100,6 +100,24 @@ impl Membership {
         nodes
     }
 
+    /// Whether this is a joint configuration, in which two majorities have to agree.
+    pub fn is_joint(&self) -> bool {
+        !self.voters_outgoing.is_empty()
+    }
+
+    /// Whether a node's vote counts.
+    pub fn votes(&self, node: u64) -> bool {
+        self.voters.contains(&node) || self.voters_outgoing.contains(&node)
+    }
+
+    /// Whether those for whom `holds` is true are a majority: in a joint configuration, of both halves.
+    pub fn is_quorum(&self, holds: impl Fn(u64) -> bool) -> bool {
+        let majority = |voters: &[u64]| {
+            voters.is_empty() || 2 * voters.iter().filter(|node| holds(**node)).count() > voters.len()
+        };
+        majority(&self.voters) && majority(&self.voters_outgoing)
+    }
+
     pub(super) fn from_raft(state: &ConfState) -> Self {
         let sorted = |nodes: &[u64]| {
             let mut nodes = nodes.to_vec();
@@ -157,6 +175,14 @@ mod tests {
             assert!(Membership::decode(&bytes[..length]).is_err(), "{length} bytes were accepted");
         }
         assert!(Membership::decode(&[&bytes[..], &[0]].concat()).is_err());
+    }
+
+    #[test]
+    fn a_joint_configuration_needs_a_majority_of_both_halves() {
+        let quorum = |nodes: &[u64]| joint().is_quorum(|node| nodes.contains(&node));
+        assert!(quorum(&[1, 2]) && quorum(&[1, 3, 4]));
+        assert!(!quorum(&[1, 4]) && !quorum(&[1, 3]) && !quorum(&[1, 9, 4]));
+        assert!(joint().votes(3) && !joint().votes(9));
     }
 
     #[test]

@@ -186,6 +186,7 @@ impl Replica {
         match input {
             Input::Shard(input) => self.step_shard(input, outputs),
             Input::Repair { from, number, message } => self.about_repair(from, number, message, outputs),
+            Input::Peers(peers) => self.peers = peers,
             Input::Done(Done { number, outcome }) => self.done(number, outcome, outputs),
             Input::Damaged(why) => self.damaged(why, outputs),
         }

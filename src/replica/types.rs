@@ -19,6 +19,8 @@ pub enum Input {
         /// The question, or the answer.
         message: RepairMessage,
     },
+    /// The nodes that hold the other replicas have changed.
+    Peers(Vec<u64>),
     /// A [`Job`] is done.
     Done(Done),
     /// A read found that stored bytes have changed.

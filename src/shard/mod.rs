@@ -14,6 +14,7 @@
 
 mod backlog;
 pub mod command;
+mod former;
 mod open;
 pub mod producers;
 mod propose;
@@ -35,6 +36,7 @@ use crate::{
     random::Random,
 };
 use backlog::Backlog;
+pub use former::Former;
 pub use open::{OpenError, ShardOptions, create, genesis};
 pub use propose::PROPOSAL_BYTES_MAX;
 use propose::Request;
@@ -72,6 +74,8 @@ pub struct Shard {
     state: ShardState,
     membership: Membership,
     membership_index: u64,
+    /// The entry before that made the same membership.
+    membership_confirmed: bool,
 
     requests: VecDeque<(Token, Request)>,
     waiters: Waiters,
@@ -145,6 +149,11 @@ impl Shard {
             view: self.view.clone(),
             voters: membership.voters,
             learners: membership.learners,
+            voters_outgoing: membership.voters_outgoing,
+            membership_index: self.membership_index,
+            membership_confirmed: self.membership_confirmed,
+            membership_pending: !self.state.unapplied_membership().is_empty()
+                || self.group.membership_pending(),
             first_index: log.first_index(),
             last_index: log.last_index(),
             commit_index: self.group.commit(),
@@ -154,6 +163,28 @@ impl Shard {
             producers: self.state.producer_count(),
             replicas: self.group.progress(),
         }
+    }
+
+    /// Whether this replica may go, as whoever leads said who knew the membership of that index: not if it knows of a
+    /// later one, which may have taken it in again.
+    pub fn may_be_dropped(&self, membership_index: u64) -> bool {
+        let newest = self.state.unapplied_membership().last().map_or(0, |entry| entry.index);
+        newest.max(self.membership_index) <= membership_index
+    }
+
+    /// What this replica may have promised to others, for another on this node once this one is gone.
+    pub fn promised(&self) -> Former {
+        Former { term: self.group.term(), last_index: self.group.log().last_index() }
+    }
+
+    /// Index of the entry that made the membership in force here.
+    pub fn membership_index(&self) -> u64 {
+        self.membership_index
+    }
+
+    /// The members in force here.
+    pub fn membership(&self) -> &Membership {
+        &self.membership
     }
 
     fn health_stops_raft(&self) -> bool {
@@ -192,6 +223,7 @@ impl Shard {
         self.state = ShardState::from_checkpoint(&checkpoint).ok_or_else(unreadable)?;
         self.membership = Membership::decode(&checkpoint.membership).map_err(|_| unreadable())?;
         self.membership_index = checkpoint.membership_index;
+        self.membership_confirmed = false;
         self.backlog = Backlog::default();
         self.waiters.fail_all(&AppendError::OutcomeUnknown, outputs);
         outputs.push(Output::Event(Event::SnapshotInstalled { index: checkpoint.index }));

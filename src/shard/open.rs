@@ -7,7 +7,7 @@ use lockstep_storage::{
     io::Disk,
 };
 
-use super::{Output, Shard, ShardId, ShardSettings, ShardView, state::ShardState, types::Health};
+use super::{Former, Output, Shard, ShardId, ShardSettings, ShardView, state::ShardState, types::Health};
 use crate::{
     raft::{Group, GroupOptions, Membership},
     random::Random,
@@ -54,14 +54,20 @@ pub fn genesis(voters: &[u64]) -> Checkpoint {
     Checkpoint { log_start: 1, membership: Membership::of_voters(voters).encode(), ..Checkpoint::default() }
 }
 
-/// Formats a shard's directory, durably. Refuses one that exists.
+/// Formats a shard's directory, durably. Refuses one that exists. Where there was one before, the next goes on behind what
+/// that has promised: see [`Former`].
 pub fn create(
     disk: &Arc<dyn Disk>,
     options: &ShardOptions,
     voters: &[u64],
     random: &mut Random,
 ) -> Result<(), OpenError> {
-    Ok(Log::create(Arc::clone(disk), &options.directory, &options.log, genesis(voters), random.nonce())?)
+    let (directory, shard) = (&options.directory, options.shard);
+    let former = Former::read(&**disk, directory)
+        .map_err(|error| OpenError::Content { shard, why: error.to_string() })?;
+    let term = if former == Former::default() { 0 } else { former.term + 1 };
+    let (genesis, nonce) = (genesis(voters), random.nonce());
+    Ok(Log::create_in_term(Arc::clone(disk), directory, &options.log, genesis, nonce, term)?)
 }
 
 /// A recovered log, and the state that follows from all of it.
@@ -88,6 +94,13 @@ pub(super) fn recover(
     Ok((recovered, state))
 }
 
+/// The last membership entry that another one follows, 0 if there is none. It is committed: a leader proposes the next
+/// only once the one before is in force. So a restart goes back by one membership at the most, whatever else it has
+/// forgotten of what is committed; by two it could elect itself with a majority that shares no node with today's.
+fn settled_membership(state: &ShardState) -> u64 {
+    state.unapplied_membership().iter().rev().nth(1).map_or(0, |entry| entry.index)
+}
+
 impl Shard {
     /// Recovers the log and starts its Raft group. Everything the log holds is synced when this returns.
     pub fn open(
@@ -99,12 +112,15 @@ impl Shard {
         let shard = options.shard;
         let content = |why: String| OpenError::Content { shard, why };
         let segment_bytes = options.log.segment_bytes;
+        let former =
+            Former::read(&*disk, &options.directory).map_err(|error| content(error.to_string()))?;
         let (recovered, mut state) = recover(disk, &options)?;
         let base = recovered.base;
         let mut membership =
             Membership::decode(&base.membership).map_err(|error| content(error.to_string()))?;
         let mut membership_index = base.membership_index;
-        let commit = recovered.vote.commit.clamp(base.index, recovered.log.last_index());
+        let known = recovered.vote.commit.max(settled_membership(&state));
+        let commit = known.clamp(base.index, recovered.log.last_index());
         state.commit(commit);
         let node = options.group.node;
         let mut group = Group::start(
@@ -117,6 +133,7 @@ impl Shard {
             random.split(),
         )
         .map_err(|error| content(error.to_string()))?;
+        group.take_part_from(former.last_index);
         group.log_mut().set_commit(commit);
         // What a forced roll left for later: committed by now, since its checkpoint is the base.
         let left_over = |entry: &&Entry| entry.index <= base.index;
@@ -135,6 +152,7 @@ impl Shard {
             state,
             membership,
             membership_index,
+            membership_confirmed: false,
             requests: Default::default(),
             waiters: Default::default(),
             held: Default::default(),

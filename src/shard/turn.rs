@@ -22,7 +22,7 @@ use super::{
     types::{Answer, AppendError, Event, Health, Input, Output},
     waiters::Confirm,
 };
-use crate::raft::{Membership, Ready, ReplicaProgress, Role, StepError};
+use crate::raft::{Membership, ProposeError, Ready, ReplicaProgress, Role, StepError};
 
 /// How often a leader whose disk is full hands over: the next one's may be full too, and would hand it back.
 const STEP_DOWN_TICKS: u64 = 200;
@@ -54,8 +54,12 @@ impl Shard {
             Input::Append { token, append } => self.requests.push_back((token, Request::Append(append))),
             Input::Command { token, command } => self.requests.push_back((token, Request::Command(command))),
             Input::Membership { token, changes } => {
-                let proposed = self.group.propose_membership(&changes).map(|()| Answer::Done);
-                outputs.push(Output::Answer(token, proposed.map_err(|_| self.not_leader())));
+                let proposed = self.group.propose_membership(&changes);
+                let answer = proposed.map(|()| Answer::Done).map_err(|error| match error {
+                    ProposeError::NotLeader => self.not_leader(),
+                    ProposeError::ChangeUnderWay => AppendError::ChangeUnderWay,
+                });
+                outputs.push(Output::Answer(token, answer));
             }
             Input::Tail { token }
                 if self.group.role() == Role::Leader && planted::is_active(Bug::AnswerTailWithoutQuorum) =>
@@ -332,6 +336,7 @@ impl Shard {
         self.state.membership_applied(entry.index);
         match self.group.apply_membership(entry) {
             Ok(membership) => {
+                self.membership_confirmed = membership == self.membership;
                 self.membership = membership;
                 self.membership_index = entry.index;
             }

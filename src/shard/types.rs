@@ -118,6 +118,9 @@ pub enum AppendError {
     /// Too much waits for the disks of a majority, or for this broker's own; nothing was appended.
     #[error("the disks do not keep up with the partition's writers; wait a little and retry")]
     Overloaded,
+    /// A change of the membership is under way; nothing was proposed.
+    #[error("a change of the partition's replicas is under way; wait for its end and retry")]
+    ChangeUnderWay,
     /// The log failed; it takes nothing until the broker has recovered it.
     #[error("the partition's log on this broker has failed: {0}")]
     Failed(String),
@@ -190,6 +193,14 @@ pub struct ShardDescription {
     pub voters: Vec<u64>,
     /// Nodes that only follow.
     pub learners: Vec<u64>,
+    /// Nodes that vote until the joint configuration is left; empty unless there is one.
+    pub voters_outgoing: Vec<u64>,
+    /// Index of the entry that made this membership.
+    pub membership_index: u64,
+    /// Whether the entry before that made the same one: then a majority know it for good.
+    pub membership_confirmed: bool,
+    /// Whether a membership entry is in the log that is not in force yet.
+    pub membership_pending: bool,
     /// First Raft index kept.
     pub first_index: u64,
     /// Last Raft index in this log.

@@ -31,6 +31,7 @@ fn short_plan(seed: u64) -> Plan {
         let further = Plan::draw(seed + (other << 32));
         plan.parts.extend(further.parts.into_iter().filter(|part| part.at_ms < plan.safety_ms));
     }
+    plan.parts.retain(|part| !matches!(part.kind, FaultKind::Move { .. }));
     plan.parts.sort_by_key(|part| part.at_ms);
     let safety_ms = plan.safety_ms / SHORTER;
     for part in &mut plan.parts {
@@ -41,7 +42,7 @@ fn short_plan(seed: u64) -> Plan {
         }
     }
     plan.safety_ms = safety_ms;
-    plan.nodes = NODES;
+    (plan.nodes, plan.replicas) = (NODES, NODES);
     plan.shards = plan.shards.min(2);
     plan.load.pipelined = plan.load.pipelined.min(2);
     plan.load.fenced = (seed % 2) as u32;

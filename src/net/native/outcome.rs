@@ -66,7 +66,7 @@ impl ToOutcome for AppendError {
             AppendError::DuplicateTooOld => (ErrorCode::DuplicateTooOld, 0),
             AppendError::InvalidTrim { limit, .. } => (ErrorCode::LsnBeyondTail, *limit),
             AppendError::StorageFull => (ErrorCode::StorageFull, 0),
-            AppendError::Overloaded => (ErrorCode::Overloaded, 0),
+            AppendError::Overloaded | AppendError::ChangeUnderWay => (ErrorCode::Overloaded, 0),
             AppendError::Failed(_) => (ErrorCode::ShardFailed, 0),
             AppendError::Faulty(_) => (ErrorCode::ShardFaulty, 0),
             AppendError::Stopped => (ErrorCode::NotReady, 0),

@@ -9,7 +9,7 @@ use crate::frame::Nonce;
 use crate::group::segment_path;
 use crate::io::{Disk, OpenMode, parent};
 use crate::segment::SegmentHeader;
-use crate::vote::{VOTE_FILE_NAME, VoteFile};
+use crate::vote::{VOTE_FILE_NAME, Vote, VoteFile};
 use lockstep_planted::{self as planted, Bug};
 use std::io;
 use std::sync::Arc;
@@ -18,8 +18,7 @@ use std::sync::Arc;
 const UNFINISHED: &str = ".creating";
 
 impl Log {
-    /// Creates a log that begins after `genesis`, in a directory that does not exist yet but whose parent does.
-    /// Durable when it returns; an unfinished attempt of the past is removed.
+    /// Creates a log that begins after `genesis`, in term 0.
     ///
     /// # Errors
     /// [`CreateError::Exists`] rather than touch an existing directory.
@@ -29,6 +28,23 @@ impl Log {
         options: &LogOptions,
         genesis: Checkpoint,
         nonce: Nonce,
+    ) -> Result<(), CreateError> {
+        Self::create_in_term(disk, directory, options, genesis, nonce, 0)
+    }
+
+    /// Creates a log that begins after `genesis`, in a directory that does not exist yet but whose parent does, with a
+    /// vote for nobody in `term`.
+    /// Durable when it returns; an unfinished attempt of the past is removed.
+    ///
+    /// # Errors
+    /// [`CreateError::Exists`] rather than touch an existing directory.
+    pub fn create_in_term(
+        disk: Arc<dyn Disk>,
+        directory: &str,
+        options: &LogOptions,
+        genesis: Checkpoint,
+        nonce: Nonce,
+        term: u64,
     ) -> Result<(), CreateError> {
         check_length(&genesis)?;
         let header = SegmentHeader {
@@ -43,14 +59,14 @@ impl Log {
         let directory_owned = || directory.to_owned();
         match disk.exists(directory) {
             Ok(true) => Err(CreateError::Exists { directory: directory_owned() }),
-            Ok(false) => build(&*disk, directory, &header)
+            Ok(false) => build(&*disk, directory, &header, term)
                 .map_err(|error| CreateError::Io { directory: directory_owned(), error }),
             Err(error) => Err(CreateError::Io { directory: directory_owned(), error }),
         }
     }
 }
 
-fn build(disk: &dyn Disk, directory: &str, header: &SegmentHeader) -> io::Result<()> {
+fn build(disk: &dyn Disk, directory: &str, header: &SegmentHeader, term: u64) -> io::Result<()> {
     let unfinished = format!("{directory}{UNFINISHED}");
     if disk.exists(&unfinished)? {
         for name in disk.list(&unfinished)? {
@@ -59,7 +75,10 @@ fn build(disk: &dyn Disk, directory: &str, header: &SegmentHeader) -> io::Result
         disk.remove_dir(&unfinished)?;
     }
     disk.create_dir(&unfinished)?;
-    VoteFile::create(disk, &format!("{unfinished}/{VOTE_FILE_NAME}"), header.shard)?;
+    let mut votes = VoteFile::create(disk, &format!("{unfinished}/{VOTE_FILE_NAME}"), header.shard)?;
+    if term > 0 {
+        votes.write(Vote { term, ..Vote::default() })?;
+    }
     let file = disk.open(&segment_path(&unfinished, header.number), OpenMode::CreateNew)?;
     file.write_vectored_at(&[header.encode()], 0)?;
     file.sync_all()?;

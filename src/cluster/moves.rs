@@ -1,0 +1,152 @@
+//! Moves of a shard's replicas: the next step from where they are to where they shall be.
+//!
+//! ```text
+//!   files on the new nodes ─► learners ─► caught up ─► voters, and the others out, by a joint configuration ─► files gone
+//! ```
+//!
+//! What holds here:
+//! - A step is a function of what the leader knows at the moment. Nothing is remembered, so a new leader goes on where
+//!   the last one stopped, and a step that came to nothing is taken again.
+//! - One change of the membership at a time. A joint configuration is left before anything else happens, whoever
+//!   entered it.
+//! - A replica gets a vote only when it has all but the newest entries and can use it, and takes it from others only while a majority
+//!   of those who stay answer.
+//! - A replica's files go only once a majority know for good that it is out: until then its vote may be needed. They
+//!   know it by a second membership entry behind the one that took it out, which changes nothing. What the leader
+//!   knows may be out of date, so the replica has the last word: see [`Shard::may_be_dropped`].
+//!
+//! [`Shard::may_be_dropped`]: crate::shard::Shard::may_be_dropped
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::raft::{Membership, MembershipChange, ReplicaProgress};
+use crate::shard::ShardDescription;
+
+/// Entries a replica may lack and still be called caught up: the next few messages bring them.
+const LAG_ENTRIES_MAX: u64 = 100;
+
+/// Where a shard's replicas shall be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Move<'a> {
+    /// The nodes that shall hold a replica, at least one.
+    pub target: &'a BTreeSet<u64>,
+    /// The nodes that have files of one, members or not.
+    pub holders: &'a BTreeSet<u64>,
+    /// How far the log of a node's former replica reached, for those that held one: see [`Former`].
+    ///
+    /// [`Former`]: crate::shard::Former
+    pub former: &'a BTreeMap<u64, u64>,
+    /// Whether a leader that is to go hands leadership over first; not once that has been tried in vain.
+    pub hands_over: bool,
+}
+
+/// What is to be done next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing: all is where it shall be.
+    Done,
+    /// Nothing yet.
+    Wait(Reason),
+    /// The node shall create files for a replica: ones that begin with the shard's first voters, as all others did.
+    Create(u64),
+    /// The leader proposes these changes of the membership at once; none at all leave a joint configuration.
+    Propose(Vec<MembershipChange>),
+    /// The leader hands leadership to this node.
+    HandOver(u64),
+    /// The node deletes its replica's files, if that knows of no later membership than this.
+    Drop {
+        /// The node.
+        node: u64,
+        /// Index of the membership that it is not in.
+        membership_index: u64,
+    },
+}
+
+/// What is waited for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The replica that was asked does not lead.
+    NotLeader,
+    /// A change of the membership is not in force yet.
+    ChangeUnderWay,
+    /// A new replica lacks too much.
+    CatchingUp(u64),
+    /// A majority of the voters to be does not answer.
+    Unanswered,
+}
+
+impl Move<'_> {
+    /// The next step, by what the shard's leader says of itself.
+    pub fn next(&self, leader: &ShardDescription) -> Step {
+        if !leader.view.is_leader {
+            return Step::Wait(Reason::NotLeader);
+        }
+        if leader.membership_pending {
+            return Step::Wait(Reason::ChangeUnderWay);
+        }
+        if !leader.voters_outgoing.is_empty() {
+            return Step::Propose(Vec::new());
+        }
+        let is_member = |node: &&u64| leader.voters.contains(node) || leader.learners.contains(node);
+        if let Some(node) = self.target.iter().find(|node| !is_member(node)) {
+            return match self.holders.contains(node) {
+                true => Step::Propose(vec![MembershipChange::AddLearner(*node)]),
+                false => Step::Create(*node),
+            };
+        }
+        if let Some(node) = leader.learners.iter().find(|node| !self.target.contains(node)) {
+            return Step::Propose(vec![MembershipChange::Remove(*node)]);
+        }
+        let leaving: Vec<u64> =
+            leader.voters.iter().copied().filter(|node| !self.target.contains(node)).collect();
+        if !leaving.is_empty() || !leader.learners.is_empty() {
+            return self.replace(leader, &leaving);
+        }
+        match self.holders.iter().find(|node| !is_member(node)).copied() {
+            None => Step::Done,
+            Some(node) if leader.membership_confirmed => {
+                Step::Drop { node, membership_index: leader.membership_index }
+            }
+            Some(node) => Step::Propose(vec![MembershipChange::Remove(node)]),
+        }
+    }
+
+    /// All of the target follow: the learners among them become voters, and who is not of it goes.
+    fn replace(&self, leader: &ShardDescription, leaving: &[u64]) -> Step {
+        let progress = |node: u64| leader.replicas.iter().find(|replica| replica.node == node);
+        for node in &leader.learners {
+            let votes_from = self.former.get(node).copied().unwrap_or(0);
+            if votes_from > leader.last_index {
+                // One more entry, which changes nothing: nobody else may write any.
+                return Step::Propose(vec![MembershipChange::AddLearner(*node)]);
+            }
+            let ready = |replica: &ReplicaProgress| is_close(replica) && replica.matched_index >= votes_from;
+            if !progress(*node).is_some_and(ready) {
+                return Step::Wait(Reason::CatchingUp(*node));
+            }
+        }
+        let answers = |node: u64| progress(node).is_some_and(|replica| replica.recent_active);
+        let targeted: Vec<u64> = self.target.iter().copied().collect();
+        if !Membership::of_voters(&targeted).is_quorum(answers) {
+            return Step::Wait(Reason::Unanswered);
+        }
+        if self.hands_over && leader.view.leader.is_some_and(|node| leaving.contains(&node)) {
+            let stays = |replica: &&ReplicaProgress| {
+                leader.voters.contains(&replica.node)
+                    && self.target.contains(&replica.node)
+                    && is_close(replica)
+            };
+            let best = leader.replicas.iter().filter(stays).max_by_key(|replica| replica.matched_index);
+            if let Some(best) = best {
+                return Step::HandOver(best.node);
+            }
+        }
+        let enter = leader.learners.iter().map(|node| MembershipChange::AddVoter(*node));
+        let leave = leaving.iter().map(|node| MembershipChange::Remove(*node));
+        Step::Propose(enter.chain(leave).collect())
+    }
+}
+
+fn is_close(replica: &ReplicaProgress) -> bool {
+    replica.recent_active && replica.state == "replicate" && replica.lag_entries <= LAG_ENTRIES_MAX
+}
