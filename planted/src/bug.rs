@@ -44,6 +44,15 @@ pub enum Bug {
     /// A follower commits through the leader's committed index without having matched the leader's log that
     /// far.
     CommitToLeadersWord,
+    // ---- Who takes part ----
+    /// A membership entry takes effect as soon as it is appended, committed or not.
+    ApplyMembershipAtAppend,
+    /// A leader that took itself out leads on.
+    LeadOnAfterRemoval,
+    /// A restart believes only what it had noted as committed, although one membership entry follows another in its log.
+    RestartOnOlderMembership,
+    /// A replica that comes back to a node knows nothing of what the former one there has promised.
+    ForgetFormerReplica,
     // ---- Truncation ----
     /// Entries are taken back in memory and left in the files.
     ForgetToTruncate,
@@ -139,7 +148,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug, in the order of their declaration.
-    pub const ALL: [Self; 58] = [
+    pub const ALL: [Self; 62] = [
         Self::AcknowledgeBeforeSync,
         Self::AcknowledgeAfterFailedSync,
         Self::CountOwnCopyEarly,
@@ -156,6 +165,10 @@ impl Bug {
         Self::LoseVoteAtTruncation,
         Self::CompareOnlyIndexInVotes,
         Self::CommitToLeadersWord,
+        Self::ApplyMembershipAtAppend,
+        Self::LeadOnAfterRemoval,
+        Self::RestartOnOlderMembership,
+        Self::ForgetFormerReplica,
         Self::ForgetToTruncate,
         Self::TruncateWithoutSync,
         Self::KeepSyncMarkAtTruncation,

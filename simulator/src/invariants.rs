@@ -49,7 +49,7 @@ pub struct Violation {
 }
 
 /// Whether a rule holds.
-pub(crate) type Checked = Result<(), Violation>;
+pub type Checked = Result<(), Violation>;
 
 /// A rule that does not.
 pub(crate) fn breach(rule: &'static str, message: String) -> Checked {
@@ -107,7 +107,7 @@ pub struct Invariants {
     shards: BTreeMap<u64, ShardTruth>,
     replicas: BTreeMap<(u64, u64), ReplicaTruth>,
     /// What follows from the log.
-    pub(crate) derived: Derived,
+    pub derived: Derived,
 }
 
 impl Invariants {

@@ -19,13 +19,14 @@
 //! | `damage`, `layout` | what disks do to what they held for long, and where they may |
 //! | [`queue`], [`network`], [`node`], [`placement`], [`server`], [`client`] | its parts |
 //! | [`replica`] | the production code, as it is held here |
-//! | [`invariants`], `derived`, [`ledger`] | what is checked |
+//! | [`invariants`], [`derived`], [`ledger`] | what is checked |
 //! | [`trace`], [`stats`] | what is told |
 //! | [`campaign`], [`shrink`] | many runs; one run made small |
 //! | [`planted`] | bugs put in on purpose, and the runs that show each |
 
 pub mod campaign;
 pub mod client;
+pub mod derived;
 pub mod invariants;
 pub mod kinds;
 pub mod ledger;
@@ -43,7 +44,6 @@ pub mod trace;
 pub mod world;
 
 mod damage;
-mod derived;
 mod ending;
 mod faults;
 mod layout;

@@ -142,7 +142,10 @@ impl World {
     /// A node gets files for a shard, if the metadata says that it shall.
     fn create_replica(&mut self, node: u64, shard: u64) {
         let placement = &self.placements[&shard];
-        if !placement.target.contains(&node) || placement.holders.contains(&node) || !self.nodes[&node].answers() {
+        if !placement.target.contains(&node)
+            || placement.holders.contains(&node)
+            || !self.nodes[&node].answers()
+        {
             return;
         }
         let options = self.shard_options(node, shard, None);

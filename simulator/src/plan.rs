@@ -165,7 +165,8 @@ impl Plan {
 
     /// Whether replicas move.
     pub fn moves(&self) -> bool {
-        self.replicas < self.nodes || self.parts.iter().any(|part| matches!(part.kind, FaultKind::Move { .. }))
+        self.replicas < self.nodes
+            || self.parts.iter().any(|part| matches!(part.kind, FaultKind::Move { .. }))
     }
 
     /// A few kinds, each happening several times.

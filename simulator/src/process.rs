@@ -307,8 +307,7 @@ impl World {
             let hosted = running.or_else(|| node.corpse.get(&shard))?;
             hosted.replica.log()?.term(index)
         };
-        let checked =
-            self.invariants.commit_is_durable(shard, &hosted.replica, &hosted.membership, term_of);
+        let checked = self.invariants.commit_is_durable(shard, &hosted.replica, &hosted.membership, term_of);
         self.check(checked);
     }
 

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use lockstep::raft::{GroupOptions, Membership};
+use lockstep::raft::{GroupOptions, Membership, MembershipChange};
 use lockstep::random::Random;
-use lockstep::shard::{self, Append, Input, ShardOptions, ShardSettings};
+use lockstep::shard::{self, Append, AppendError, Command, Input, ShardOptions, ShardSettings};
 use lockstep_protocol::batch::BatchHeader;
 use lockstep_protocol::peer::RaftMessage;
 use lockstep_protocol::{BatchBuilder, ProducerSequence, Record};
@@ -128,9 +128,8 @@ fn a_commit_that_no_majority_holds_is_seen() {
     let alone = Alone::with(&["one"]);
     let term_of = |_, index| alone.replica.log()?.term(index);
     let members = Membership::of_voters(&[1]);
-    let durable = |observer: &Invariants| {
-        observer.commit_is_durable(SHARD, &alone.replica, &members, term_of)
-    };
+    let durable =
+        |observer: &Invariants| observer.commit_is_durable(SHARD, &alone.replica, &members, term_of);
     durable(&observer_of(&alone)).expect("its disk holds it");
     assert_breach("commit-durable-on-majority", durable(&Invariants::default()));
 }
@@ -190,4 +189,69 @@ fn a_recovery_that_lost_what_was_synced_is_seen() {
     let (long, empty) = (Alone::with(&["one", "two"]), Alone::with(&[]));
     let mut observer = observer_of(&long);
     assert_breach("recovery-keeps-synced", observer.opened(1, SHARD, &empty.replica, &empty.disk));
+}
+
+/// An observer that has seen nodes 2 and 3 far ahead of anything they will show.
+fn observer_of_what_is_committed() -> Invariants {
+    let mut far = Alone::with(&[]);
+    for epoch in 1..5 {
+        far.take(Input::Command { token: 9, command: Command::Fence { epoch } });
+    }
+    let mut observer = Invariants::default();
+    observer.look(2, SHARD, &far.replica).expect("a sound replica");
+    observer.look(3, SHARD, &far.replica).expect("the same again");
+    observer
+}
+
+#[test]
+fn two_batches_shown_under_one_lsn_are_seen() {
+    let mut observer = observer_of_what_is_committed();
+    observer.look(2, SHARD, &Alone::with(&["one"]).replica).expect("nothing was shown before");
+    assert_breach("served-records-agree", observer.look(3, SHARD, &Alone::with(&["other"]).replica));
+}
+
+#[test]
+fn two_memberships_made_by_one_entry_are_seen() {
+    let with_learner = |learner| {
+        let mut alone = Alone::with(&[]);
+        alone.take(Input::Membership { token: 9, changes: vec![MembershipChange::AddLearner(learner)] });
+        alone
+    };
+    let mut observer = observer_of_what_is_committed();
+    observer.look(2, SHARD, &with_learner(7).replica).expect("the first to apply it");
+    assert_breach("memberships-agree", observer.look(3, SHARD, &with_learner(8).replica));
+}
+
+#[test]
+fn a_leader_without_a_vote_is_seen() {
+    let mut observer = Invariants::default();
+    assert_breach("only-voters-lead", observer.look(5, SHARD, &Alone::with(&[]).replica));
+}
+
+#[test]
+fn what_was_written_behind_a_greater_fence_is_seen() {
+    let mut alone = Alone::with(&["one"]);
+    alone.take(Input::Command { token: 9, command: Command::Fence { epoch: 5 } });
+    let observer = observer_of(&alone);
+    observer.derived.acknowledged(SHARD, 1, Some(4)).expect("it was written before");
+    observer.derived.acknowledged(SHARD, 2, Some(5)).expect("its own epoch");
+    assert_breach("fence-held", observer.derived.acknowledged(SHARD, 2, Some(4)));
+}
+
+#[test]
+fn a_refusal_that_speaks_of_what_is_not_committed_is_seen() {
+    let alone = Alone::with(&["one"]);
+    let observer = observer_of(&alone);
+    let refusal = |next_lsn| AppendError::ConditionFailed { next_lsn };
+    observer.derived.refused(1, SHARD, &refusal(2), &alone.replica).expect("LSN 1 is committed");
+    assert_breach("refused-when-committed", observer.derived.refused(1, SHARD, &refusal(3), &alone.replica));
+}
+
+#[test]
+fn a_log_that_starts_later_than_anybody_allowed_is_seen() {
+    let longer = Alone::with(&["one", "two", "three", "four"]);
+    let mut observer = observer_of(&longer);
+    let mut trimmed = Alone::with(&["one", "two"]);
+    trimmed.take(Input::Command { token: 9, command: Command::Trim { log_start: 2 } });
+    assert_breach("log-start-committed", observer.derived.look(2, SHARD, &trimmed.replica));
 }

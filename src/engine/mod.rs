@@ -335,8 +335,7 @@ pub fn directory(shard: ShardId) -> String {
     format!("{SHARDS}/{shard}")
 }
 
-/// Removes a shard's directory. What a crash leaves of it is removed by the next attempt.
-/// Deletes a shard's files, durably; goes on where an attempt was cut short.
+/// Removes a shard's directory, durably. What a crash leaves of it is removed by the next attempt.
 ///
 /// # Errors
 /// Whatever the disk says.

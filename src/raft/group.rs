@@ -304,7 +304,8 @@ impl Group {
         if message.msg_type == MessageType::MsgTimeoutNow && self.awaits_snapshot() {
             return Err(StepError::Ignored("its snapshot is not synced yet".into()));
         }
-        let elects = [MessageType::MsgRequestVote, MessageType::MsgRequestPreVote, MessageType::MsgTimeoutNow];
+        let elects =
+            [MessageType::MsgRequestVote, MessageType::MsgRequestPreVote, MessageType::MsgTimeoutNow];
         if elects.contains(&message.msg_type) && self.abstains() {
             return Err(StepError::Ignored("its log does not reach as far as that of the one before".into()));
         }
@@ -391,7 +392,8 @@ impl Group {
             ConfChangeV2::parse_from_bytes(&entry.body).map_err(|error| refused(error.to_string()))?;
         let state = self.node.apply_conf_change(&change).map_err(|error| refused(error.to_string()))?;
         let membership = Membership::from_raft(&state);
-        if self.role() == Role::Leader && !membership.votes(self.options.node) {
+        let leads_on = planted::is_active(Bug::LeadOnAfterRemoval);
+        if self.role() == Role::Leader && !membership.votes(self.options.node) && !leads_on {
             self.abdicate();
         }
         self.pin_timeout();

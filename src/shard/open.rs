@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lockstep_planted::{self as planted, Bug};
 use lockstep_storage::{
     Checkpoint, CreateError, Entry, Log, LogOptions, Recovered, RecoveryError, RecoveryReport, Replay,
     io::Disk,
@@ -63,8 +64,11 @@ pub fn create(
     random: &mut Random,
 ) -> Result<(), OpenError> {
     let (directory, shard) = (&options.directory, options.shard);
-    let former = Former::read(&**disk, directory)
+    let mut former = Former::read(&**disk, directory)
         .map_err(|error| OpenError::Content { shard, why: error.to_string() })?;
+    if planted::is_active(Bug::ForgetFormerReplica) {
+        former = Former::default();
+    }
     let term = if former == Former::default() { 0 } else { former.term + 1 };
     let (genesis, nonce) = (genesis(voters), random.nonce());
     Ok(Log::create_in_term(Arc::clone(disk), directory, &options.log, genesis, nonce, term)?)
@@ -98,6 +102,9 @@ pub(super) fn recover(
 /// only once the one before is in force. So a restart goes back by one membership at the most, whatever else it has
 /// forgotten of what is committed; by two it could elect itself with a majority that shares no node with today's.
 fn settled_membership(state: &ShardState) -> u64 {
+    if planted::is_active(Bug::RestartOnOlderMembership) {
+        return 0;
+    }
     state.unapplied_membership().iter().rev().nth(1).map_or(0, |entry| entry.index)
 }
 
@@ -112,8 +119,7 @@ impl Shard {
         let shard = options.shard;
         let content = |why: String| OpenError::Content { shard, why };
         let segment_bytes = options.log.segment_bytes;
-        let former =
-            Former::read(&*disk, &options.directory).map_err(|error| content(error.to_string()))?;
+        let former = Former::read(&*disk, &options.directory).map_err(|error| content(error.to_string()))?;
         let (recovered, mut state) = recover(disk, &options)?;
         let base = recovered.base;
         let mut membership =

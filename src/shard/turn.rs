@@ -14,7 +14,7 @@
 
 use lockstep_planted::{self as planted, Bug};
 use lockstep_protocol::peer::{Confirmed, WireEntry};
-use lockstep_storage::{Entry, Envelope, GroupOutcome, Vote};
+use lockstep_storage::{Entry, EntryKind, Envelope, GroupOutcome, Vote};
 
 use super::{
     Shard,
@@ -296,6 +296,9 @@ impl Shard {
             self.state.apply(&entry).map_err(|error| broken(&error))?;
         } else if planted::is_active(Bug::CheckpointLaterState) {
             self.roll_if_needed(entry.envelope.len() + entry.body.len())?;
+        }
+        if entry.kind != EntryKind::Normal && planted::is_active(Bug::ApplyMembershipAtAppend) {
+            self.apply_membership(&entry, outputs);
         }
         self.backlog.push(entry.index, entry.envelope.len() + entry.body.len());
         self.group.log_mut().append(entry).map_err(|error| broken(&error))

@@ -232,6 +232,31 @@ impl Cluster {
         self.network.retain(|letter| letter.way().0 != node && letter.way().1 != node);
     }
 
+    /// Whether a node's replica may go, as a leader that knows this membership says.
+    pub fn may_be_dropped(&self, node: u64, membership_index: u64) -> bool {
+        let replica = self.nodes[&node].replica.as_ref().expect("the node runs");
+        replica.shard().expect("its log is open").may_be_dropped(membership_index)
+    }
+
+    /// Deletes a node's replica, as one that moves elsewhere.
+    pub fn drop_replica(&mut self, node: u64) {
+        let dropped = self.node(node);
+        let replica = dropped.replica.take().expect("the node runs");
+        let promised = replica.shard().expect("its log is open").promised();
+        (dropped.reader, dropped.shown) = (None, BTreeMap::new());
+        dropped.writes.clear();
+        promised.write(&*dropped.disk, DIRECTORY).expect("a healthy disk");
+        self.delete_directory(node);
+    }
+
+    /// Creates a replica where there was one before, and runs it.
+    pub fn add_replica_again(&mut self, node: u64, voters: &[u64]) {
+        let options = self.options(node);
+        let disk: Arc<dyn Disk> = Arc::<FakeDisk>::clone(&self.nodes[&node].disk);
+        shard::create(&disk, &options, voters, &mut self.random).expect("its directory is gone");
+        self.start(node);
+    }
+
     /// Loses every message between `node` and the others, until [`Cluster::heal`].
     pub fn isolate(&mut self, node: u64) {
         for other in self.nodes.keys().copied().filter(|other| *other != node) {

@@ -5,6 +5,7 @@
 //!   the bug breaks none. So neither a broken simulator nor a bug that nothing comes by passes for a success.
 //! - Whole-cluster runs come first. What they cannot show has a [`Scenario`] of its own.
 
+mod members;
 mod plans;
 mod scenarios;
 mod suite;

@@ -20,6 +20,7 @@ const PAUSE_US_MIN: u64 = 4_000;
 pub fn plan_for(bug: Option<Bug>, seed: u64) -> Plan {
     match bug {
         Some(Bug::CompareOnlyIndexInVotes) => lonely_leaders(seed),
+        Some(Bug::ApplyMembershipAtAppend | Bug::LeadOnAfterRemoval) => restless(seed),
         _ => short_plan(seed),
     }
 }
@@ -70,5 +71,23 @@ fn lonely_leaders(seed: u64) -> Plan {
         ]
     };
     plan.parts = (0..ROUNDS).flat_map(round).collect();
+    plan
+}
+
+/// Replicas that are always on their way to other nodes.
+fn restless(seed: u64) -> Plan {
+    const MOVE_EVERY_MS: u64 = 400;
+    let mut plan = short_plan(seed);
+    (plan.nodes, plan.replicas, plan.shards) = (5, 3, 1);
+    plan.safety_ms = plan.safety_ms.max(2_000);
+    let sizes = [3, 3, 1, 3];
+    let moves = (1..plan.safety_ms / MOVE_EVERY_MS).zip(sizes.into_iter().cycle());
+    plan.parts.extend(moves.map(|(number, size)| Part {
+        at_ms: number * MOVE_EVERY_MS,
+        for_ms: 0,
+        kind: FaultKind::Move { size },
+        target: Target::Leader(0),
+    }));
+    plan.parts.sort_by_key(|part| part.at_ms);
     plan
 }

@@ -20,6 +20,8 @@ use lockstep_storage::{
     RollState, SegmentPool, Vote,
 };
 
+use super::members;
+
 const DIRECTORY: &str = "log";
 /// What a power cut leaves is tried for so many seeds of the disk.
 const DISK_SEEDS: u64 = 24;
@@ -102,6 +104,16 @@ impl Scenario {
             claim: "a-gap-in-a-sequence-is-refused",
             bug: Bug::AcceptSequenceGap,
             steps: a_gap_in_a_sequence_is_refused,
+        },
+        Self {
+            claim: "a-restart-goes-back-by-one-membership-at-the-most",
+            bug: Bug::RestartOnOlderMembership,
+            steps: members::a_restart_goes_back_by_one_membership_at_the_most,
+        },
+        Self {
+            claim: "a-replica-that-comes-back-begins-behind-the-former-one",
+            bug: Bug::ForgetFormerReplica,
+            steps: members::a_replica_that_comes_back_begins_behind_the_former_one,
         },
     ];
 
