@@ -107,6 +107,8 @@ impl World {
             self.nodes.keys().filter(|other| **other != node).filter(|other| damaged(other)).count()
         };
         match holds {
+            // Whoever moves replicas to fewer nodes may be left with the damaged copy alone.
+            _ if self.plan.moves() => false,
             Holds::Entry { index, .. } if index > self.invariants.committed_index(shard) => false,
             Holds::Header(range) | Holds::Entry { range, .. } | Holds::Spent(range) => {
                 let same_place = others(&|other| other.range().is_some_and(|other| other.overlaps(range)));

@@ -109,7 +109,7 @@ impl World {
                 if let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut()) {
                     process.hosted.insert(shard, hosted);
                 }
-                self.check_opened(id, shard, false);
+                self.check_opened(id, shard);
                 self.wake_worker(id);
             }
             Some(Err(error)) => {
