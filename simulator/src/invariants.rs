@@ -282,6 +282,14 @@ impl Invariants {
         Ok(())
     }
 
+    /// A node leads, its turn done, and these are the members.
+    pub fn leads_members(&self, node: u64, shard: u64, members: &Membership) -> Checked {
+        match members.votes(node) {
+            true => Ok(()),
+            false => breach("only-voters-lead", format!("node {node} leads shard {shard} of {members:?}")),
+        }
+    }
+
     /// Somebody is told that a batch is committed.
     pub fn acknowledged(&self, node: u64, shard: u64, last_lsn: u64, replica: &Replica) -> Checked {
         let high_watermark = replica.view().high_watermark;
@@ -395,9 +403,6 @@ impl ShardTruth {
         let Some((index, members)) = replica.membership() else { return Ok(()) };
         known.voted = known.votes;
         known.votes = members.votes(node);
-        if replica.view().is_leader && !known.votes {
-            return breach("only-voters-lead", format!("node {node} leads shard {shard} of {members:?}"));
-        }
         if index == known.membership_index && index > 0 {
             return Ok(());
         }

@@ -315,6 +315,12 @@ impl World {
         let process = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut());
         let Some(hosted) = process.and_then(|process| process.hosted.get_mut(&shard)) else { return };
         let Some((index, members)) = hosted.replica.membership() else { return };
+        if hosted.replica.view().is_leader {
+            let checked = self.invariants.leads_members(id, shard, members);
+            if checked.is_err() {
+                return self.check(checked);
+            }
+        }
         if *members == hosted.membership {
             return;
         }

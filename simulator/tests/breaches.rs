@@ -224,8 +224,10 @@ fn two_memberships_made_by_one_entry_are_seen() {
 
 #[test]
 fn a_leader_without_a_vote_is_seen() {
-    let mut observer = Invariants::default();
-    assert_breach("only-voters-lead", observer.look(5, SHARD, &Alone::with(&[]).replica));
+    let members = Membership { learners: vec![2], ..Membership::of_voters(&[1]) };
+    let observer = Invariants::default();
+    observer.leads_members(1, SHARD, &members).expect("it has a vote");
+    assert_breach("only-voters-lead", observer.leads_members(2, SHARD, &members));
 }
 
 #[test]
