@@ -12,6 +12,7 @@ mod fuzz;
 use std::path::PathBuf;
 
 use fuzz::Target;
+use fuzz::mutation::mutate;
 use lockstep::random::Random;
 
 /// A number from the environment.
@@ -43,31 +44,14 @@ fn replay(targets: &[Target]) {
             println!("{}: {}", target.name, path.display());
             (target.run)(input);
         }
+        let kept: Vec<Vec<u8>> = kept.into_iter().map(|(_, input)| input).collect();
+        let mut input = Vec::new();
         for seed in first..first + runs {
-            let mut random = Random::new(seed);
-            let (path, input) = &kept[random.below(kept.len() as u64) as usize];
-            println!("{}: seed {seed} on {}", target.name, path.display());
-            (target.run)(&mutated(input, &mut random, target.input_bytes_max));
+            println!("{}: seed {seed}", target.name);
+            mutate(&kept, &mut Random::new(seed), target.input_bytes_max, &mut input);
+            (target.run)(&input);
         }
     }
-}
-
-/// A few bytes changed, removed or repeated.
-fn mutated(input: &[u8], random: &mut Random, bytes_max: usize) -> Vec<u8> {
-    let mut bytes = input.to_vec();
-    for _ in 0..1 + random.below(4) {
-        let at = random.below(bytes.len() as u64) as usize;
-        match random.below(5) {
-            0 if !bytes.is_empty() => drop(bytes.remove(at)),
-            1 => bytes.insert(at, random.next_u64() as u8),
-            2 => bytes.truncate(at),
-            3 => bytes.extend_from_within(at..),
-            _ if !bytes.is_empty() => bytes[at] ^= 1 << random.below(8),
-            _ => {}
-        }
-    }
-    bytes.truncate(bytes_max);
-    bytes
 }
 
 #[test]

@@ -16,6 +16,7 @@
 pub mod allocation;
 pub mod broker;
 pub mod choices;
+pub mod mutation;
 pub mod storage;
 pub mod wire;
 

@@ -3,11 +3,12 @@
 mod batches;
 mod frames;
 mod native;
+mod peer_messages;
 mod peers;
 mod raft_messages;
 
 use super::Target;
-pub use raft_messages::raft_message;
+pub use raft_messages::{entry, raft_message};
 
 /// All of them.
 pub const TARGETS: &[Target] = &[

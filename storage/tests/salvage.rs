@@ -10,8 +10,10 @@ use common::{DIRECTORY, recover};
 use lockstep_storage::io::fake::FakeDisk;
 use lockstep_storage::io::{Disk, OpenMode};
 use lockstep_storage::salvage::patch;
-use lockstep_storage::segment::file_name;
-use lockstep_storage::{Checkpoint, Entry, Log, LogOptions, Patch, PatchError, RecoveryError, Survey};
+use lockstep_storage::segment::{SegmentHeader, file_name};
+use lockstep_storage::{
+    Checkpoint, Entry, Log, LogOptions, Patch, PatchError, RecoveryError, Survey, SurveyError,
+};
 
 #[test]
 fn a_healthy_log_has_no_holes() {
@@ -239,6 +241,65 @@ fn two_lost_headers_in_a_row_are_one_hole_and_an_empty_one() {
     let (low, high) = (twin.checkpoints[1].index, twin.checkpoints[3].index);
     assert_eq!(holes, [(2, Some(low + 1), Some(high)), (3, Some(high + 1), Some(high))]);
     twin.repair(&disk);
+}
+
+#[test]
+fn a_checkpoint_that_lies_about_lsn_or_term_is_refused_where_the_segment_behind_is_lost_too() {
+    let twin = Twin::new(true);
+    let disk = twin.disk();
+    [2, 3].into_iter().for_each(|number| wipe(&disk, number, 0..64));
+    for number in [2, 3] {
+        let mut survey = twin.survey(&disk);
+        let (right, entries) = twin.missing(&survey, number);
+        let right = right.unwrap();
+        let other_lsn = Checkpoint { last_lsn: right.last_lsn + 1, ..right.clone() };
+        let refused = patch(&survey, number, Some(other_lsn), &entries, [9; 16]);
+        assert!(matches!(refused, Err(PatchError::ChainMismatch { .. })), "{refused:?}");
+        let other_term = Checkpoint { term: right.term - 1, ..right.clone() };
+        let refused = patch(&survey, number, Some(other_term), &entries, [9; 16]);
+        assert!(matches!(refused, Err(PatchError::CheckpointWanted { .. })), "{refused:?}");
+        patch(&survey, number, Some(right), &entries, [number as u8; 16]).unwrap();
+        survey.rescan(number).unwrap();
+        assert!(survey.holes().iter().all(|hole| hole.segment > number));
+    }
+    twin.repair(&disk);
+}
+
+#[test]
+fn a_segment_that_begins_inside_earlier_ones_is_believed_and_no_entry_is_intact_twice() {
+    let twin = Twin::new(true);
+    let disk = twin.disk();
+    let (number, begins) = (twin.segments() + 1, twin.checkpoints[2].clone());
+    let header = SegmentHeader {
+        restart: false,
+        repaired: false,
+        nonce: [9; 16],
+        shard: 7,
+        number,
+        predecessor_bytes: twin.length(twin.segments()),
+        checkpoint: begins.clone(),
+    };
+    put(&disk, number, header.encode());
+    let survey = twin.survey(&disk);
+    assert_eq!(survey.intact(), [1..=begins.index], "what it contradicts is not intact");
+    assert_eq!(survey.holes()[0].segment, 3);
+}
+
+#[test]
+fn a_stray_segment_file_is_the_end_of_the_log_and_one_far_off_is_named() {
+    let twin = Twin::new(true);
+    let disk = twin.disk();
+    put(&disk, 4000, Bytes::from_static(b"stray"));
+    assert_eq!(twin.survey(&disk).holes().len(), 1, "all behind an open end is one hole");
+    put(&disk, 10_000, Bytes::from_static(b"stray"));
+    let refused = Survey::take(disk, DIRECTORY, &twin.options).err().unwrap();
+    assert!(matches!(&refused, SurveyError::Unknown { file, .. } if *file == segment(10_000)), "{refused}");
+}
+
+/// A file under a segment's name.
+fn put(disk: &FakeDisk, number: u64, contents: Bytes) {
+    let file = disk.open(&segment(number), OpenMode::CreateNew).unwrap();
+    file.write_vectored_at(&[contents], 0).unwrap();
 }
 
 #[test]

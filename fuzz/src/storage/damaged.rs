@@ -1,12 +1,12 @@
 //! A log that was written and stopped properly, and then damaged: what is left of it is what was written.
 
 use bytes::Bytes;
+use lockstep_storage::io::{Disk, FakeDisk};
 use lockstep_storage::{Entry, EntryKind};
 
 use super::super::choices::Choices;
 use super::common::{DIRECTORY, Rig, small_options};
 use super::directory::{check, files, put};
-use lockstep_storage::io::Disk;
 
 /// A short history, then some damage.
 pub fn log(input: &[u8]) {
@@ -16,7 +16,7 @@ pub fn log(input: &[u8]) {
     rig.disk.kill_process();
     let edits = 1 + choices.below(4);
     for _ in 0..edits {
-        edit(&rig, &mut choices);
+        edit(&rig.disk, &mut choices);
     }
     rig.options.pool = None;
     let Ok(left) = check(&rig.disk, &rig.options) else { return };
@@ -62,8 +62,8 @@ fn entries(rig: &Rig) -> Vec<Entry> {
 }
 
 /// One thing that goes wrong with a file behind the broker's back.
-fn edit(rig: &Rig, choices: &mut Choices) {
-    let files: Vec<(String, Bytes)> = files(&rig.disk).into_iter().collect();
+pub fn edit(disk: &FakeDisk, choices: &mut Choices) {
+    let files: Vec<(String, Bytes)> = files(disk).into_iter().collect();
     let Some((name, contents)) = files.get(choices.below(files.len() as u64) as usize) else { return };
     let mut bytes = contents.to_vec();
     let at = choices.below(bytes.len() as u64) as usize;
@@ -80,9 +80,9 @@ fn edit(rig: &Rig, choices: &mut Choices) {
             bytes = other.1.to_vec();
         }
         _ => {
-            rig.disk.remove_file(&format!("{DIRECTORY}/{name}")).expect("a listed file");
+            disk.remove_file(&format!("{DIRECTORY}/{name}")).expect("a listed file");
             return;
         }
     }
-    put(&rig.disk, name, &bytes);
+    put(disk, name, &bytes);
 }

@@ -10,29 +10,45 @@ pub const FRAME_LIMIT: usize = 2048;
 /// Where the checksum begins in both kinds of frames.
 const CHECKED_AT: usize = 8;
 
-/// A stream, and the length of the pieces it arrives in.
+/// A stream, and how it arrives.
 pub struct Stream {
     /// All of it.
-    pub bytes: Vec<u8>,
-    /// Bytes that arrive at a time.
-    pub piece: usize,
+    bytes: Vec<u8>,
+    /// Chooses where it is cut.
+    cut: u8,
+}
+
+impl Stream {
+    /// The pieces it arrives in: a few, for byte by byte would cost more than all the rest of an input. The first ends
+    /// in a header or soon behind it, the last begins before the stream's end, the cut between is anywhere.
+    fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let length = self.bytes.len();
+        let near = usize::from(self.cut % 64);
+        let mut cuts = [near.min(length), length * usize::from(self.cut) / 256, length - near.min(length)];
+        cuts.sort_unstable();
+        let ends = cuts.into_iter().chain([length]);
+        let starts = [0].into_iter().chain(cuts);
+        starts.zip(ends).map(|(start, end)| &self.bytes[start..end])
+    }
 }
 
 /// The stream an input describes: its bytes as they are, or, so that the fuzzer gets behind lengths and checksum, one
-/// frame with right ones, twice. `head` gives the header's bytes between the checksum and the last length.
+/// frame with right ones, once or twice. `head` gives the header's bytes between the checksum and the last length.
 pub fn stream(input: &[u8], head: impl FnOnce(&mut Choices) -> Vec<u8>) -> Stream {
     let mut choices = Choices::new(input);
-    let sealed = choices.flag();
-    let piece = 1 + choices.below(64) as usize;
-    if !sealed {
-        return Stream { bytes: choices.rest().to_vec(), piece };
+    let (form, cut) = (choices.byte(), choices.byte());
+    if form & 1 == 0 {
+        return Stream { bytes: choices.rest().to_vec(), cut };
     }
     let head = head(&mut choices);
     let payload_length = choices.below(0x1_0000) as usize;
     let body = choices.rest();
     let meta_length = body.len().saturating_sub(payload_length);
-    let frame = sealed_frame(&head, &body[..meta_length], &body[meta_length..]);
-    Stream { bytes: [&frame[..], &frame[..]].concat(), piece }
+    let mut bytes = sealed_frame(&head, &body[..meta_length], &body[meta_length..]);
+    if form & 8 == 0 {
+        bytes.extend_from_within(..);
+    }
+    Stream { bytes, cut }
 }
 
 /// A frame with right lengths and checksum.
@@ -75,7 +91,7 @@ pub fn decode_both_ways<F: PartialEq + std::fmt::Debug, E: PartialEq + std::fmt:
     let mut at_once = Vec::new();
     drain(&mut BytesMut::from(&stream.bytes[..]), &mut at_once);
     let (mut in_pieces, mut buffer) = (Vec::new(), BytesMut::new());
-    for piece in stream.bytes.chunks(stream.piece) {
+    for piece in stream.pieces() {
         buffer.extend_from_slice(piece);
         if !drain(&mut buffer, &mut in_pieces) {
             break;

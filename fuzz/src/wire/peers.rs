@@ -5,12 +5,14 @@ use lockstep_protocol::peer::{PEER_VERSION, PeerDecoder, PeerFrameError, PeerMes
 
 use super::super::choices::Choices;
 use super::frames::{FRAME_LIMIT, decode_both_ways, stream};
-use super::raft_message;
+use super::peer_messages::{other, raft};
 
 /// A stream of frames; or a message of our own making, which must come back as it was sent.
 pub fn frames(input: &[u8]) {
     if input.first().is_some_and(|form| form & 2 != 0) {
-        return sent(&mut Choices::new(&input[1..]));
+        let mut choices = Choices::new(&input[1..]);
+        let message = if input[0] & 4 == 0 { raft(&mut choices) } else { other(&mut choices) };
+        return comes_back(&message);
     }
     let stream = stream(input, head);
     let mut decoder = PeerDecoder::new(FRAME_LIMIT);
@@ -28,15 +30,6 @@ fn head(choices: &mut Choices) -> Vec<u8> {
     let (kind, odd) = (choices.byte() % 10, choices.byte());
     let [low, high] = (PEER_VERSION + u16::from(odd == 254)).to_le_bytes();
     vec![kind, u8::from(odd == 255), low, high]
-}
-
-fn sent(choices: &mut Choices) {
-    let shard = choices.number();
-    let mut messages = Vec::new();
-    while !choices.is_empty() && messages.len() < 4 {
-        messages.push(raft_message(choices));
-    }
-    comes_back(&PeerMessage::Raft { shard, messages });
 }
 
 /// Encoded and decoded again it is the same, and nothing is left of the stream.

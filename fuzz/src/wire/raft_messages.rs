@@ -46,7 +46,8 @@ pub fn raft_message(choices: &mut Choices) -> RaftMessage {
     message
 }
 
-fn entry(choices: &mut Choices, index: u64, usual_term: u64, lsn: &mut u64) -> WireEntry {
+/// An entry of that index; `lsn` is the next one, as long as the entries make sense.
+pub fn entry(choices: &mut Choices, index: u64, usual_term: u64, lsn: &mut u64) -> WireEntry {
     let form = choices.byte();
     let term = if form & 1 == 0 { usual_term } else { choices.number() };
     let body = choices.bytes(80);

@@ -4,7 +4,7 @@
 //! from the segment's checkpoint through all that is intact, to the successor's. So it is what once stood there, no
 //! matter whom the entries came from.
 
-use super::hole::Hole;
+use super::hole::{ChainPoint, Hole};
 use super::pieces::{Piece, Run};
 use super::rewrite::Rewrite;
 use super::survey::{Content, Survey, Surveyed};
@@ -89,7 +89,7 @@ pub struct Patch {
     source: Option<Source>,
     /// What comes next: a hole stands in front, if anything.
     pieces: VecDeque<Piece>,
-    /// What the segment behind it begins with.
+    /// What the segment behind it begins with, or the next one whose header tells.
     successor: Option<Tip>,
 }
 
@@ -146,10 +146,15 @@ impl Patch {
         let interval = survey.options.index_interval_bytes;
         let rewrite =
             Rewrite::begin(survey.disk.clone(), &survey.directory, header, interval).map_err(failed)?;
-        let successor = survey.segments.get(at + 1).and_then(|next| match &next.content {
+        let begins = |next: &Surveyed| match &next.content {
             Content::Found(found) => Some(Tip::of(&found.header.checkpoint)),
             Content::Lost { .. } => None,
-        });
+        };
+        let successor = match &surveyed.content {
+            Content::Found(_) => survey.segments.get(at + 1).and_then(begins),
+            // Of several lost in a row, the first takes the entries of all.
+            Content::Lost { .. } => survey.segments[at + 1..].iter().find_map(begins),
+        };
         let path = surveyed.path.clone();
         let mut patch = Self { path, rewrite, source, pieces, successor };
         patch.copy()?;
@@ -261,7 +266,9 @@ fn fitting(hole: &Hole, checkpoint: Option<Checkpoint>) -> Result<Checkpoint, Pa
     let wanted =
         PatchError::CheckpointWanted { segment: hole.segment, index: hole.before.map(|at| at.index) };
     let fits = |checkpoint: &Checkpoint| match hole.before {
-        Some(before) => (checkpoint.index, checkpoint.chain) == (before.index, before.chain),
+        Some(ChainPoint { index, term, chain }) => {
+            (checkpoint.index, checkpoint.term, checkpoint.chain) == (index, term, chain)
+        }
         None => hole.last_index.is_some_and(|last| checkpoint.index <= last),
     };
     let checkpoint = checkpoint.filter(fits).ok_or(wanted)?;

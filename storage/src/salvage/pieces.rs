@@ -55,8 +55,9 @@ pub(super) struct Pieces {
 pub(super) enum Successor<'a> {
     /// A segment that begins with this: exactly so far this one must reach.
     Begins(&'a Checkpoint),
-    /// One whose header is lost: this segment is complete, and nobody knows where it ended.
-    Lost,
+    /// One whose header is lost: this segment is complete, and nobody knows where it ended, but that it was not beyond
+    /// the next checkpoint that can be read.
+    Lost(Option<&'a Checkpoint>),
     /// None: the log ends here.
     Nothing,
 }
@@ -188,8 +189,8 @@ impl<'a> Scan<'a> {
             FrameType::Seal | FrameType::Footer => self.last.index,
         };
         let most = match self.successor {
-            Successor::Begins(checkpoint) => checkpoint.index,
-            Successor::Lost | Successor::Nothing => u64::MAX,
+            Successor::Begins(checkpoint) | Successor::Lost(Some(checkpoint)) => checkpoint.index,
+            Successor::Lost(None) | Successor::Nothing => u64::MAX,
         };
         (least..=most).contains(&header.index) && header.term >= self.last.term
     }
@@ -291,8 +292,10 @@ impl<'a> Scan<'a> {
     }
 
     fn finish(mut self) -> Scanned<Pieces> {
-        if let Successor::Begins(next) = self.successor {
-            self.reach(next)?;
+        match self.successor {
+            Successor::Begins(next) => self.reach(next)?,
+            Successor::Lost(Some(next)) => self.end_before(next)?,
+            Successor::Lost(None) | Successor::Nothing => {}
         }
         self.end_run();
         match self.successor {
@@ -301,7 +304,7 @@ impl<'a> Scan<'a> {
                 self.judge_end()?;
             }
             // A seal behind the last entry of a complete segment is worth nothing any more.
-            Successor::Begins(_) | Successor::Lost => {
+            Successor::Begins(_) | Successor::Lost(_) => {
                 self.pieces.pop_if(|piece| matches!(piece, Piece::Hole(hole) if hole.is_empty()));
             }
         }
@@ -326,6 +329,16 @@ impl<'a> Scan<'a> {
             return Err(Unusable::Contradiction("its entries contradict the segment after it"));
         }
         Ok(())
+    }
+
+    /// A segment further behind goes on where this one ended, or later.
+    fn end_before(&self, next: &Checkpoint) -> Scanned<()> {
+        let behind = ChainPoint { index: next.index, term: next.term, chain: next.chain };
+        if self.last.index < behind.index || self.last == behind {
+            Ok(())
+        } else {
+            Err(Unusable::Contradiction("its entries contradict a segment behind it"))
+        }
     }
 
     /// The log ends here: what is broken above all that was synced is no loss.

@@ -249,6 +249,18 @@ struct Headed {
     header: Result<SegmentHeader, &'static str>,
 }
 
+/// A segment cannot begin behind a later one: of the two, the later is believed.
+fn disown_contradicted(headers: &mut [Headed]) {
+    let mut least = u64::MAX;
+    for headed in headers.iter_mut().rev() {
+        match &headed.header {
+            Ok(header) if header.checkpoint.index > least => headed.header = Err(BEYOND),
+            Ok(header) => least = header.checkpoint.index,
+            Err(_) => {}
+        }
+    }
+}
+
 impl Survey {
     /// The headers of all segments, with a place for each number that is skipped.
     fn headers(&self) -> Result<Vec<Headed>, SurveyError> {
@@ -272,6 +284,7 @@ impl Survey {
         let is_restart = |headed: &Headed| headed.header.as_ref().is_ok_and(|header| header.restart);
         let first = headers.iter().rposition(is_restart).unwrap_or(0);
         headers.drain(..first);
+        disown_contradicted(&mut headers);
         Ok(headers)
     }
 
@@ -313,18 +326,16 @@ impl Survey {
             Err(why) => return Ok(lost(why)),
         };
         let next = headers.get(at + 1).map(|next| next.header.as_ref());
+        let behind = headers[at + 1..].iter().find_map(|behind| behind.header.as_ref().ok());
         let file = self.open(path).map_err(|error| self.failed(path, error))?;
         let length = file.len().map_err(|error| self.failed(path, error))?;
         let whole_header = header.header_bytes();
         let (successor, end, least) = match next {
-            Some(Ok(next)) if next.checkpoint.index < header.checkpoint.index => {
-                return Ok(lost("the segment after it begins before it"));
-            }
             Some(Ok(next)) => {
                 let complete = header.final_bytes(next, || Ok::<_, SurveyError>(length))?;
                 (Successor::Begins(&next.checkpoint), length.min(complete), complete.max(whole_header))
             }
-            Some(Err(_)) => (Successor::Lost, length, whole_header),
+            Some(Err(_)) => (Successor::Lost(behind.map(|behind| &behind.checkpoint)), length, whole_header),
             None => (Successor::Nothing, length, 0),
         };
         let interval_bytes = self.options.index_interval_bytes;
@@ -344,14 +355,14 @@ impl Survey {
     fn find_holes(&mut self) {
         let mut holes = Vec::new();
         let mut before: Option<ChainPoint> = None;
-        for (at, segment) in self.segments.iter().enumerate() {
+        let behind = self.begins_behind();
+        for (segment, behind) in self.segments.iter().zip(behind) {
             match &segment.content {
                 Content::Found(found) => {
                     holes.extend(found.pieces.holes().cloned());
                     before = Some(found.pieces.last);
                 }
                 Content::Lost { why } => {
-                    let behind = self.segments[at..].iter().find_map(Surveyed::begins);
                     holes.push(segment.hole(before, behind, why));
                     // A later one lacks nothing any more.
                     before = behind.or(before);
@@ -367,12 +378,25 @@ impl Survey {
         holes.truncate(open.map_or(holes.len(), |open| open + 1));
         self.holes = holes;
     }
+
+    /// For each segment, where the next one begins whose header tells. Found from the back, for as many may be lost in
+    /// a row as a stray file's number says.
+    fn begins_behind(&self) -> Vec<Option<ChainPoint>> {
+        let (mut all, mut behind) = (Vec::with_capacity(self.segments.len()), None);
+        for segment in self.segments.iter().rev() {
+            all.push(behind);
+            behind = segment.begins().or(behind);
+        }
+        all.reverse();
+        all
+    }
 }
 
 const EMPTY: &str = "the directory holds no segment";
 const GONE: &str = "its file is missing";
-/// More segments than these cannot have been lost between two.
-const SKIPPED_MAX: u64 = 1 << 16;
+const BEYOND: &str = "a segment after it begins before it";
+/// More segments than these cannot have been lost between two: of 64 MiB each, they are 256 GiB.
+const SKIPPED_MAX: u64 = 1 << 12;
 const FAR_OFF: &str = "its number is far from the others': it is no segment of this log, move it elsewhere";
 
 impl Surveyed {
