@@ -76,3 +76,17 @@ fn an_input_that_allocates_beyond_its_size_class_is_seen() {
     let greedy = || fuzz::allocation::within_size_class(10, || drop(Vec::<u8>::with_capacity(1 << 20)));
     assert!(std::panic::catch_unwind(greedy).is_err());
 }
+
+#[test]
+fn a_seed_is_one_input_and_mutations_meet_what_few_inputs_hold() {
+    let kept = [vec![1; 40], vec![2; 9], Vec::new()];
+    let input = |seed: u64| {
+        let mut input = vec![9; 3];
+        mutate(&kept, &mut Random::new(seed), 64, &mut input);
+        input
+    };
+    assert!((0..1000).all(|seed| input(seed) == input(seed) && input(seed).len() <= 64));
+    let spliced = |input: &[u8]| input.windows(2).any(|pair| pair == [1, 2]);
+    let limit = |input: &[u8]| input.windows(4).any(|bytes| bytes == i32::MAX.to_le_bytes());
+    assert!((0..10_000).map(input).any(|input| spliced(&input) && limit(&input)));
+}
