@@ -3,6 +3,7 @@
 //! What holds:
 //! - A shard is created only if this node never had it. One that it had and whose files are gone has forgotten what
 //!   it acknowledged: it takes no part until its peers have given that back.
+//! - Before it is opened it is written down as here: whatever voted or acknowledged anything is never taken for new.
 //! - A shard is deleted only if the metadata gave its id out and its topic is gone, never for being unknown:
 //!   a broker that is behind does not know the newest shards yet.
 
@@ -48,10 +49,9 @@ impl Replicas {
         voters: Vec<u64>,
         settings: ShardSettings,
     ) -> Result<PartitionHandle, String> {
-        let was_here = self.directory.shards().contains(&shard);
-        let opened = bring_up(&self.engine, shard, voters, settings, was_here).await?;
-        self.directory.record_shards(&[shard], &[]).map_err(|error| error.to_string())?;
-        Ok(opened)
+        let wanted = Wanted { shard, voters, settings };
+        let wanted = self.create_missing(vec![wanted]).await.pop().ok_or_else(|| self.why_not(shard))?;
+        open(&self.engine, wanted).await
     }
 
     /// Opens, creates and deletes shards until this node has what the state says.
@@ -62,38 +62,50 @@ impl Replicas {
 
     async fn add_missing(&self, state: &MetadataState) {
         let node = self.directory.identity().node;
-        let was_here = self.directory.shards();
-        let mut missing = Vec::new();
+        let mut wanted = Vec::new();
         for (topic, placement) in state.placements() {
             let here = placement.replicas.contains(&node);
             let settled =
                 self.engine.shard(placement.shard).is_some() || self.fault(placement.shard).is_some();
             if here && !settled {
-                missing.push((placement.shard, placement.replicas.clone(), self.settings(topic)));
+                let (voters, settings) = (placement.replicas.clone(), self.settings(topic));
+                wanted.push(Wanted { shard: placement.shard, voters, settings });
             }
         }
-        let mut opened = Vec::new();
-        let mut running: JoinSet<(ShardId, Result<PartitionHandle, String>)> = JoinSet::new();
-        let mut missing = missing.into_iter();
-        loop {
-            while running.len() < OPENING_AT_ONCE
-                && let Some((shard, voters, settings)) = missing.next()
-            {
-                let (engine, was_here) = (self.engine.clone(), was_here.contains(&shard));
-                running.spawn(
-                    async move { (shard, bring_up(&engine, shard, voters, settings, was_here).await) },
-                );
-            }
-            match running.join_next().await {
-                None => break,
-                Some(Ok((shard, Ok(_)))) => opened.push(shard),
-                Some(Ok((shard, Err(why)))) => self.record_fault(shard, why),
-                Some(Err(panicked)) => tracing::error!(%panicked, "opening a shard panicked"),
+        let wanted = self.create_missing(wanted).await;
+        let opened = some_at_once(wanted, |wanted| {
+            let engine = self.engine.clone();
+            async move { (wanted.shard, open(&engine, wanted).await) }
+        });
+        for (shard, opened) in opened.await {
+            if let Err(why) = opened {
+                self.record_fault(shard, why);
             }
         }
-        if let Err(error) = self.directory.record_shards(&opened, &[]) {
-            tracing::error!(%error, "cannot write down which shards are here");
+    }
+
+    /// Makes the files of those that never were here, and writes all of them down, before any is opened: what votes and
+    /// acknowledges is known to have been here. Returns those that can be opened.
+    async fn create_missing(&self, wanted: Vec<Wanted>) -> Vec<Wanted> {
+        let was_here = self.directory.shards();
+        let created = some_at_once(wanted, |wanted| {
+            let (engine, was_here) = (self.engine.clone(), was_here.contains(&wanted.shard));
+            async move { (create(&engine, &wanted, was_here).await, wanted) }
+        });
+        let mut here = Vec::new();
+        for (created, wanted) in created.await {
+            match created {
+                Ok(()) => here.push(wanted),
+                Err(why) => self.record_fault(wanted.shard, why),
+            }
         }
+        let shards: Vec<ShardId> = here.iter().map(|wanted| wanted.shard).collect();
+        if let Err(error) = self.directory.record_shards(&shards, &[]) {
+            let why = format!("cannot write down that it is here: {error}");
+            shards.into_iter().for_each(|shard| self.record_fault(shard, why.clone()));
+            here.clear();
+        }
+        here
     }
 
     async fn remove_deleted(&self, state: &MetadataState) {
@@ -124,6 +136,10 @@ impl Replicas {
         }
     }
 
+    fn why_not(&self, shard: ShardId) -> String {
+        self.fault(shard).unwrap_or_else(|| "making its files panicked".to_owned())
+    }
+
     fn record_fault(&self, shard: ShardId, why: String) {
         tracing::error!(shard, why, "this broker's replica takes no part");
         self.lock_faults().insert(shard, why);
@@ -134,18 +150,46 @@ impl Replicas {
     }
 }
 
-async fn bring_up(
-    engine: &Engine,
+/// A replica that this node is to host.
+struct Wanted {
     shard: ShardId,
     voters: Vec<u64>,
     settings: ShardSettings,
-    was_here: bool,
-) -> Result<PartitionHandle, String> {
-    let opened = match (engine.exists(shard), was_here) {
-        (false, false) => engine.create_shard(shard, voters, settings).await,
-        // A shard's directory appears whole, by a rename: it is a log even if there is no note of it yet. One that was
-        // here and is gone has forgotten what it acknowledged: it is repaired like any other that did.
-        (true, _) | (false, true) => engine.open_shard(shard, voters, settings).await,
-    };
-    opened.map_err(|error| error.to_string())
+}
+
+/// Makes a shard's files, if it never was here. Its directory appears whole, by a rename: it is a log even if there is no
+/// note of it yet. One that was here and is gone has forgotten what it acknowledged: it is repaired like any other that did.
+async fn create(engine: &Engine, wanted: &Wanted, was_here: bool) -> Result<(), String> {
+    if was_here || engine.exists(wanted.shard) {
+        return Ok(());
+    }
+    let created = engine.create_shard(wanted.shard, wanted.voters.clone(), wanted.settings.clone());
+    created.await.map_err(|error| error.to_string())
+}
+
+async fn open(engine: &Engine, wanted: Wanted) -> Result<PartitionHandle, String> {
+    let opened = engine.open_shard(wanted.shard, wanted.voters, wanted.settings);
+    opened.await.map_err(|error| error.to_string())
+}
+
+/// Does something with each, a few at once. What panics has no outcome.
+async fn some_at_once<T, F>(each: Vec<T>, work: impl Fn(T) -> F) -> Vec<F::Output>
+where
+    F: Future<Output: Send + 'static> + Send + 'static,
+{
+    let mut each = each.into_iter();
+    let mut running = JoinSet::new();
+    let mut outcomes = Vec::new();
+    loop {
+        while running.len() < OPENING_AT_ONCE
+            && let Some(one) = each.next()
+        {
+            running.spawn(work(one));
+        }
+        match running.join_next().await {
+            None => return outcomes,
+            Some(Ok(outcome)) => outcomes.push(outcome),
+            Some(Err(panicked)) => tracing::error!(%panicked, "opening a shard panicked"),
+        }
+    }
 }

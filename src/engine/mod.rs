@@ -126,23 +126,21 @@ impl Engine {
         engine
     }
 
-    /// Formats a shard's directory and opens it.
+    /// Makes a shard's files where none ever were; [`Engine::open_shard`] opens them.
     pub async fn create_shard(
         &self,
         shard: ShardId,
         voters: Vec<u64>,
         settings: ShardSettings,
-    ) -> Result<PartitionHandle, OpenError> {
-        let replicas = voters.clone();
-        let (engine, options) = (self.clone(), self.shard_options(shard, settings.clone()));
+    ) -> Result<(), OpenError> {
+        let (engine, options) = (self.clone(), self.shard_options(shard, settings));
         let mut random = self.draw();
         blocking(move || {
             make_parent(&*engine.inner.disk)
                 .map_err(|error| OpenError::Content { shard, why: error.to_string() })?;
             shard::create(&engine.inner.disk, &options, &voters, &mut random)
         })
-        .await?;
-        self.open_shard(shard, replicas, settings).await
+        .await
     }
 
     /// Recovers a shard that was here before and hosts it; a damaged one is repaired from the other nodes of
