@@ -172,3 +172,16 @@ fn up_shows_why_a_broker_with_a_foreign_directory_does_not_start() {
     ledger.write(&cluster, 3);
     ledger.is_whole_everywhere(&cluster);
 }
+
+#[test]
+fn a_shard_that_cannot_be_written_down_as_here_is_not_opened() {
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let data = root.path().join("data");
+    format(&data, CLUSTER, "1");
+    let settings = settings(root.path(), &data);
+    // In the way of the file that would replace the list.
+    std::fs::create_dir(data.join("shards.json.new")).expect("a directory can be made");
+    let why = refused(&mut serve(&settings), 1);
+    assert_says(&why, &["cannot write down that it is here", "shards.json"]);
+    assert!(!why.contains("shard recovered"), "{why}");
+}
