@@ -80,6 +80,66 @@ fn a_hole_in_the_last_segment_is_filled_from_a_peer() {
 }
 
 #[test]
+fn a_hole_in_entries_that_lost_an_election_is_given_up_for_the_leaders() {
+    for entries_since in [1, 12] {
+        let mut cluster = Cluster::new(3);
+        cluster.elect(1);
+        cluster.produce(1, &["kept"]);
+        cluster.isolate(1);
+        for number in 0..6 {
+            cluster.send(1, &[&format!("lost {number}")]);
+            cluster.settle();
+        }
+        let (path, position) = find(&cluster, 1, "lost 2");
+        cluster.crash(1, 0);
+        cluster.disk(1).flip_bit(&path, position, 3);
+        cluster.heal();
+        let leader = cluster.wait_for_leader();
+        for _ in 0..entries_since {
+            cluster.produce(leader, &["stands"]);
+        }
+        cluster.start(1);
+        assert!(matches!(cluster.health(1), Health::Faulty(_)), "{:?}", cluster.health(1));
+        cluster.wait_until("node 1 is well", |cluster| cluster.health(1) == Health::Ok);
+        cluster.tick_all();
+        let expected: Vec<&str> = ["kept"].into_iter().chain(vec!["stands"; entries_since]).collect();
+        cluster.assert_everywhere(&expected);
+    }
+}
+
+#[test]
+fn what_recovery_cannot_read_again_and_again_comes_back_from_the_leader() {
+    let mut cluster = stopped_cluster();
+    let (path, position) = find(&cluster, 3, &value(RECORDS - 1));
+    let harm = cluster.disk(3).make_unreadable(&path, position, 1).expect("it is there");
+    cluster.start(3);
+    assert!(matches!(cluster.health(3), Health::Failed(_)), "perhaps it can be read the next time");
+    cluster.crash(3, 0);
+    heal(&mut cluster);
+    assert_all_records(&mut cluster);
+    assert!(!cluster.disk(3).is_harmed(harm));
+}
+
+#[test]
+fn what_cannot_be_read_in_the_last_group_is_not_taken_for_a_tear() {
+    let mut cluster = Cluster::with_segments(3, 4096 + 2048);
+    cluster.elect(1);
+    for value in values() {
+        cluster.produce(1, &[&value]);
+    }
+    cluster.crash(3, 0);
+    let (path, position) = find(&cluster, 3, &value(RECORDS));
+    cluster.disk(3).make_unreadable(&path, position, 1).expect("it is there");
+    // It was acknowledged: cut off, it would be missing from a majority as soon as another replica lost it.
+    let before = cluster.disk(3).durable_bytes(&path);
+    cluster.start(3);
+    assert!(matches!(cluster.health(3), Health::Failed(_)));
+    assert_eq!(cluster.disk(3).durable_bytes(&path), before, "nothing is cut");
+    cluster.wait_until("node 3 is well", |cluster| cluster.health(3) == Health::Ok);
+    assert_all_records(&mut cluster);
+}
+
+#[test]
 fn rot_in_a_sealed_segment_is_found_by_the_scrub_and_healed() {
     let mut cluster = stopped_cluster();
     rot(&cluster, 2, 10);

@@ -11,7 +11,8 @@ use lockstep::random::Random;
 use lockstep_storage::io::fake::Harm;
 use lockstep_storage::io::{Disk, FakeDisk};
 
-use crate::layout::{self, Holds, Range, Stretch};
+use crate::layout::{self, Holds, Stretch};
+use crate::queue::Time;
 use crate::server::shard_of;
 use crate::world::{World, directory};
 
@@ -20,6 +21,7 @@ use crate::world::{World, directory};
 pub(crate) enum Means {
     FlippedBits,
     Zeros,
+    Unreadable,
 }
 
 /// Damage that was done to a replica.
@@ -27,7 +29,14 @@ pub(crate) struct Damage {
     node: u64,
     shard: u64,
     holds: Holds,
-    harm: Harm,
+    what: What,
+}
+
+/// What there is to see of it.
+enum What {
+    Bytes(Harm),
+    /// A file or directory is missing.
+    Name(String),
 }
 
 /// Bytes of a block, at the most: what a disk loses at a time.
@@ -46,11 +55,12 @@ impl World {
             let Some(stretch) = choose(&stretches, &mut random) else { return false };
             let block = block_in(stretch, &mut random);
             let Some(bytes) = read(&disk, &block) else { continue };
-            let bytes = match means {
-                Means::FlippedBits => flipped(bytes, &mut random),
-                Means::Zeros => vec![0; bytes.len()],
+            let done = match means {
+                Means::FlippedBits => self.do_damage(node, shard, &block, &flipped(bytes, &mut random)),
+                Means::Zeros => self.do_damage(node, shard, &block, &vec![0; bytes.len()]),
+                Means::Unreadable => self.make_unreadable(node, shard, &block),
             };
-            if self.do_damage(node, shard, &block, &bytes) {
+            if done {
                 return true;
             }
         }
@@ -86,42 +96,118 @@ impl World {
             return false;
         }
         let Some(harm) = self.nodes[&node].disk.corrupt(&block.path, block.from, bytes) else { return false };
-        let (from, to, holds) = (block.from, block.to, block.holds);
-        self.note(node, "damage", [shard, from, to], || {
-            format!("shard {shard}: {} from byte {from} to {to}, {holds:?}", block.path)
-        });
-        self.damages.push(Damage { node, shard, holds, harm });
+        self.note_damage(node, shard, block.holds, What::Bytes(harm), block);
         true
+    }
+
+    /// A block from here on cannot be read.
+    fn make_unreadable(&mut self, node: u64, shard: u64, block: &Stretch) -> bool {
+        let length = block.to - block.from;
+        // A footer that cannot be read fails each opening, and no repair writes it anew: see docs/testing.md.
+        let is_footer = matches!(block.holds, Holds::Spent(_));
+        if is_footer || !self.may_damage(node, shard, block.holds) {
+            return false;
+        }
+        let Some(harm) = self.nodes[&node].disk.make_unreadable(&block.path, block.from, length) else {
+            return false;
+        };
+        self.note_damage(node, shard, block.holds, What::Bytes(harm), block);
+        true
+    }
+
+    /// A segment or the vote is gone after a power cut. The newest segment's name is spared, and the oldest's: that they
+    /// were there cannot be told (`docs/storage-format.md`).
+    pub(crate) fn lose_name(&mut self, node: u64, pick: u64, down: Time) -> bool {
+        let mut random = Random::new(pick);
+        let shard = shard_of(random.below(self.plan.shards.into()) as u32);
+        let stretches = layout::of_replica(&self.nodes[&node].disk, shard);
+        let segments = stretches.iter().filter(|stretch| matches!(stretch.holds, Holds::Header(_)));
+        let segments: Vec<&Stretch> = segments.collect();
+        let inner = segments.get(1..segments.len().saturating_sub(1)).unwrap_or_default();
+        let vote =
+            stretches.iter().find(|stretch| stretch.holds == Holds::Vote).filter(|_| random.below(2) == 0);
+        let lost = match (vote, inner.len()) {
+            (Some(vote), _) => vote,
+            (None, 0) => return false,
+            (None, count) => inner[random.below(count as u64) as usize],
+        };
+        self.lose(node, shard, lost, down)
+    }
+
+    /// All of a replica is gone after a power cut.
+    pub(crate) fn lose_directory(&mut self, node: u64, pick: u64, down: Time) -> bool {
+        let shard = shard_of((pick % u64::from(self.plan.shards)) as u32);
+        let lost = Stretch { path: directory(shard), from: 0, to: 0, holds: Holds::Everything };
+        self.lose(node, shard, &lost, down)
+    }
+
+    fn lose(&mut self, node: u64, shard: u64, lost: &Stretch, down: Time) -> bool {
+        if !self.may_damage(node, shard, lost.holds) {
+            return false;
+        }
+        self.cut_power(node, down);
+        if !self.nodes[&node].disk.lose(&lost.path) {
+            return false;
+        }
+        self.note_damage(node, shard, lost.holds, What::Name(lost.path.clone()), lost);
+        true
+    }
+
+    fn note_damage(&mut self, node: u64, shard: u64, holds: Holds, what: What, place: &Stretch) {
+        let (from, to) = (place.from, place.to);
+        self.note(node, "damage", [shard, from, to], || {
+            format!("shard {shard}: {} from byte {from} to {to}, {holds:?}", place.path)
+        });
+        self.damages.push(Damage { node, shard, holds, what });
     }
 
     /// Whether the other replicas can make good for it.
     fn may_damage(&self, node: u64, shard: u64, holds: Holds) -> bool {
-        let others = |counts: &dyn Fn(Holds) -> bool| {
-            let damaged = |other: &u64| {
-                self.damages.iter().any(|damage| {
-                    (damage.node, damage.shard) == (*other, shard)
-                        && counts(damage.holds)
-                        && self.is_there(damage)
-                })
-            };
-            self.nodes.keys().filter(|other| **other != node).filter(|other| damaged(other)).count()
+        let damaged = |other: u64, counts: &dyn Fn(Holds) -> bool| {
+            let mut done = self.damages.iter().filter(|damage| (damage.node, damage.shard) == (other, shard));
+            done.any(|damage| counts(damage.holds) && self.is_there(damage))
         };
-        match holds {
-            // Whoever moves replicas to fewer nodes may be left with the damaged copy alone.
-            _ if self.plan.moves() => false,
-            Holds::Entry { index, .. } if index > self.invariants.committed_index(shard) => false,
-            Holds::Header(range) | Holds::Entry { range, .. } | Holds::Spent(range) => {
-                let same_place = others(&|other| other.range().is_some_and(|other| other.overlaps(range)));
-                (same_place + 1) * 2 < self.nodes.len()
-            }
-            Holds::Vote => others(&|other| other == Holds::Vote) == 0,
-            Holds::Nothing => true,
+        let others = |counts: &dyn Fn(Holds) -> bool| {
+            self.nodes.keys().filter(|other| **other != node && damaged(**other, counts)).count()
+        };
+        // Whoever moves replicas to fewer nodes may be left with the damaged copy alone.
+        if self.plan.moves() {
+            return false;
         }
+        // Nobody else may have what is not committed. Where nothing stands behind it, a leader says what does instead.
+        let committed = self.invariants.committed_index(shard);
+        let last = match holds {
+            Holds::Entry { index, .. } => index,
+            _ => holds.range().map_or(0, |range| range.last),
+        };
+        if last > committed && last != u64::MAX {
+            return false;
+        }
+        let entries_elsewhere = holds.range().is_none_or(|range| {
+            let same_place = others(&|other| other.range().is_some_and(|other| other.overlaps(range)));
+            (same_place + 1) * 2 < self.nodes.len()
+        });
+        entries_elsewhere && (!holds.is_vote() || others(&Holds::is_vote) == 0)
     }
 
     /// Whether damage has not been undone yet: it can be seen, or its replica is known not to be whole.
     fn is_there(&self, damage: &Damage) -> bool {
-        self.nodes[&damage.node].disk.is_harmed(damage.harm) || self.is_marked(damage.node, damage.shard)
+        let disk = &self.nodes[&damage.node].disk;
+        let is_seen = match &damage.what {
+            What::Bytes(harm) => disk.is_harmed(*harm),
+            What::Name(path) => !disk.exists(path).unwrap_or(false) && !self.is_trimmed(damage.node, path),
+        };
+        is_seen || self.is_marked(damage.node, damage.shard)
+    }
+
+    /// Whether nothing of a log is left that comes before this segment.
+    fn is_trimmed(&self, node: u64, path: &str) -> bool {
+        let Some((directory, name)) = path.rsplit_once('/').filter(|(_, name)| name.ends_with(".segment"))
+        else {
+            return false;
+        };
+        let names = self.nodes[&node].disk.list(directory).unwrap_or_default();
+        !names.iter().any(|other| other.ends_with(".segment") && other.as_str() < name)
     }
 
     /// Whether a replica is marked as faulty on its disk.
@@ -138,21 +224,15 @@ impl World {
 
     /// Nodes with entries that are damaged still, and what of them.
     pub(crate) fn unrepaired(&self) -> BTreeMap<u64, String> {
-        let is_needed = |damage: &&Damage| matches!(damage.holds, Holds::Header(_) | Holds::Entry { .. });
-        let left = self.damages.iter().filter(is_needed).filter(|damage| self.is_there(damage));
+        let left = self
+            .damages
+            .iter()
+            .filter(|damage| damage.holds.is_needed())
+            .filter(|damage| self.is_there(damage));
         left.map(|Damage { node, shard, holds, .. }| {
             (*node, format!("shard {shard} of node {node}: {holds:?}"))
         })
         .collect()
-    }
-}
-
-impl Holds {
-    fn range(self) -> Option<Range> {
-        match self {
-            Self::Header(range) | Self::Entry { range, .. } | Self::Spent(range) => Some(range),
-            Self::Vote | Self::Nothing => None,
-        }
     }
 }
 

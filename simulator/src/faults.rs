@@ -62,6 +62,26 @@ impl World {
             FaultKind::BitRot { pick } => self.damage(node, pick, Means::FlippedBits),
             FaultKind::ZeroedBlock { pick } => self.damage(node, pick, Means::Zeros),
             FaultKind::MisdirectedWrite { pick } => self.misdirect(node, pick),
+            FaultKind::UnreadableBlock { pick } => self.damage(node, pick, Means::Unreadable),
+            FaultKind::LostName { pick } => self.lose_name(node, pick, lasting),
+            FaultKind::LostDirectory { pick } => self.lose_directory(node, pick, lasting),
+            FaultKind::ReadError { after } => {
+                let Some(node) = self.nodes.get_mut(&node).filter(|node| node.process.is_some()) else {
+                    return false;
+                };
+                let read = node.disk.counters().reads + after;
+                node.disk.plant_read(read, io::ErrorKind::Other);
+                node.planted = Some(kind);
+                false
+            }
+            FaultKind::VanishedDisk => {
+                let Some(node) = self.nodes.get_mut(&node).filter(|node| node.process.is_some()) else {
+                    return false;
+                };
+                node.disk.vanish();
+                node.planted = Some(kind);
+                true
+            }
             FaultKind::FullDisk { left } => {
                 let Some(node) = self.nodes.get_mut(&node) else { return false };
                 node.disk.set_capacity(node.disk.used_bytes() + left);
@@ -132,6 +152,9 @@ impl World {
                 }
             }
             FaultKind::StalledDisk => self.unstall(node),
+            FaultKind::VanishedDisk if self.nodes[&node].disk.has_vanished() => {
+                self.cut_power(node, MILLISECOND);
+            }
             FaultKind::FullDisk { .. } => {
                 if let Some(node) = self.nodes.get_mut(&node) {
                     node.disk.set_capacity(u64::MAX);

@@ -16,7 +16,7 @@
 //! | `acknowledged-entry-durable` | a follower acknowledges no entry that it has not synced |
 //! | `group-synced` | a write group that reports success leaves nothing of its shard unsynced |
 //! | `recovery-keeps-synced` | what was synced is there again after a crash; after a repair, what of it was committed |
-//! | `recovery-keeps-vote` | neither a crash nor a repair takes back a term or a vote |
+//! | `recovery-keeps-vote` | no crash takes back a term or a vote, and no repair a vote for another |
 //! | `faulty-is-silent` | a replica that is marked as faulty says nothing to its peers' consensus |
 
 use std::collections::BTreeMap;
@@ -147,7 +147,9 @@ impl Invariants {
             );
         }
         let vote = stored_vote(disk, shard);
-        if let Some(then) = before.vote
+        // A vote that was lost is replaced by one in a later term than any that somebody else was voted for in.
+        let counts = |then: &Vote| before.faulty.is_none() || ![0, node].contains(&then.voted_for);
+        if let Some(then) = before.vote.filter(counts)
             && !vote.is_some_and(|now| follows(now, then))
         {
             return breach(

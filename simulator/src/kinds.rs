@@ -86,6 +86,28 @@ pub enum FaultKind {
         /// Chooses the places.
         pick: u64,
     },
+    /// A block that the node's disk held for long cannot be read any more.
+    UnreadableBlock {
+        /// Chooses the place.
+        pick: u64,
+    },
+    /// After a power cut a segment is gone, or the vote, though its name had been synced.
+    LostName {
+        /// Chooses the file.
+        pick: u64,
+    },
+    /// After a power cut a replica's whole directory is gone.
+    LostDirectory {
+        /// Chooses the replica.
+        pick: u64,
+    },
+    /// A read of the node's disk fails, once.
+    ReadError {
+        /// Reads until then.
+        after: u64,
+    },
+    /// The node's disk answers nothing any more, until the machine is started anew.
+    VanishedDisk,
     /// The node's disk has no room.
     FullDisk {
         /// Bytes left.
@@ -154,6 +176,11 @@ impl FaultKind {
         Self::BitRot { pick: 0 },
         Self::ZeroedBlock { pick: 0 },
         Self::MisdirectedWrite { pick: 0 },
+        Self::UnreadableBlock { pick: 0 },
+        Self::LostName { pick: 0 },
+        Self::LostDirectory { pick: 0 },
+        Self::ReadError { after: 0 },
+        Self::VanishedDisk,
         Self::Move { size: 0 },
     ];
 
@@ -181,6 +208,11 @@ impl FaultKind {
             Self::BitRot { .. } => character("bit-rot", 30, 6, ONCE),
             Self::ZeroedBlock { .. } => character("zeroed-block", 20, 4, ONCE),
             Self::MisdirectedWrite { .. } => character("misdirected-write", 20, 4, ONCE),
+            Self::UnreadableBlock { .. } => character("unreadable-block", 20, 3, ONCE),
+            Self::LostName { .. } => character("lost-name", 30, 4, (20, 800)),
+            Self::LostDirectory { .. } => character("lost-directory", 10, 1, (20, 800)),
+            Self::ReadError { .. } => character("read-error", 20, 4, ONCE),
+            Self::VanishedDisk => character("vanished-disk", 15, 2, (50, 1_500)),
             Self::FullDisk { .. } => character("full-disk", 20, 2, (200, 1_500)),
             Self::Transfer => character("transfer", 30, 4, ONCE),
             Self::Fence => character("fence", 30, 4, ONCE),
@@ -221,6 +253,10 @@ impl FaultKind {
             Self::BitRot { .. } => Self::BitRot { pick: random.next_u64() },
             Self::ZeroedBlock { .. } => Self::ZeroedBlock { pick: random.next_u64() },
             Self::MisdirectedWrite { .. } => Self::MisdirectedWrite { pick: random.next_u64() },
+            Self::UnreadableBlock { .. } => Self::UnreadableBlock { pick: random.next_u64() },
+            Self::LostName { .. } => Self::LostName { pick: random.next_u64() },
+            Self::LostDirectory { .. } => Self::LostDirectory { pick: random.next_u64() },
+            Self::ReadError { .. } => Self::ReadError { after: 1 + random.below(40) },
             Self::FullDisk { .. } => Self::FullDisk { left: random.below(40_000) },
             Self::ClockJump { .. } => {
                 let by_ms = 1 << random.below(32);

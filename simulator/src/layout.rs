@@ -35,6 +35,8 @@ pub(crate) enum Holds {
     Spent(Range),
     /// One copy of the vote.
     Vote,
+    /// All of a replica.
+    Everything,
     /// Nothing that is needed: the mark of a faulty replica, files between two uses.
     Nothing,
 }
@@ -47,8 +49,31 @@ pub(crate) struct Range {
 }
 
 impl Range {
+    const ALL: Self = Self { first: 0, last: u64::MAX };
+
     pub(crate) fn overlaps(self, other: Self) -> bool {
         self.first <= other.last && other.first <= self.last
+    }
+}
+
+impl Holds {
+    /// Entries that may be lost with it.
+    pub(crate) fn range(self) -> Option<Range> {
+        match self {
+            Self::Header(range) | Self::Entry { range, .. } | Self::Spent(range) => Some(range),
+            Self::Everything => Some(Range::ALL),
+            Self::Vote | Self::Nothing => None,
+        }
+    }
+
+    /// Whether the vote is lost with it, or may be with the next copy.
+    pub(crate) fn is_vote(self) -> bool {
+        matches!(self, Self::Vote | Self::Everything)
+    }
+
+    /// Whether entries are missing as long as it is damaged.
+    pub(crate) fn is_needed(self) -> bool {
+        matches!(self, Self::Header(_) | Self::Entry { .. } | Self::Everything)
     }
 }
 

@@ -46,6 +46,8 @@ pub struct Node {
     pub starting: bool,
     /// The fault that was planted on the disk of this process.
     pub planted: Option<FaultKind>,
+    /// Reads that had failed when that was last looked at.
+    pub read_errors: u64,
     /// Its disk has a limit at the moment.
     pub disk_limited: bool,
     /// The replicas of the process that died last, for the observer: its disk still holds what they had synced.
@@ -137,6 +139,7 @@ impl Node {
             stalled_groups: Vec::new(),
             starting: false,
             planted: None,
+            read_errors: 0,
             disk_limited: false,
             corpse: BTreeMap::new(),
         }

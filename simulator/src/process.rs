@@ -142,7 +142,9 @@ impl World {
         }
         self.note(id, "refused", [shard], || format!("shard {shard}: {error}"));
         match error {
-            OpenError::Recovery(RecoveryError::Io { .. }) | OpenError::Create(_)
+            OpenError::Recovery(RecoveryError::Io { .. })
+            | OpenError::Create(_)
+            | OpenError::Content { .. }
                 if self.nodes[&id].excused() =>
             {
                 self.planted_struck(id);
@@ -181,6 +183,8 @@ impl World {
 
     pub(crate) fn look_at_free_space(&mut self, id: u64, life: u64) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
+        let read_errors = std::mem::replace(&mut node.read_errors, node.disk.counters().read_errors);
+        (read_errors..node.read_errors).for_each(|_| self.stats.fault("read-error"));
         let full = node.disk.free_bytes().is_ok_and(|free| free < FREE_SPACE_RESERVE);
         let Some(process) = node.alive(life) else { return };
         if process.disk_full != full {
@@ -425,7 +429,7 @@ impl World {
         match health {
             Health::Ok | Health::Full => {}
             // It is opened again by itself, after a pause.
-            Health::Failed(why) if self.nodes[&id].excused() => {
+            Health::Failed(why) if self.nodes[&id].excused() || self.is_damaged(id, shard) => {
                 self.note(id, "failed", [shard], || format!("shard {shard}: {why}"));
             }
             // It is repaired by itself.

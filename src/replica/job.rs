@@ -275,7 +275,7 @@ fn begin_rebuild(
         Some(checkpoint) => salvage::restart_from(&*disk, directory, &options.log, checkpoint, nonce)?,
         None => salvage::cut_to_intact(survey)?,
     }
-    Ok(Box::new(Rebuild::open(disk, options, random)?))
+    Ok(Box::new(Rebuild::open(Arc::new(salvage::LenientDisk(disk)), options, random)?))
 }
 
 fn finish(

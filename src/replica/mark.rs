@@ -43,8 +43,8 @@ impl Mark {
         if !disk.exists(&path)? {
             return Ok(None);
         }
-        let file = disk.open(&path, OpenMode::Read)?;
-        let text = file.read_at(file.len()? as usize, 0)?;
+        let read = disk.open(&path, OpenMode::Read).and_then(|file| file.read_at(file.len()? as usize, 0));
+        let text = read.unwrap_or_else(|error| Bytes::from(format!("its mark cannot be read: {error}")));
         let text = String::from_utf8_lossy(&text);
         Ok(Some(match text.strip_prefix(HOLES) {
             Some(why) => Self { loss: Loss::Holes, why: why.to_owned() },
@@ -137,6 +137,16 @@ mod tests {
             assert_eq!(read.loss, stands);
         }
     }
+
+    #[test]
+    fn a_mark_that_cannot_be_read_counts_as_the_worse_kind() {
+        let disk = disk();
+        mark(Loss::Holes).write(&*disk, "shards/7").expect("a healthy disk");
+        disk.make_unreadable("shards/7.faulty", 0, 1).expect("it is there");
+        let read = Mark::read(&*disk, "shards/7").expect("readable").expect("it is marked");
+        assert_eq!(read.loss, Loss::Tail);
+    }
+
     #[test]
     fn no_changed_bit_makes_a_mark_milder() {
         let disk = disk();

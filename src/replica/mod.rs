@@ -48,6 +48,8 @@ use repair::{Around, Known, Repair};
 
 /// Tokens from here on are this module's own.
 const OWN_TOKENS: Token = 1 << 63;
+/// Openings that cannot read what the disk holds, one after the other, until that counts as damage.
+const UNREADABLE_MAX: u64 = 3;
 /// The pauses before a stopped log is opened again, in election timeouts: doubled after each, up to the last.
 const PAUSE_TIMEOUTS: (u64, u64) = (1, 64);
 
@@ -76,6 +78,8 @@ pub struct Replica {
     /// What was synced by the instance in which damage was found.
     synced_index: u64,
     jobs: Jobs,
+    /// Openings since the last that could read everything.
+    unreadable: u64,
 }
 
 /// The jobs that are out. What an earlier one brings when nobody waits for it any more changes nothing.
@@ -113,12 +117,12 @@ impl Replica {
             .map_err(|error| OpenError::Content { shard, why: error.to_string() })?;
         let place = Place { disk: Arc::clone(&disk), options: options.clone() };
         let opened = match mark {
-            Some(mark) => Err((mark.loss, mark.why)),
+            Some(mark) => Err((Some(mark.loss), mark.why)),
             None => match job::open(disk, options, random.split()) {
                 Ok(opened) => Ok(opened),
                 Err(error) => match loss_of(&error) {
-                    Some(loss) => Err((loss, error.to_string())),
-                    None => return Err(error),
+                    None if !is_unreadable(&error) => return Err(error),
+                    loss => Err((loss, error.to_string())),
                 },
             },
         };
@@ -140,10 +144,15 @@ impl Replica {
             next_token: OWN_TOKENS,
             synced_index: 0,
             jobs: Jobs::default(),
+            unreadable: 0,
         };
         match opened {
             Ok(opened) => replica.opened(opened, outputs),
-            Err((loss, why)) => replica.repair(loss, why, outputs),
+            Err((Some(loss), why)) => replica.repair(loss, why, outputs),
+            Err((None, why)) => {
+                replica.unreadable = 1;
+                replica.stopped(Health::Failed(why));
+            }
         }
         replica.publish(outputs);
         Ok(replica)
@@ -251,7 +260,7 @@ impl Replica {
             }
             Outcome::Opened(_) if number != self.jobs.opening => {}
             Outcome::Opened(Ok(opened)) => self.opened(opened, outputs),
-            Outcome::Opened(Err(error)) => match loss_of(&error) {
+            Outcome::Opened(Err(error)) => match self.loss_at(&error) {
                 Some(loss) => self.repair(loss, error.to_string(), outputs),
                 None => self.stopped(Health::Failed(error.to_string())),
             },
@@ -278,12 +287,21 @@ impl Replica {
         self.reader_due = true;
         self.jobs.instance = self.jobs.last + 1;
         self.opened_at = self.ticks;
+        self.unreadable = 0;
         self.state = State::Running(Box::new(shard));
         outputs.push(Output::Recovered(report));
         self.carry_out(asked, outputs);
         let settings = self.place.options.settings.clone();
         self.step_shard(shard::Input::Settings(settings), outputs);
         self.step_shard(shard::Input::DiskFull(self.disk_full), outputs);
+    }
+
+    /// What is lost where the log cannot be opened again. What cannot be read again and again is damage too, and where it
+    /// stands nobody knows; without peers there is nothing for it but to try on.
+    fn loss_at(&mut self, error: &OpenError) -> Option<Loss> {
+        self.unreadable = if is_unreadable(error) { self.unreadable + 1 } else { 0 };
+        let is_damage = self.unreadable >= UNREADABLE_MAX && !self.peers.is_empty();
+        loss_of(error).or(is_damage.then_some(Loss::Tail))
     }
 
     /// The log takes nothing more; it is opened again after a pause.
@@ -447,6 +465,11 @@ fn loss_of(error: &OpenError) -> Option<Loss> {
         OpenError::Recovery(RecoveryError::NotFound { .. }) => Some(Loss::Tail),
         _ => None,
     }
+}
+
+/// Whether the disk is there, and cannot read what it holds.
+fn is_unreadable(error: &OpenError) -> bool {
+    matches!(error, OpenError::Recovery(RecoveryError::Unreadable { .. }))
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> &str {

@@ -31,7 +31,7 @@ use std::{
 use lockstep_protocol::peer::{Confirmed, RepairMessage, Standing, WireEntry};
 use lockstep_storage::{
     Checkpoint, Entry,
-    salvage::{Patch, Survey},
+    salvage::{Patch, PatchError, Survey},
 };
 
 use super::{
@@ -68,6 +68,8 @@ pub(super) struct Repair {
     unable: BTreeSet<u64>,
     /// No peer could: perhaps the leader has dropped what is missing.
     exhausted: bool,
+    /// A peer has other entries at its place: it may be in a suffix that lost an election.
+    contradicted: bool,
     standings: BTreeMap<u64, Standing>,
     restart: bool,
     marked: bool,
@@ -127,6 +129,7 @@ impl Repair {
             last_number: around.random.next_u64() >> 1,
             unable: BTreeSet::new(),
             exhausted: false,
+            contradicted: false,
             standings: BTreeMap::new(),
             restart: false,
             marked: false,
@@ -221,6 +224,7 @@ impl Repair {
                 }
             }
             Outcome::Patching(Ok(None)) => {
+                self.contradicted = false;
                 self.unable.clear();
                 self.note.clear();
                 self.asked = None;
@@ -235,6 +239,7 @@ impl Repair {
             }
             Outcome::Patching(Err(error)) => {
                 self.stale = true;
+                self.contradicted |= matches!(error, PatchError::ChainMismatch { .. });
                 self.unable.extend(self.asked.take().map(|asked| asked.to));
                 self.begin_anew(&error.to_string(), PAUSE_TIMEOUTS, around);
             }

@@ -125,6 +125,10 @@ impl Directory<'_> {
         RecoveryError::Io { directory: self.path.to_owned(), error }
     }
 
+    fn unread(&self, number: u64, error: io::Error) -> RecoveryError {
+        RecoveryError::Unreadable { file: self.file(number), error }
+    }
+
     fn unknown(&self, number: u64, position: u64, error: EntryError) -> RecoveryError {
         RecoveryError::UnknownEntry { file: self.file(number), position, error }
     }
@@ -301,7 +305,7 @@ fn before_base(
                 Err(ScanError::Unknown { position, error }) => {
                     return Err(place.unknown(segment.number, position, error));
                 }
-                Err(ScanError::Io(error)) => return Err(place.failed(error)),
+                Err(ScanError::Io(error)) => return Err(place.unread(segment.number, error)),
             };
             index.terms().iter().for_each(|run| push_term(&mut terms, run.first_index, run.term));
             segment.index = Some(Arc::new(index));

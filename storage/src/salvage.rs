@@ -32,6 +32,7 @@ mod survey;
 
 pub use damaged::{DAMAGED_DIRECTORY, cut_to_intact, discard_damaged, restart_from};
 pub use hole::{ChainPoint, Hole};
+pub use lenient::LenientDisk;
 pub use patch::{Patch, PatchError, patch};
 pub use survey::{Survey, SurveyError};
 

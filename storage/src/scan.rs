@@ -156,7 +156,12 @@ impl Cursor {
         }
         let at = (self.position - self.buffer_position) as usize;
         if at + length > self.buffer.len() {
-            self.buffer = self.file.read_at(length.max(self.read_ahead).min(remaining), self.position)?;
+            let ahead = length.max(self.read_ahead).min(remaining);
+            self.buffer = match self.file.read_at(ahead, self.position) {
+                // What cannot be read may be of no concern yet.
+                Err(_) if ahead > length => self.file.read_at(length, self.position)?,
+                read => read?,
+            };
             self.buffer_position = self.position;
             if self.buffer.len() < length {
                 return Err(self.bad("the file ends inside a frame"));

@@ -9,6 +9,7 @@ use common::{DIRECTORY, Rig, recover, small_options};
 use lockstep_storage::frame::chain_after;
 use lockstep_storage::io::Disk;
 use lockstep_storage::{LogReader, ReadError, ScrubCursor};
+use std::io::ErrorKind;
 
 /// Scrubs it all, so many bytes a step; returns the steps and the bytes verified.
 fn scrub(reader: &LogReader, max_bytes: u64) -> Result<(u64, u64), ReadError> {
@@ -72,6 +73,25 @@ fn a_segment_whose_file_is_gone_is_damage() {
     disk.remove_file(&segment(2)).unwrap();
     let Err(ReadError::Damaged(damage)) = scrub(&recovered.reader, 4000) else { panic!("it must be seen") };
     assert_eq!((damage.file, damage.position), (segment(2), 0));
+}
+
+#[test]
+fn what_cannot_be_read_twice_in_a_row_is_damage_and_once_is_nothing() {
+    let twin = Twin::new(true);
+    let disk = twin.disk();
+    let (recovered, _) = recover(&disk, &twin.options).unwrap();
+    disk.plant_read(disk.counters().reads + 5, ErrorKind::Other);
+    assert!(scrub(&recovered.reader, 4000).is_ok());
+    assert_eq!(disk.counters().read_errors, 1);
+    let (index, position) = frames(&disk, 2)[1];
+    disk.make_unreadable(&segment(2), position, 1).unwrap();
+    let Err(ReadError::Damaged(damage)) = scrub(&recovered.reader, 4000) else { panic!("it must be seen") };
+    assert_eq!((damage.file, damage.position, damage.index), (segment(2), position, index));
+    disk.vanish();
+    assert!(
+        matches!(scrub(&recovered.reader, 4000), Err(ReadError::Io { .. })),
+        "a disk that is gone is not damaged"
+    );
 }
 
 #[test]

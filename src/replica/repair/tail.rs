@@ -17,7 +17,8 @@ pub(super) struct Tail {
 }
 
 impl Repair {
-    /// Begins from a leader's checkpoint only where that reaches beyond what is intact here.
+    /// Begins from a leader's checkpoint only where that reaches beyond what is intact here. A hole that nobody can fill is
+    /// given up only for a leader that has dropped what is missing, or may have other entries there.
     pub(super) fn base(
         &mut self,
         leader: u64,
@@ -29,7 +30,8 @@ impl Repair {
         let hole = survey.holes().iter().find(|hole| hole.is_closed());
         let dropped = hole.and_then(|hole| hole.last_index).is_none_or(|last| checkpoint.index >= last);
         let behind = survey.tip().is_some_and(|tip| checkpoint.index <= tip.index);
-        if self.exhausted && !dropped {
+        let beyond = hole.and_then(|hole| hole.last_index).is_some_and(|last| last > confirmed.commit_index);
+        if self.exhausted && !(dropped || beyond || self.contradicted) {
             let why = std::mem::take(&mut self.note);
             return self.begin_anew(&why, PAUSE_TIMEOUTS, around);
         }

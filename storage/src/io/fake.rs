@@ -73,6 +73,8 @@ pub struct FakeCounters {
     pub reads: u64,
     /// Bytes of them.
     pub read_bytes: u64,
+    /// Reads that failed because that was planted.
+    pub read_errors: u64,
 }
 
 /// The simulated disk. Shared by `Arc`: the test keeps one handle and storage another.
@@ -194,6 +196,11 @@ impl FakeDisk {
             }
         }
         unsynced
+    }
+
+    /// Whether it answers nothing any more.
+    pub fn has_vanished(&self) -> bool {
+        self.state().vanished
     }
 
     /// Bytes of all files.

@@ -217,6 +217,16 @@ pub enum RecoveryError {
         /// What is not known.
         error: EntryError,
     },
+    /// The disk is there and cannot read what it holds. Perhaps it can the next time; if not, that is damage.
+    #[error(
+        "reading {file}: {error}; check the disk, the broker tries again and then fetches from its peers"
+    )]
+    Unreadable {
+        /// The file.
+        file: String,
+        /// What the disk said.
+        error: io::Error,
+    },
     /// The disk did not answer.
     #[error("recovering {directory}: {error}; check the disk and the directory's permissions")]
     Io {

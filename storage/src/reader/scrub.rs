@@ -2,7 +2,7 @@
 //!
 //! Invariants: only sealed segments whose successor is synced are read, from the file and never from memory. A step
 //! takes memory for a few frames. What leaves the log under a scrub is passed over; only what the log still stands on
-//! can be damaged. A broken footer is no damage: it is derived, and nothing is lost with it.
+//! can be damaged. What the disk cannot read twice in a row is damaged, if it is there at all. A broken footer is no damage: it is derived, and nothing is lost with it.
 
 use super::{LogReader, ReadError, Shared, View};
 use crate::checkpoint::Checkpoint;
@@ -50,7 +50,7 @@ impl LogReader {
             let Some(mut part) = Part::choose(&self.shared, cursor) else {
                 return Ok(Scrubbed { next: None, verified_bytes });
             };
-            match part.verify(max_bytes.saturating_sub(verified_bytes)) {
+            match part.verify_twice(max_bytes.saturating_sub(verified_bytes)) {
                 Ok(next) => cursor = next,
                 Err(error) if part.left_the_log() => drop(error),
                 Err(error) => return Err(error),
@@ -94,6 +94,22 @@ impl<'a> Part<'a> {
         let view: &View = &self.shared.view();
         let now = view.index.segment(self.segment.number);
         view.truncations != self.truncations || now.is_none_or(|now| now.nonce != self.segment.nonce)
+    }
+
+    /// The same as [`Self::verify`], and once more where something could not be read.
+    fn verify_twice(&mut self, max_bytes: u64) -> Result<ScrubCursor, ReadError> {
+        let verified = self.verify(max_bytes);
+        let Err(ReadError::Io { .. }) = verified else { return verified };
+        match self.verify(max_bytes) {
+            Err(ReadError::Io { .. }) if self.is_there() => {
+                Err(self.damaged(self.cursor.position, "it cannot be read"))
+            }
+            again => again,
+        }
+    }
+
+    fn is_there(&self) -> bool {
+        self.shared.disk.open(&self.path(), OpenMode::Read).and_then(|file| file.len()).is_ok()
     }
 
     /// Reads on for about so many bytes, or to the segment's end. Returns where to go on.

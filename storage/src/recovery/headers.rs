@@ -56,7 +56,7 @@ pub(super) fn find(place: &Directory<'_>) -> Result<(Vec<SegmentHeader>, usize),
 fn read(place: &Directory<'_>, number: u64) -> Result<SegmentHeader, RecoveryError> {
     let header = match SegmentHeader::read(&*place.open(number)?) {
         Ok(header) => header,
-        Err(SegmentHeaderError::Io(error)) => return Err(place.failed(error)),
+        Err(SegmentHeaderError::Io(error)) => return Err(place.unread(number, error)),
         Err(error @ SegmentHeaderError::Version(_)) => {
             return Err(RecoveryError::Header { file: place.file(number), error });
         }

@@ -55,7 +55,7 @@ impl Recovery<'_> {
         let length = file.len().map_err(|error| place.failed(error))?;
         let ending = self.scan(&file, header, length, visit)?;
         let beyond = highest_synced_beyond(&*file, header, ending.beyond, length);
-        let beyond = beyond.map_err(|error| place.failed(error))?;
+        let beyond = beyond.map_err(|error| place.unread(header.number, error))?;
         let mut proven = ending.synced_index.max(beyond.unwrap_or(0));
         if planted::is_active(Bug::TakeCommitForSynced) {
             proven = proven.max(self.log.commit);
@@ -97,7 +97,7 @@ impl Recovery<'_> {
                 Err(ScanError::Unknown { position, error }) => {
                     return Err(self.place.unknown(header.number, position, error));
                 }
-                Err(ScanError::Io(error)) => return Err(self.place.failed(error)),
+                Err(ScanError::Io(error)) => return Err(self.place.unread(header.number, error)),
             };
             // A whole header speaks the truth about syncs, wherever it stands in this segment.
             ending.synced_index = ending.synced_index.max(frame.header.synced_index);

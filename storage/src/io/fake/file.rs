@@ -70,6 +70,7 @@ impl DiskFile for FakeFile {
         state.counters.reads += 1;
         let read = state.counters.reads;
         if let Some(error) = state.read_faults.remove(&read) {
+            state.counters.read_errors += 1;
             return Err(error.into());
         }
         if state.damage.is_unreadable(self.file, position, bytes.len() as u64) {
