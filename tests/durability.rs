@@ -8,6 +8,7 @@ use lockstep::{
     random::Random,
     shard::{Answer, AppendError, Command, Event, Health, Input},
 };
+use lockstep_protocol::peer::RaftMessage;
 
 /// Sends batches while disks stall at random, and cuts everyone's power right after an acknowledgement.
 /// Returns the texts that were acknowledged, and those the cluster holds once it runs again.
@@ -158,6 +159,28 @@ fn a_follower_asks_for_no_votes_while_its_snapshot_is_not_on_the_disk() {
     }
     cluster.wait_for_leader();
     assert_eq!(cluster.records(3), cluster.records(1));
+}
+
+#[test]
+fn who_votes_alone_does_not_elect_itself_with_entries_that_are_not_on_the_disk() {
+    let mut cluster = Cluster::new(1);
+    cluster.elect(1);
+    cluster.produce(1, &["one"]);
+    cluster.hold_disk(1);
+    cluster.send(1, &["two"]);
+    cluster.settle();
+    // A node that once belonged to the group says that there is a later term.
+    let later = RaftMessage { kind: 8, from: 2, to: 1, term: 100, ..RaftMessage::default() };
+    cluster.step(1, Input::Peer(later));
+    assert!(!cluster.leads(1));
+    for _ in 0..60 {
+        cluster.step(1, Input::Tick);
+    }
+    assert_eq!((cluster.health(1), cluster.leads(1)), (Health::Ok, false), "it did not panic");
+    cluster.release_disk(1);
+    cluster.wait_for_leader();
+    cluster.produce(1, &["three"]);
+    cluster.assert_everywhere(&["one", "two", "three"]);
 }
 
 #[test]

@@ -272,7 +272,7 @@ impl Group {
 
     /// Time passes.
     pub fn tick(&mut self) {
-        if self.awaits_snapshot() || self.abstains() {
+        if self.awaits_snapshot() || self.abstains() || self.would_lead_unsynced() {
             return;
         }
         self.node.tick();
@@ -290,6 +290,14 @@ impl Group {
         self.log().last_index() < self.takes_part_from
     }
 
+    /// Whether it would elect itself, as whoever votes alone does at once, with entries that are not synced: a leader
+    /// counts its own copy of all it has, and the library panics.
+    fn would_lead_unsynced(&self) -> bool {
+        let raft = &self.node.raft;
+        let unsynced = raft.raft_log.last_index() > raft.raft_log.persisted;
+        unsynced && raft.state != StateRole::Leader && raft.prs().is_singleton()
+    }
+
     /// A message of a peer.
     pub fn step(&mut self, message: RaftMessage) -> Result<(), StepError> {
         let message = message::from_wire(message)?;
@@ -301,8 +309,9 @@ impl Group {
             return Err(StepError::CommitBeyondLog { commit: message.commit, last_index });
         }
         let message = self.misread(message);
-        if message.msg_type == MessageType::MsgTimeoutNow && self.awaits_snapshot() {
-            return Err(StepError::Ignored("its snapshot is not synced yet".into()));
+        let unsynced = self.awaits_snapshot() || self.would_lead_unsynced();
+        if message.msg_type == MessageType::MsgTimeoutNow && unsynced {
+            return Err(StepError::Ignored("what it has is not synced yet".into()));
         }
         let elects =
             [MessageType::MsgRequestVote, MessageType::MsgRequestPreVote, MessageType::MsgTimeoutNow];

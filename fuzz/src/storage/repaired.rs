@@ -155,7 +155,7 @@ fn bend_envelope(entry: &mut Entry, choices: &mut Choices) {
     entry.envelope = Bytes::copy_from_slice(&envelope.encode());
 }
 
-/// None, or one that differs in what the chain or the segment behind it proves.
+/// None, or one that differs in what the chain or the segment behind it proves, as it is read off the wire.
 fn bent_checkpoint(mut checkpoint: Checkpoint, choices: &mut Choices) -> Option<Checkpoint> {
     match choices.below(5) {
         0 => return None,
@@ -164,7 +164,7 @@ fn bent_checkpoint(mut checkpoint: Checkpoint, choices: &mut Choices) -> Option<
         3 => checkpoint.last_lsn = choices.number(),
         _ => checkpoint.chain = choices.number(),
     }
-    Some(checkpoint)
+    Checkpoint::decode(&checkpoint.encode())
 }
 
 /// All that can be read stood there before.
