@@ -17,7 +17,7 @@ use crate::node::Mail;
 use crate::plan::{Plan, chance};
 use crate::queue::{Event, MILLISECOND, Time};
 use crate::replica::Input as ReplicaInput;
-use crate::server::shard_of;
+use crate::server::{partition_of, shard_of};
 use crate::world::{World, directory};
 
 /// How often the next step of each move is taken.
@@ -42,8 +42,11 @@ pub struct Placement {
     hand_overs: u32,
 }
 
-/// Where the replicas of every shard are at first.
-pub fn of_plan(plan: &Plan) -> BTreeMap<u64, Placement> {
+/// Where the replicas of every shard are, by shard.
+pub type Placements = BTreeMap<u64, Placement>;
+
+/// Where they are at first.
+pub fn of_plan(plan: &Plan) -> Placements {
     let target: BTreeSet<u64> = (1..=plan.replicas).collect();
     let placement = Placement {
         holders: target.clone(),
@@ -250,6 +253,7 @@ impl World {
             placement.dropping.remove(&id);
         }
         self.invariants.dropped(id, shard);
+        self.ledger.replaced(partition_of(shard), id, self.queue.now());
         self.stats.fault("replica-dropped");
         self.note(id, "dropped", [shard], || format!("shard {shard}"));
         self.tell_peers(shard);
