@@ -8,7 +8,7 @@ use cluster::Cluster;
 use lockstep::{
     cluster::moves::{Move, Step},
     raft::MembershipChange::{AddLearner, AddVoter, Remove},
-    shard::{Answer, Command, Event, Input},
+    shard::{Answer, Command, Event, Health, Input},
 };
 
 /// Nodes 1 to `voters`, led by node 1, and learners behind them.
@@ -50,6 +50,31 @@ fn a_leader_that_takes_itself_out_steps_down_and_the_others_go_on() {
     assert!(cluster.leads(2), "the one that is out does not disturb");
     let texts: Vec<String> = cluster.records(2).into_iter().map(|(_, text)| text).collect();
     assert_eq!(texts, ["one", "two", "three"]);
+}
+
+#[test]
+fn a_voter_left_alone_asks_for_votes_only_when_all_it_holds_is_synced() {
+    let mut cluster = cluster_with_learners(2, &[]);
+    // The removal waits for node 1's own disk; one more batch is in node 2's write when it takes effect there.
+    cluster.hold_disk(1);
+    cluster.step(1, Input::Membership { token: 900, changes: vec![Remove(1)] });
+    cluster.settle();
+    cluster.hold_disk(2);
+    cluster.send(1, &["two"]);
+    cluster.settle();
+    cluster.release_disk(1);
+    cluster.settle();
+    assert_eq!(cluster.describe(2).voters, [2]);
+    assert!(cluster.describe(2).synced_index < cluster.describe(2).last_index);
+    cluster.step(2, Input::PeerLost { node: 1 });
+    for _ in 0..100 {
+        cluster.step(2, Input::Tick);
+        cluster.settle();
+    }
+    assert!(!cluster.leads(2) && cluster.health(2) == Health::Ok);
+    cluster.release_disk(2);
+    cluster.elect(2);
+    assert_eq!(cluster.produce(2, &["three"]).first_lsn, 3);
 }
 
 #[test]

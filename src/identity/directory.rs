@@ -160,7 +160,7 @@ impl DataDirectory {
     /// Remembers durably which shards have files here: `added` do now, `removed` no longer.
     ///
     /// # Errors
-    /// The list could not be written; it is unchanged then.
+    /// The list could not be written for sure: here it is unchanged then, on the disk it may be either.
     pub fn record_shards(&self, added: &[u64], removed: &[u64]) -> Result<(), IdentityError> {
         let mut shards = hold(&self.shards);
         let mut next = shards.clone();

@@ -15,7 +15,7 @@
 //!   only once its last write has returned.
 //! - What everyone may know of the replica never goes back: neither the high watermark nor the log start. Until a log
 //!   that was opened again has caught up with what readers were shown, they read from the one before.
-//! - A faulty replica is marked before anything else is done about it; see [`repair`] for the way back.
+//! - A faulty replica is marked before anything is done about it but a hand-over; see [`repair`] for the way back.
 //! - A leader that finds damage appends nothing more and answers nobody who waits for it. It leads on only to hand over, for an
 //!   election timeout at the most, and is gone before a vote of its own for the next leader leaves.
 //! - Whatever its state, it tells its peers what it knows and gives them what it has intact.
@@ -253,10 +253,14 @@ impl Replica {
             Outcome::Served { to, number, message } => outputs.push(Output::Repair { to, number, message }),
             Outcome::ColdRead { .. } if number < self.jobs.instance => {}
             Outcome::ColdRead { id, entries } => {
-                if let Err(ReadError::Damaged(damage)) = &entries {
-                    return self.damaged(damage.to_string(), outputs);
-                }
+                let damage = match &entries {
+                    Err(ReadError::Damaged(damage)) => Some(damage.to_string()),
+                    _ => None,
+                };
                 self.step_shard(shard::Input::ColdRead { id, entries: entries.ok() }, outputs);
+                if let Some(why) = damage {
+                    self.damaged(why, outputs);
+                }
             }
             Outcome::Opened(_) if number != self.jobs.opening => {}
             Outcome::Opened(Ok(opened)) => self.opened(opened, outputs),

@@ -14,7 +14,7 @@
 
 use lockstep_planted::{self as planted, Bug};
 use lockstep_protocol::peer::{Confirmed, WireEntry};
-use lockstep_storage::{Entry, EntryKind, Envelope, GroupOutcome, Vote};
+use lockstep_storage::{Checkpoint, Entry, EntryKind, Envelope, GroupOutcome, Vote};
 
 use super::{
     Shard,
@@ -368,7 +368,11 @@ impl Shard {
         let log_start = if too_early { self.state.log_start() } else { self.state.committed().log_start };
         if log_start > self.trimmed_to && self.group.applied() >= self.group.commit() {
             self.trimmed_to = log_start;
-            self.group.log_mut().trim(log_start);
+            // A partial checkpoint stands for nothing: a log that began with it could not be given to a new replica.
+            let is_whole = |checkpoint: &Checkpoint| {
+                Membership::decode(&checkpoint.membership).is_ok_and(|membership| !membership.partial)
+            };
+            self.group.log_mut().trim_to(log_start, is_whole);
         }
     }
 

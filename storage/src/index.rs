@@ -261,13 +261,10 @@ impl LogIndex {
         removed
     }
 
-    /// Drops segments from the front while their successor satisfies `droppable`; returns their numbers.
-    pub(crate) fn trim(&mut self, droppable: impl Fn(&Segment) -> bool) -> Vec<u64> {
-        let mut removed = Vec::new();
-        while self.segments.get(1).is_some_and(&droppable) {
-            removed.extend(self.segments.pop_front().map(|segment| segment.number));
-        }
-        removed
+    /// Drops what lies before the last segment that `may_be_first`, if there is one; returns the numbers of what went.
+    pub(crate) fn trim(&mut self, may_be_first: impl Fn(&Segment) -> bool) -> Vec<u64> {
+        let first = self.segments.iter().rposition(may_be_first).unwrap_or(0);
+        self.segments.drain(..first).map(|segment| segment.number).collect()
     }
 
     /// Remembers the index of a sealed segment.

@@ -187,6 +187,18 @@ fn a_restart_replays_from_the_newest_committed_checkpoint_only() {
 }
 
 #[test]
+fn a_log_never_comes_to_begin_with_a_checkpoint_that_stands_for_nothing() {
+    let first_after = |refused: Option<u64>| {
+        let mut rig = filled(60);
+        rig.log.trim_to(40, |checkpoint| Some(checkpoint.index) != refused);
+        rig.log.oldest_checkpoint().index
+    };
+    let usual = first_after(None);
+    let kept = first_after(Some(usual));
+    assert!(0 < kept && kept < usual, "{kept}: one segment more than {usual}");
+}
+
+#[test]
 fn retention_by_size_keeps_at_least_that_much_and_by_age_only_what_is_old() {
     let mut rig = filled(60);
     let bytes = rig.log.log_bytes();

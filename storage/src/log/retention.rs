@@ -16,6 +16,11 @@ impl Log {
     /// The log now starts at `log_start_lsn`, or stays where it does if that is lower. Sealed segments wholly
     /// below it and committed are dropped: at once for readers, on disk a few with each group.
     pub fn trim(&mut self, log_start_lsn: u64) {
+        self.trim_to(log_start_lsn, |_| true);
+    }
+
+    /// [`Log::trim`], by which the log never comes to begin with a checkpoint that `may_be_first` refuses.
+    pub fn trim_to(&mut self, log_start_lsn: u64, may_be_first: impl Fn(&Checkpoint) -> bool) {
         if self.failed.is_some() {
             return;
         }
@@ -25,7 +30,7 @@ impl Log {
         let log_start = view.log_start;
         let remove = view.index.trim(|next| {
             let start = &next.checkpoint;
-            start.last_lsn < log_start && start.index <= commit
+            start.last_lsn < log_start && start.index <= commit && may_be_first(start)
         });
         if remove.is_empty() {
             return;
