@@ -1,10 +1,10 @@
 //! Topics, partitions and the cluster: what is asked and changed without producing or consuming.
 
 use lockstep_protocol::native::{
-    CreateTopicRequest, DeleteTopicRequest, DescribeTopicRequest, DescribeTopicResponse, FenceRequest,
-    FetchItem, FetchRequest, ListTopicsRequest, LsnForTimeRequest, LsnForTimeResponse, MetadataRequest,
-    MetadataResponse, PartitionMetadata, TailRequest, TailResponse, TopicConfig, TopicMetadata, TopicSummary,
-    TrimRequest,
+    AlterTopicRequest, CreateTopicRequest, DeleteTopicRequest, DescribeTopicRequest, DescribeTopicResponse,
+    FenceRequest, FetchItem, FetchRequest, ListTopicsRequest, LsnForTimeRequest, LsnForTimeResponse,
+    MetadataRequest, MetadataResponse, PartitionMetadata, TailRequest, TailResponse, TopicConfig,
+    TopicMetadata, TopicSummary, TrimRequest,
 };
 use lockstep_protocol::{ErrorCode, Request};
 
@@ -79,6 +79,72 @@ impl NewTopic {
     }
 }
 
+/// What shall become of a topic; what is not named stays as it is.
+#[derive(Debug, Clone)]
+pub struct TopicChange {
+    request: AlterTopicRequest,
+}
+
+impl TopicChange {
+    /// No change yet, of the topic of this name.
+    pub fn of(name: impl Into<String>) -> Self {
+        Self { request: AlterTopicRequest { name: name.into(), ..AlterTopicRequest::default() } }
+    }
+
+    /// How many partitions it shall have in all. A key may belong to another partition then.
+    #[must_use]
+    pub fn partitions(mut self, count: u32) -> Self {
+        self.request.partitions = Some(count);
+        self
+    }
+
+    /// Bytes to keep per partition; `None` for the brokers' default.
+    #[must_use]
+    pub fn retention_bytes(mut self, bytes: Option<u64>) -> Self {
+        self.request.retention_bytes = Some(bytes);
+        self
+    }
+
+    /// Milliseconds to keep a record for; `None` for the brokers' default.
+    #[must_use]
+    pub fn retention_ms(mut self, milliseconds: Option<u64>) -> Self {
+        self.request.retention_ms = Some(milliseconds);
+        self
+    }
+
+    /// Longest batch in bytes; `None` for the brokers' limit.
+    #[must_use]
+    pub fn max_batch_bytes(mut self, bytes: Option<u32>) -> Self {
+        self.request.max_batch_bytes = Some(bytes);
+        self
+    }
+
+    /// Whether the brokers' walk over each record is skipped.
+    #[must_use]
+    pub fn trust_producers(mut self, trust: bool) -> Self {
+        self.request.trust_producers = Some(trust);
+        self
+    }
+
+    /// Whether nothing is to change.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        let AlterTopicRequest {
+            partitions,
+            retention_bytes,
+            retention_ms,
+            max_batch_bytes,
+            trust_producers,
+            ..
+        } = &self.request;
+        partitions.is_none()
+            && retention_bytes.is_none()
+            && retention_ms.is_none()
+            && max_batch_bytes.is_none()
+            && trust_producers.is_none()
+    }
+}
+
 impl Client {
     /// Creates a topic and waits until its partitions have leaders. If an attempt's answer was lost, a topic that
     /// then exists with these very settings counts as created by it.
@@ -102,6 +168,18 @@ impl Client {
             }
             Err(error) => return Err(error.into()),
         };
+        self.core.learn_topic(&topic);
+        Ok(topic)
+    }
+
+    /// Changes a topic, all of it or nothing, and waits until its new partitions have leaders. To ask twice does no
+    /// harm.
+    ///
+    /// # Errors
+    /// [`TopicError::Unknown`] if there is no such topic.
+    pub async fn alter_topic(&self, change: TopicChange) -> Result<TopicMetadata, TopicError> {
+        let request = AlterTopicRequest { timeout_ms: self.timeout_ms(), ..change.request };
+        let topic = self.change_topics(&request).await.0?.topic;
         self.core.learn_topic(&topic);
         Ok(topic)
     }

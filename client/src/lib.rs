@@ -57,7 +57,7 @@ mod pool;
 mod slices;
 
 pub use address::Addresses;
-pub use admin::NewTopic;
+pub use admin::{NewTopic, TopicChange};
 pub use client::Client;
 pub use consumer::{ConsumedBatch, ConsumedRecord, Consumer, ConsumerBuilder, Start};
 pub use error::{ConnectError, ConsumeError, PartitionError, ProduceError, RequestError, TopicError};

@@ -285,3 +285,16 @@ async fn a_topic_with_other_settings_was_not_created_by_the_attempt_whose_answer
         assert!(matches!(refused, TopicError::Exists { .. }), "{refused}");
     }
 }
+
+#[tokio::test]
+async fn a_producer_that_goes_on_writing_uses_partitions_that_were_added() {
+    let cluster = FakeCluster::start().await;
+    let client = connect(&cluster).await;
+    let producer = client.producer().build().await.unwrap();
+    let to_second = || producer.send_batch(TOPIC, 1, vec![Record::new(0, "a")]);
+    let refused = to_second().await.unwrap_err();
+    assert!(matches!(refused, ProduceError::Unknown { .. }), "{refused}");
+    cluster.state().further_partitions = 1;
+    client.metadata(Some(vec![TOPIC.to_owned()])).await.unwrap();
+    assert_eq!(to_second().await.unwrap().first_lsn, 1);
+}

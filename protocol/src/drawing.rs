@@ -118,7 +118,7 @@ mod tests {
             FetchItem, FetchResponse, Fetched, SubscribeRequest, SubscribeResponse, Push, Credit,
             UnsubscribeRequest, UnsubscribeResponse, TailRequest, TailResponse, LsnForTimeRequest,
             LsnForTimeResponse, TrimRequest, TrimResponse, FenceRequest, FenceResponse, InitProducerRequest,
-            InitProducerResponse, PeerHello, PeerWelcome,
+            InitProducerResponse, AlterTopicRequest, AlterTopicResponse, PeerHello, PeerWelcome,
         }
     }
 

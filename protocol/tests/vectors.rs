@@ -88,6 +88,15 @@ fn topics() -> Vec<Vector> {
         config: topic().config,
         timeout_ms: 5000,
     };
+    let alter = AlterTopicRequest {
+        name: orders(),
+        partitions: Some(8),
+        retention_bytes: Some(None),
+        retention_ms: Some(Some(86_400_000)),
+        max_batch_bytes: None,
+        trust_producers: None,
+        timeout_ms: 5000,
+    };
     let summary = TopicSummary { name: orders(), partitions: 1 };
     let status = PartitionStatus { partition: 0, log_start: 1, high_watermark: 41, bytes: 8192 };
     let described = DescribeTopicResponse { topic: topic(), partitions: vec![status] };
@@ -111,6 +120,18 @@ fn topics() -> Vec<Vector> {
             "03-delete-topic-response",
             "done",
             Ok(DeleteTopicResponse {}),
+            &[],
+        ),
+        Vector::request(
+            "16-alter-topic-request",
+            "AlterTopic: more partitions, no limit in bytes",
+            alter,
+            &[],
+        ),
+        Vector::response::<AlterTopicRequest>(
+            "16-alter-topic-response",
+            "the topic as it is now",
+            Ok(AlterTopicResponse { topic: topic() }),
             &[],
         ),
         Vector::request(

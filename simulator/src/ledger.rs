@@ -63,11 +63,6 @@ impl Ledger {
         }
     }
 
-    /// A node gave its replica of a partition up. Another one there begins anew, in the same process perhaps.
-    pub fn replaced(&mut self, partition: u32, node: u64, at: Time) {
-        self.of(partition).push(Operation::Restart(Restart { node, at }));
-    }
-
     /// Judges one partition.
     pub fn check(&self, partition: u32, last: &FinalState) -> lockstep_checker::Verdict {
         lockstep_checker::check(&self.histories[partition as usize], last)

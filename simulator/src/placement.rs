@@ -9,7 +9,7 @@ use std::sync::Arc;
 use lockstep::cluster::moves::{Move, Step};
 use lockstep::engine;
 use lockstep::random::Random;
-use lockstep::shard::{self, Input, NOBODY, ShardSettings};
+use lockstep::shard::{self, Input, NOBODY};
 use lockstep_storage::io::{Disk, FakeDisk};
 
 use crate::kinds::Target;
@@ -17,7 +17,7 @@ use crate::node::Mail;
 use crate::plan::{Plan, chance};
 use crate::queue::{Event, MILLISECOND, Time};
 use crate::replica::Input as ReplicaInput;
-use crate::server::{partition_of, shard_of};
+use crate::server::shard_of;
 use crate::world::{World, directory};
 
 /// How often the next step of each move is taken.
@@ -36,27 +36,18 @@ pub struct Placement {
     pub dropping: BTreeSet<u64>,
     /// Nodes that held one once, and how far its log reached.
     pub former: BTreeMap<u64, u64>,
-    /// How long its records are kept.
-    pub retention: ShardSettings,
     /// How often a leader that is to go hands over first, still.
     hand_overs: u32,
 }
 
-/// Where the replicas of every shard are, by shard.
-pub type Placements = BTreeMap<u64, Placement>;
-
-/// Where they are at first.
-pub fn of_plan(plan: &Plan) -> Placements {
+/// Where the replicas of every shard are at first.
+pub fn of_plan(plan: &Plan) -> BTreeMap<u64, Placement> {
     let target: BTreeSet<u64> = (1..=plan.replicas).collect();
     let placement = Placement {
         holders: target.clone(),
         target,
         dropping: BTreeSet::new(),
         former: BTreeMap::new(),
-        retention: ShardSettings {
-            retention_bytes: plan.cluster.retention_bytes,
-            retention_ms: plan.cluster.retention_ms,
-        },
         hand_overs: HAND_OVERS_MAX,
     };
     (0..plan.shards).map(|partition| (shard_of(partition), placement.clone())).collect()
@@ -91,19 +82,6 @@ impl World {
         placement.hand_overs = if leaders_go { 0 } else { HAND_OVERS_MAX };
         self.tell_peers(shard);
         self.trace.note(self.queue.now(), None, "move", [shard], || format!("shard {shard} to {chosen:?}"));
-        true
-    }
-
-    /// The metadata says that a partition's records are kept for longer, or not for so long.
-    pub(crate) fn change_retention(&mut self, target: Target, bytes: u64, ms: u64) -> bool {
-        let shard = shard_of(self.partition_of(target));
-        let kept = |limit: u64| Some(limit).filter(|limit| *limit > 0);
-        let retention = ShardSettings { retention_bytes: kept(bytes), retention_ms: kept(ms) };
-        let Some(placement) = self.placements.get_mut(&shard) else { return false };
-        placement.retention = retention.clone();
-        for id in self.nodes.keys().copied().collect::<Vec<_>>() {
-            self.mail(id, shard, Input::Settings(retention.clone()));
-        }
         true
     }
 
@@ -253,7 +231,6 @@ impl World {
             placement.dropping.remove(&id);
         }
         self.invariants.dropped(id, shard);
-        self.ledger.replaced(partition_of(shard), id, self.queue.now());
         self.stats.fault("replica-dropped");
         self.note(id, "dropped", [shard], || format!("shard {shard}"));
         self.tell_peers(shard);

@@ -3,6 +3,8 @@
 //! Decoding, validation, errors and their codes are production's; finding the partition and waiting, which production
 //! does with tokio, are done here in the same order.
 
+use std::collections::BTreeMap;
+
 use bytes::{Bytes, BytesMut};
 use lockstep::broker::{FetchError, LocateError, ProduceError};
 use lockstep::cluster::ReadFault;
@@ -21,7 +23,7 @@ use lockstep_protocol::{
 use lockstep_storage::{CachedRead, ReadBatch, ReadError};
 
 use crate::node::{Hosted, Mail, Process};
-use crate::placement::Placements;
+use crate::placement::Placement;
 use crate::plan::Plan;
 
 /// The only topic.
@@ -90,16 +92,11 @@ pub fn shard_of(partition: u32) -> u64 {
     u64::from(partition) + 1
 }
 
-/// The partition of a shard.
-pub fn partition_of(shard: u64) -> u32 {
-    (shard - 1) as u32
-}
-
 /// Takes one frame of a client.
 pub fn handle(
     process: &mut Process,
     plan: &Plan,
-    placements: &Placements,
+    placements: &BTreeMap<u64, Placement>,
     connection: u64,
     bytes: &Bytes,
 ) -> Handled {
@@ -107,17 +104,22 @@ pub fn handle(
     let Ok(Some(frame)) = decoded else { return Handled::Close };
     let handled = match frame.api {
         Api::Metadata => metadata(process, plan, placements, &frame),
-        Api::Produce => produce(process, placements, connection, &frame),
-        Api::Fetch => fetch(process, placements, connection, &frame),
-        Api::Tail => tail(process, placements, connection, &frame),
-        Api::Trim => trim(process, placements, connection, &frame),
-        Api::Fence => fence(process, placements, connection, &frame),
+        Api::Produce => produce(process, connection, &frame),
+        Api::Fetch => fetch(process, connection, &frame),
+        Api::Tail => tail(process, connection, &frame),
+        Api::Trim => trim(process, connection, &frame),
+        Api::Fence => fence(process, connection, &frame),
         _ => None,
     };
     handled.unwrap_or(Handled::Close)
 }
 
-fn metadata(process: &Process, plan: &Plan, placements: &Placements, frame: &Frame) -> Option<Handled> {
+fn metadata(
+    process: &Process,
+    plan: &Plan,
+    placements: &BTreeMap<u64, Placement>,
+    frame: &Frame,
+) -> Option<Handled> {
     MetadataRequest::decode(&frame.meta).ok()?;
     let of_partition = |partition: u32| {
         let view = process.hosted.get(&shard_of(partition)).map(|hosted| hosted.replica.view().clone());
@@ -144,29 +146,15 @@ fn metadata(process: &Process, plan: &Plan, placements: &Placements, frame: &Fra
 }
 
 /// The local replica of a partition, or why there is none.
-fn locate<'p>(
-    process: &'p mut Process,
-    placements: &Placements,
-    partition: u32,
-) -> Result<&'p mut Hosted, LocateError> {
+fn locate(process: &mut Process, partition: u32) -> Result<&mut Hosted, LocateError> {
     let shard = shard_of(partition);
     if let Some(why) = process.refused.get(&shard) {
         return Err(LocateError::Faulty(why.clone()));
     }
-    let target = &placements[&shard].target;
-    let node = process.node;
-    process.hosted.get_mut(&shard).ok_or_else(|| match target.first() {
-        Some(first) if !target.contains(&node) => LocateError::NotReplica { node: *first },
-        _ => LocateError::Opening { shard },
-    })
+    process.hosted.get_mut(&shard).ok_or(LocateError::NotReplica { node: 1 })
 }
 
-fn produce(
-    process: &mut Process,
-    placements: &Placements,
-    connection: u64,
-    frame: &Frame,
-) -> Option<Handled> {
+fn produce(process: &mut Process, connection: u64, frame: &Frame) -> Option<Handled> {
     let request = ProduceRequest::decode(&frame.meta).ok()?;
     let batch = request.split_payload(&frame.payload).ok()?.pop()?;
     let item = request.batches.first()?;
@@ -176,7 +164,7 @@ fn produce(
             EncodedFrame::response::<ProduceRequest>(frame.correlation, &Ok(answer), Vec::new()).to_bytes(),
         ))
     };
-    if let Err(error) = locate(process, placements, item.partition) {
+    if let Err(error) = locate(process, item.partition) {
         return refuse(error.into());
     }
     let validated = match validate(&batch, &ValidationLimits::default()) {
@@ -207,11 +195,11 @@ fn ask(
 /// How long a change or a confirmation may take, as in the broker.
 const CONTROL_TIMEOUT_MS: u64 = 10_000;
 
-fn tail(process: &mut Process, placements: &Placements, connection: u64, frame: &Frame) -> Option<Handled> {
+fn tail(process: &mut Process, connection: u64, frame: &Frame) -> Option<Handled> {
     let request = TailRequest::decode(&frame.meta).ok()?;
     let refuse =
         |error: &dyn ToOutcome| response::<TailRequest>(frame.correlation, Err(error.to_outcome(&Addresses)));
-    let view = match locate(process, placements, request.partition) {
+    let view = match locate(process, request.partition) {
         Err(error) => return Some(Handled::Answer(refuse(&error))),
         Ok(hosted) => hosted.replica.view().clone(),
     };
@@ -234,10 +222,10 @@ fn tail_of(view: &ShardView, confirmed: u64) -> TailResponse {
     }
 }
 
-fn trim(process: &mut Process, placements: &Placements, connection: u64, frame: &Frame) -> Option<Handled> {
+fn trim(process: &mut Process, connection: u64, frame: &Frame) -> Option<Handled> {
     let request = TrimRequest::decode(&frame.meta).ok()?;
     let (shard, log_start) = (shard_of(request.partition), request.log_start);
-    let outcome = match locate(process, placements, request.partition) {
+    let outcome = match locate(process, request.partition) {
         Err(error) => Err(error.to_outcome(&Addresses)),
         Ok(hosted) if hosted.replica.view().log_start >= log_start => {
             Ok(TrimResponse { log_start: hosted.replica.view().log_start })
@@ -252,9 +240,9 @@ fn trim(process: &mut Process, placements: &Placements, connection: u64, frame: 
     Some(Handled::Answer(response::<TrimRequest>(frame.correlation, outcome)))
 }
 
-fn fence(process: &mut Process, placements: &Placements, connection: u64, frame: &Frame) -> Option<Handled> {
+fn fence(process: &mut Process, connection: u64, frame: &Frame) -> Option<Handled> {
     let request = FenceRequest::decode(&frame.meta).ok()?;
-    if let Err(error) = locate(process, placements, request.partition) {
+    if let Err(error) = locate(process, request.partition) {
         let refusal = Err(error.to_outcome(&Addresses));
         return Some(Handled::Answer(response::<FenceRequest>(frame.correlation, refusal)));
     }
@@ -264,11 +252,11 @@ fn fence(process: &mut Process, placements: &Placements, connection: u64, frame:
     Some(ask(process, shard_of(request.partition), asked, CONTROL_TIMEOUT_MS, input))
 }
 
-fn fetch(process: &mut Process, placements: &Placements, connection: u64, frame: &Frame) -> Option<Handled> {
+fn fetch(process: &mut Process, connection: u64, frame: &Frame) -> Option<Handled> {
     let request = FetchRequest::decode(&frame.meta).ok()?;
     let item = request.items.first()?;
     let (from_lsn, max_bytes) = (item.from_lsn, (item.max_bytes as usize).min(FETCH_BYTES_MAX));
-    let hosted = match locate(process, placements, item.partition) {
+    let hosted = match locate(process, item.partition) {
         Ok(hosted) => hosted,
         Err(error) => return Some(Handled::Answer(fetched(frame.correlation, Err(error.into())))),
     };

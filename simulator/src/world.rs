@@ -12,7 +12,7 @@ use std::sync::Arc;
 use lockstep::engine;
 use lockstep::raft::GroupOptions;
 use lockstep::random::Random;
-use lockstep::shard::{self, ShardOptions};
+use lockstep::shard::{self, ShardOptions, ShardSettings};
 use lockstep_storage::LogOptions;
 use lockstep_storage::io::Disk;
 
@@ -23,7 +23,7 @@ use crate::kinds::Target;
 use crate::ledger::Ledger;
 use crate::network::{CLIENTS, Network};
 use crate::node::Node;
-use crate::placement::{self, Placements};
+use crate::placement::{self, Placement};
 use crate::plan::Plan;
 use crate::queue::{Event, MICROSECOND, MILLISECOND, Queue, SECOND, Time};
 use crate::replica::Panicked;
@@ -41,7 +41,7 @@ pub struct World {
     pub(crate) plan: Plan,
     pub(crate) queue: Queue,
     pub(crate) nodes: BTreeMap<u64, Node>,
-    pub(crate) placements: Placements,
+    pub(crate) placements: BTreeMap<u64, Placement>,
     pub(crate) network: Network,
     pub(crate) clients: Vec<Client>,
     pub(crate) ledger: Ledger,
@@ -70,7 +70,8 @@ impl World {
     /// A cluster that has just been set up: every shard formatted on every node, nothing running yet.
     pub fn new(plan: Plan, keep_trace: bool) -> Self {
         let mut random = Random::new(plan.seed);
-        let mut ledger = Ledger::new(plan.shards, plan.forgets());
+        let mut ledger =
+            Ledger::new(plan.shards, plan.cluster.retention_bytes.or(plan.cluster.retention_ms).is_some());
         let clients = client::of_plan(&plan.load, plan.shards, plan.nodes, &mut ledger, plan.seed);
         let mut world = Self {
             queue: Queue::default(),
@@ -149,7 +150,10 @@ impl World {
                 inflight_messages_max: 16,
             },
             tick_ms: settings.tick_ms,
-            settings: self.placements[&shard].retention.clone(),
+            settings: ShardSettings {
+                retention_bytes: settings.retention_bytes,
+                retention_ms: settings.retention_ms,
+            },
         }
     }
 

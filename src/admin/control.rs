@@ -2,7 +2,7 @@
 
 use std::future::Future;
 
-use super::views::{ClusterView, NewTopic, NodeView, ReplicaState, TopicSummary, TopicView};
+use super::views::{ClusterView, NewTopic, NodeView, ReplicaState, TopicChange, TopicSummary, TopicView};
 use crate::config::Config;
 use crate::metrics::PartitionSample;
 
@@ -28,6 +28,13 @@ pub trait Control: Send + Sync + 'static {
 
     /// Creates a topic; returns when it is committed.
     fn create_topic(&self, topic: NewTopic) -> impl Future<Output = Result<TopicView, AdminError>> + Send;
+
+    /// Changes a topic, all of it or nothing; returns when it is committed.
+    fn alter_topic(
+        &self,
+        name: &str,
+        change: TopicChange,
+    ) -> impl Future<Output = Result<TopicView, AdminError>> + Send;
 
     /// Deletes a topic and its records; returns when it is committed.
     fn delete_topic(&self, name: &str) -> impl Future<Output = Result<(), AdminError>> + Send;

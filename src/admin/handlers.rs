@@ -15,7 +15,7 @@ use super::control::{AdminError, Control, Readiness};
 use super::partition;
 use super::problem::Problem;
 use super::routes::{self, Matched, Miss, Operation};
-use super::views::{LogStart, NewTopic, Transfer};
+use super::views::{LogStart, NewTopic, TopicChange, Transfer};
 use super::{remote, scrape};
 
 /// The description of this interface, kept in step with the routes by a test.
@@ -90,6 +90,10 @@ impl<C: Control> Handlers<C> {
             }
             (Operation::DescribeTopic, [topic]) => {
                 Ok(json_answer(StatusCode::OK, &control.topic(topic).await?))
+            }
+            (Operation::AlterTopic, [topic]) => {
+                let change = read_json::<TopicChange, _>(&head.headers, body).await?;
+                Ok(json_answer(StatusCode::OK, &control.alter_topic(topic, change).await?))
             }
             (Operation::DeleteTopic, [topic]) => {
                 control.delete_topic(topic).await?;

@@ -183,6 +183,19 @@ impl Control for BrokerControl {
         created.map(|topic| self.view(&topic)).map_err(|error| self.topic_error(error))
     }
 
+    async fn alter_topic(&self, name: &str, change: TopicChange) -> Result<TopicView, AdminError> {
+        let TopicChange { partitions, config } = change;
+        let settings = cluster::SettingsChange {
+            retention_bytes: config.retention_bytes,
+            retention_ms: config.retention_ms,
+            max_batch_bytes: config.max_batch_bytes,
+            trust_producers: config.trust_producers,
+        };
+        let change = cluster::TopicChange { partitions, settings };
+        let altered = self.broker.alter_topic(name, &change, CREATE_WAIT).await;
+        altered.map(|topic| self.view(&topic)).map_err(|error| self.topic_error(error))
+    }
+
     async fn delete_topic(&self, name: &str) -> Result<(), AdminError> {
         self.broker.delete_topic(name).await.map_err(|error| self.topic_error(error))
     }

@@ -30,7 +30,7 @@ pub use problem::Problem;
 pub use server::{serve, serve_stream};
 pub use views::{
     ClusterView, LogStart, NewTopic, NodeView, PartitionView, ReplicaProgressView, ReplicaState, ReplicaView,
-    TopicPartition, TopicSettings, TopicSummary, TopicView, Transfer,
+    SettingsChange, TopicChange, TopicPartition, TopicSettings, TopicSummary, TopicView, Transfer,
 };
 
 #[cfg(test)]

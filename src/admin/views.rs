@@ -110,6 +110,42 @@ pub struct NewTopic {
     pub config: TopicSettings,
 }
 
+/// What PATCH /v1/topics/{topic} takes. What is left out stays as it is; a setting that is null gets its default back.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TopicChange {
+    /// How many partitions it shall have in all; never fewer than now.
+    pub partitions: Option<u32>,
+    /// What shall become of its settings.
+    pub config: SettingsChange,
+}
+
+/// What shall become of a topic's settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SettingsChange {
+    /// Bytes kept per partition.
+    #[serde(deserialize_with = "named")]
+    pub retention_bytes: Option<Option<u64>>,
+    /// Milliseconds a record is kept.
+    #[serde(deserialize_with = "named")]
+    pub retention_ms: Option<Option<u64>>,
+    /// The largest batch, in bytes.
+    #[serde(deserialize_with = "named")]
+    pub max_batch_bytes: Option<Option<u32>>,
+    /// Whether batches are taken without a walk over their records.
+    pub trust_producers: Option<bool>,
+}
+
+/// A field that is there, be it null; one that is not is left to its default.
+fn named<'de, D, T>(deserializer: D) -> Result<Option<Option<T>>, D::Error>
+where
+    D: serde::Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    Option::deserialize(deserializer).map(Some)
+}
+
 /// A partition and the Raft state of each replica.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PartitionView {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Broker, TopicError};
-use crate::cluster::{NewTopic, Refusal, Topic};
+use crate::cluster::{NewTopic, Refusal, Topic, TopicChange};
 
 /// How long a topic that a client's metadata request creates may take to have leaders.
 const CREATE_MISSING_WAIT: Duration = Duration::from_secs(5);
@@ -54,6 +54,20 @@ impl Broker {
     pub async fn create_topic(&self, topic: &NewTopic, wait: Duration) -> Result<TopicView, TopicError> {
         let created = self.cluster().create_topic(topic, wait).await?;
         Ok(self.view_topic(created))
+    }
+
+    /// Changes a topic, and waits up to `wait` until its new partitions can be written to.
+    ///
+    /// # Errors
+    /// This broker does not lead the metadata, there is no such topic, or the change is not allowed.
+    pub async fn alter_topic(
+        &self,
+        name: &str,
+        change: &TopicChange,
+        wait: Duration,
+    ) -> Result<TopicView, TopicError> {
+        let altered = self.cluster().alter_topic(name, change, wait).await?;
+        Ok(self.view_topic(altered))
     }
 
     /// Deletes a topic and its records.

@@ -1,9 +1,10 @@
-//! `lockstep topic`: create, list, describe, delete.
+//! `lockstep topic`: create, list, describe, alter, delete.
 
 use std::process::ExitCode;
+use std::str::FromStr;
 
 use clap::{Args, Subcommand};
-use lockstep_client::{Client, NewTopic};
+use lockstep_client::{Client, NewTopic, TopicChange};
 use lockstep_protocol::native::{DescribeTopicResponse, TopicConfig, TopicMetadata};
 use serde_json::{Value, json};
 
@@ -24,6 +25,11 @@ pub(crate) enum TopicCommand {
     /// Show a topic's partitions, leaders and settings.
     #[command(after_help = "Example:\n  lockstep topic describe invoices")]
     Describe(NamedArgs),
+    /// Add partitions to a topic or change its settings, while it is in use.
+    #[command(
+        after_help = "Examples:\n  lockstep topic alter invoices --partitions 6\n  lockstep topic alter invoices --retention-ms 86400000 --retention-bytes default"
+    )]
+    Alter(AlterArgs),
     /// Delete a topic and its records.
     #[command(after_help = "Example:\n  lockstep topic delete invoices")]
     Delete(NamedArgs),
@@ -56,6 +62,70 @@ pub(crate) struct CreateArgs {
     brokers: BrokerArgs,
 }
 
+/// A setting's new value, or `default` for the brokers'.
+#[derive(Debug, Clone, Copy)]
+struct OrDefault<T>(Option<T>);
+
+impl<T: FromStr<Err: std::fmt::Display>> FromStr for OrDefault<T> {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "default" => Ok(Self(None)),
+            number => number
+                .parse()
+                .map(|value| Self(Some(value)))
+                .map_err(|error| format!("{error}; write a number, or `default`")),
+        }
+    }
+}
+
+/// Arguments of `alter`.
+#[derive(Debug, Args)]
+pub(crate) struct AlterArgs {
+    /// The topic's name.
+    name: String,
+    /// How many partitions it shall have in all; never fewer than now. Keys may belong to other partitions then.
+    #[arg(long, value_name = "COUNT")]
+    partitions: Option<u32>,
+    /// Bytes to keep per partition.
+    #[arg(long, value_name = "BYTES|default")]
+    retention_bytes: Option<OrDefault<u64>>,
+    /// Milliseconds to keep a record for.
+    #[arg(long, value_name = "MS|default")]
+    retention_ms: Option<OrDefault<u64>>,
+    /// Longest batch.
+    #[arg(long, value_name = "BYTES|default")]
+    max_batch_bytes: Option<OrDefault<u32>>,
+    /// Whether the walk over each record is skipped: LSNs are then only as dense as the producers are right.
+    #[arg(long, value_name = "true|false")]
+    trust_producers: Option<bool>,
+    #[command(flatten)]
+    brokers: BrokerArgs,
+}
+
+impl AlterArgs {
+    fn change(&self) -> TopicChange {
+        let mut change = TopicChange::of(&self.name);
+        if let Some(count) = self.partitions {
+            change = change.partitions(count);
+        }
+        if let Some(OrDefault(bytes)) = self.retention_bytes {
+            change = change.retention_bytes(bytes);
+        }
+        if let Some(OrDefault(milliseconds)) = self.retention_ms {
+            change = change.retention_ms(milliseconds);
+        }
+        if let Some(OrDefault(bytes)) = self.max_batch_bytes {
+            change = change.max_batch_bytes(bytes);
+        }
+        if let Some(trust) = self.trust_producers {
+            change = change.trust_producers(trust);
+        }
+        change
+    }
+}
+
 /// Arguments of `list`.
 #[derive(Debug, Args)]
 pub(crate) struct ListArgs {
@@ -78,6 +148,7 @@ pub(crate) fn run(command: TopicCommand, output: &mut Output) -> Result<ExitCode
             TopicCommand::Create(args) => create(args, output).await,
             TopicCommand::List(args) => list(&args, output).await,
             TopicCommand::Describe(args) => describe(&args, output).await,
+            TopicCommand::Alter(args) => alter(&args, output).await,
             TopicCommand::Delete(args) => delete(&args, output).await,
         }
     })?;
@@ -174,6 +245,19 @@ fn settings_text(config: &TopicConfig) -> String {
         text.push_str(", producers are trusted");
     }
     text
+}
+
+async fn alter(args: &AlterArgs, output: &mut Output) -> Result<(), CliError> {
+    let change = args.change();
+    if change.is_empty() {
+        return Err(CliError::Usage("nothing to change: give --partitions or a setting".into()));
+    }
+    let altered = args.brokers.connect().await?.alter_topic(change).await?;
+    output.answer(&topic_json(&altered), || {
+        let count = altered.partitions.len();
+        format!("topic {}: {count} partitions{}", altered.name, settings_text(&altered.config))
+    })?;
+    Ok(())
 }
 
 async fn delete(args: &NamedArgs, output: &mut Output) -> Result<(), CliError> {

@@ -11,11 +11,15 @@
 mod command;
 mod error;
 mod follower;
+mod member;
 pub mod moves;
 mod placement;
 mod reading;
+mod refusal;
 mod replicas;
+mod spread;
 mod state;
+mod topic;
 mod writer;
 
 use std::collections::BTreeMap;
@@ -31,10 +35,14 @@ use crate::identity::DataDirectory;
 pub use command::{COMMAND_VERSION, Command, CommandError};
 pub use error::MetadataError;
 use follower::Followed;
-pub use placement::{NewTopic, TopicRules, create_topic, place};
+pub use member::{Duty, Member};
+pub use placement::{NewTopic, SettingsChange, TopicChange, TopicRules, alter_topic, create_topic};
 pub use reading::{ReadFault, from_storage, read_committed};
+pub use refusal::Refusal;
 use replicas::Replicas;
-pub use state::{MetadataState, PARTITIONS_MAX, Placement, Refusal, Topic, TopicSettings};
+pub use spread::{Reassignment, Site, Spread};
+pub use state::{MetadataState, PARTITIONS_MAX};
+pub use topic::{Placement, Topic, TopicSettings};
 
 /// This broker's replica of the metadata log cannot be opened.
 #[derive(Debug, thiserror::Error)]
@@ -93,11 +101,11 @@ impl Cluster {
         let (sender, followed) = watch::channel(Followed::default());
         let following = tokio::spawn(follower::follow(metadata.clone(), Arc::clone(&replicas), sender));
         let rules = TopicRules {
-            members: voters,
+            founders: voters,
             max_partitions: config.limits.max_partitions,
             max_batch_bytes: config.limits.max_batch_bytes,
             default_partitions: config.topics.partitions,
-            default_replication: config.default_replication(),
+            default_replication: config.topics.replication,
         };
         let inner = Inner {
             node: config.node,

@@ -25,11 +25,13 @@ pub(super) struct Replicas {
     directory: Arc<DataDirectory>,
     defaults: ShardSettings,
     faults: Mutex<BTreeMap<ShardId, String>>,
+    /// What each open shard was told last.
+    told: Mutex<BTreeMap<ShardId, ShardSettings>>,
 }
 
 impl Replicas {
     pub(super) fn new(engine: Engine, directory: Arc<DataDirectory>, defaults: ShardSettings) -> Replicas {
-        Replicas { engine, directory, defaults, faults: Mutex::default() }
+        Replicas { engine, directory, defaults, faults: Mutex::default(), told: Mutex::default() }
     }
 
     /// Why a shard that should be here is not.
@@ -57,7 +59,21 @@ impl Replicas {
     /// Opens, creates and deletes shards until this node has what the state says.
     pub(super) async fn reconcile(&self, state: &MetadataState) {
         self.add_missing(state).await;
+        self.tell_settings(state);
         self.remove_deleted(state).await;
+    }
+
+    /// Tells each open shard its topic's settings, if they are not what it was told last.
+    fn tell_settings(&self, state: &MetadataState) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.retain(|shard, _| self.engine.shard(*shard).is_some());
+        for (topic, placement) in state.placements() {
+            let settings = self.settings(topic);
+            if self.engine.shard(placement.shard).is_some() && told.get(&placement.shard) != Some(&settings) {
+                self.engine.update_settings(placement.shard, settings.clone());
+                told.insert(placement.shard, settings);
+            }
+        }
     }
 
     async fn add_missing(&self, state: &MetadataState) {

@@ -2,116 +2,36 @@
 //!
 //! What holds:
 //! - The state depends on the log alone: every broker that applied the same LSN has the same state.
-//! - Topic ids, shard ids and producer ids are given out in the order of the log and never again.
+//! - Topic ids, shard ids, broker ids and producer ids are given out in the order of the log and never again.
 //! - A command that contradicts the state it meets changes nothing, on every broker alike.
+//! - A broker that is removed holds no replica and is to hold none.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
-use super::Command;
+use super::command::Command;
+use super::member::{Duty, Member};
+use super::refusal::Refusal;
+use super::topic::{Placement, Topic, TopicSettings};
 use crate::engine::{METADATA_SHARD, ShardId};
-
-/// A topic's settings; the default keeps everything for ever within the broker's limits.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct TopicSettings {
-    /// Bytes to keep per partition; `None` for the broker's default.
-    pub retention_bytes: Option<u64>,
-    /// Milliseconds to keep a record for, by the leader's time; `None` for the broker's default.
-    pub retention_ms: Option<u64>,
-    /// Longest batch in bytes; `None` for the broker's limit.
-    pub max_batch_bytes: Option<u32>,
-    /// Skip the walk over each record of a batch: that LSNs are without gaps then depends on the producers.
-    pub trust_producers: bool,
-}
-
-/// A topic.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Topic {
-    /// Its id; never used again, even for a later topic of the same name.
-    pub id: u32,
-    /// Its name.
-    pub name: String,
-    /// Its partitions, 0 first.
-    pub partitions: Vec<Placement>,
-    /// Its settings.
-    pub settings: TopicSettings,
-}
-
-/// Where a partition lives.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Placement {
-    /// The shard that serves it.
-    pub shard: ShardId,
-    /// The nodes that hold a replica; the first one is preferred as its leader.
-    pub replicas: Vec<u64>,
-}
-
-/// Why a command has no effect, or why it should not be written in the first place.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// There is a topic of this name already.
-    #[error("topic {0:?} exists already; use it, or choose another name")]
-    TopicExists(String),
-    /// There is no topic of this name.
-    #[error("there is no topic {0:?}; create it, or correct the name")]
-    UnknownTopic(String),
-    /// A topic cannot be called this.
-    #[error(
-        "{0:?} is no topic name; use 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', and neither '.' nor '..'"
-    )]
-    InvalidName(String),
-    /// A topic cannot have this many partitions.
-    #[error("a topic has 1 to {most} partitions, not {asked}; ask for fewer, or raise limits.max_partitions")]
-    InvalidPartitions {
-        /// How many were asked for.
-        asked: u32,
-        /// How many are allowed.
-        most: u32,
-    },
-    /// A partition cannot have this many replicas.
-    #[error(
-        "{asked} replicas need as many nodes, and there are {nodes}; ask for fewer, or 0 for the default"
-    )]
-    InvalidReplication {
-        /// How many were asked for.
-        asked: u32,
-        /// How many nodes there are.
-        nodes: u32,
-    },
-    /// A setting's value is not allowed.
-    #[error("{setting} cannot be {value}; {fix}")]
-    InvalidSetting {
-        /// The setting.
-        setting: &'static str,
-        /// Its value.
-        value: u64,
-        /// What to write instead.
-        fix: String,
-    },
-    /// The cluster holds all the partitions it may.
-    #[error(
-        "the cluster would hold {partitions} partitions, more than {PARTITIONS_MAX}; delete topics first"
-    )]
-    TooManyPartitions {
-        /// How many there would be.
-        partitions: usize,
-    },
-}
 
 /// Partitions of a whole cluster; each costs every broker a log.
 pub const PARTITIONS_MAX: usize = 20_000;
 
-/// Topics and placement, as of one LSN of the metadata log.
+/// Topics, brokers and placement, as of one LSN of the metadata log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MetadataState {
     applied_lsn: u64,
     topics: BTreeMap<String, Arc<Topic>>,
+    /// The topic and the partition that each live shard serves.
+    shards: BTreeMap<ShardId, (Arc<str>, usize)>,
+    members: BTreeMap<u64, (Arc<Member>, Duty)>,
+    /// The metadata's own replicas; none before the cluster was founded.
+    metadata: Placement,
     next_topic: u32,
     next_shard: ShardId,
     next_producer: i64,
+    next_broker: u64,
 }
 
 impl Default for MetadataState {
@@ -119,13 +39,18 @@ impl Default for MetadataState {
         MetadataState {
             applied_lsn: 0,
             topics: BTreeMap::new(),
+            shards: BTreeMap::new(),
+            members: BTreeMap::new(),
+            metadata: Placement { shard: METADATA_SHARD, replicas: Vec::new(), moving_to: None },
             next_topic: 1,
             next_shard: METADATA_SHARD + 1,
             next_producer: 1,
+            next_broker: 1,
         }
     }
 }
 
+// What it says.
 impl MetadataState {
     /// The last LSN that was applied.
     pub fn applied_lsn(&self) -> u64 {
@@ -152,6 +77,11 @@ impl MetadataState {
         self.next_producer
     }
 
+    /// The id for the next broker that has none: above every one that was ever used.
+    pub fn next_broker(&self) -> u64 {
+        self.next_broker
+    }
+
     /// Every live partition, with its topic.
     pub fn placements(&self) -> impl Iterator<Item = (&Arc<Topic>, &Placement)> {
         self.topics
@@ -159,14 +89,41 @@ impl MetadataState {
             .flat_map(|topic| topic.partitions.iter().map(move |placement| (topic, placement)))
     }
 
+    /// Where a live shard's replicas are, those of the metadata included.
+    pub fn placement(&self, shard: ShardId) -> Option<&Placement> {
+        match shard {
+            METADATA_SHARD => Some(&self.metadata),
+            _ => {
+                let (topic, partition) = self.shards.get(&shard)?;
+                self.topics.get(&**topic)?.partitions.get(*partition)
+            }
+        }
+    }
+
+    /// All brokers, by id, and what each is there for.
+    pub fn members(&self) -> impl ExactSizeIterator<Item = (&Arc<Member>, Duty)> {
+        self.members.values().map(|(member, duty)| (member, *duty))
+    }
+
+    /// The broker of this id, and what it is there for.
+    pub fn member(&self, id: u64) -> Option<(&Arc<Member>, Duty)> {
+        self.members.get(&id).map(|(member, duty)| (member, *duty))
+    }
+
+    /// How many replicas a broker holds or is to hold, the metadata's not counted.
+    pub fn replicas_of(&self, broker: u64) -> usize {
+        self.placements().filter(|(_, placement)| placement.hosts().any(|host| host == broker)).count()
+    }
+
     /// Whether the shard served a topic that has been deleted. Ids rise with the log, so one that was given
     /// out and is not live is gone for ever.
     pub fn is_deleted(&self, shard: ShardId) -> bool {
-        shard != METADATA_SHARD
-            && shard < self.next_shard
-            && !self.placements().any(|(_, placement)| placement.shard == shard)
+        shard != METADATA_SHARD && shard < self.next_shard && !self.shards.contains_key(&shard)
     }
+}
 
+// What it allows.
+impl MetadataState {
     /// Whether the command would have an effect on this state.
     ///
     /// # Errors
@@ -177,20 +134,99 @@ impl MetadataState {
                 if self.topics.contains_key(name) {
                     return Err(Refusal::TopicExists(name.clone()));
                 }
-                let partitions = self.placements().count() + replicas.len();
-                if partitions > PARTITIONS_MAX {
-                    return Err(Refusal::TooManyPartitions { partitions });
-                }
-                Ok(())
+                self.check_room(replicas)
             }
-            Command::DeleteTopic { id } => match self.topics.values().any(|topic| topic.id == *id) {
-                true => Ok(()),
-                false => Err(Refusal::UnknownTopic(format!("#{id}"))),
-            },
+            Command::AddPartitions { id, replicas } => {
+                self.topic_of_id(*id)?;
+                self.check_room(replicas)
+            }
+            Command::DeleteTopic { id } | Command::AlterTopic { id, .. } => self.topic_of_id(*id).map(|_| ()),
             Command::ReserveProducers { .. } => Ok(()),
+            Command::FoundCluster { replicas } => match self.metadata.replicas.is_empty() {
+                true if replicas.is_empty() => Err(Refusal::InvalidReplicas(Vec::new())),
+                true => Ok(()),
+                false => Err(Refusal::FoundedAlready),
+            },
+            Command::RegisterBroker(member) => self.check_member(member),
+            Command::DrainBroker { id, .. } => self.check_broker(*id),
+            Command::RemoveBroker { id } => self.check_removal(*id),
+            Command::MoveReplicas { shard, to } => {
+                if self.moves(*shard)?.is_some() {
+                    return Err(Refusal::MovingAlready(*shard));
+                }
+                self.check_replicas(to)
+            }
+            Command::FinishMove { shard } | Command::CancelMove { shard } => {
+                self.moves(*shard)?.map(|_| ()).ok_or(Refusal::NotMoving(*shard))
+            }
         }
     }
 
+    fn check_room(&self, more: &[Vec<u64>]) -> Result<(), Refusal> {
+        let partitions = self.shards.len() + more.len();
+        if partitions > PARTITIONS_MAX {
+            return Err(Refusal::TooManyPartitions { partitions });
+        }
+        // Before the first broker is registered, the configuration says who they are.
+        if self.members.is_empty() {
+            return Ok(());
+        }
+        more.iter().try_for_each(|replicas| self.check_replicas(replicas))
+    }
+
+    fn check_replicas(&self, replicas: &[u64]) -> Result<(), Refusal> {
+        let different: BTreeSet<u64> = replicas.iter().copied().collect();
+        if replicas.is_empty() || different.len() != replicas.len() {
+            return Err(Refusal::InvalidReplicas(replicas.to_vec()));
+        }
+        replicas.iter().try_for_each(|broker| self.check_broker(*broker))
+    }
+
+    fn check_broker(&self, id: u64) -> Result<(), Refusal> {
+        match self.members.contains_key(&id) {
+            true => Ok(()),
+            false => Err(Refusal::UnknownBroker(id)),
+        }
+    }
+
+    fn check_member(&self, member: &Member) -> Result<(), Refusal> {
+        let of_directory = self.members().find(|(other, _)| other.directory == member.directory);
+        match (self.members.get(&member.id), of_directory) {
+            (Some((known, _)), _) if known.directory != member.directory => {
+                Err(Refusal::BrokerTaken(member.id))
+            }
+            (None, Some((other, _))) => Err(Refusal::DirectoryTaken(other.id)),
+            // Founders register one by one, in any order: an id below the highest is not gone for that.
+            (None, None) if member.id < self.next_broker && !self.metadata.replicas.contains(&member.id) => {
+                Err(Refusal::BrokerRemoved(member.id))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check_removal(&self, id: u64) -> Result<(), Refusal> {
+        self.check_broker(id)?;
+        let own = usize::from(self.metadata.hosts().any(|host| host == id));
+        match self.replicas_of(id) + own {
+            0 => Ok(()),
+            replicas => Err(Refusal::BrokerInUse { broker: id, replicas }),
+        }
+    }
+
+    /// Where a shard moves, if it does.
+    fn moves(&self, shard: ShardId) -> Result<Option<&Vec<u64>>, Refusal> {
+        let placement = self.placement(shard).ok_or(Refusal::UnknownShard(shard))?;
+        Ok(placement.moving_to.as_ref())
+    }
+
+    fn topic_of_id(&self, id: u32) -> Result<&Arc<Topic>, Refusal> {
+        let found = self.topics.values().find(|topic| topic.id == id);
+        found.ok_or_else(|| Refusal::UnknownTopic(format!("#{id}")))
+    }
+}
+
+// What changes it.
+impl MetadataState {
     /// Applies the command at the next LSN.
     ///
     /// # Errors
@@ -200,88 +236,91 @@ impl MetadataState {
         self.check(command)?;
         match command {
             Command::CreateTopic { name, replicas, settings } => self.create(name, replicas, settings),
-            Command::DeleteTopic { id } => self.topics.retain(|_, topic| topic.id != *id),
+            Command::AlterTopic { id, settings } => {
+                self.alter(*id, |topic| topic.settings.clone_from(settings));
+            }
+            Command::AddPartitions { id, replicas } => self.add_partitions(*id, replicas),
+            Command::DeleteTopic { id } => {
+                self.topics.retain(|_, topic| topic.id != *id);
+                self.shards.retain(|_, (topic, _)| self.topics.contains_key(&**topic));
+            }
             Command::ReserveProducers { count } => {
                 self.next_producer = self.next_producer.saturating_add(i64::from(*count));
             }
+            Command::FoundCluster { replicas } => {
+                self.metadata.replicas.clone_from(replicas);
+                self.next_broker = replicas.iter().fold(self.next_broker, |next, id| next.max(id + 1));
+            }
+            Command::RegisterBroker(member) => self.register(member),
+            Command::DrainBroker { id, draining } => {
+                if let Some((_, duty)) = self.members.get_mut(id) {
+                    *duty = if *draining { Duty::Draining } else { Duty::Active };
+                }
+            }
+            Command::RemoveBroker { id } => drop(self.members.remove(id)),
+            Command::MoveReplicas { shard, to } => {
+                self.place(*shard, |placement| placement.moving_to = Some(to.clone()));
+            }
+            Command::FinishMove { shard } => self.place(*shard, |placement| {
+                if let Some(replicas) = placement.moving_to.take() {
+                    placement.replicas = replicas;
+                }
+            }),
+            Command::CancelMove { shard } => self.place(*shard, |placement| placement.moving_to = None),
         }
         Ok(())
     }
 
     fn create(&mut self, name: &str, replicas: &[Vec<u64>], settings: &TopicSettings) {
-        let first = self.next_shard;
-        let partitions =
-            (first..).zip(replicas).map(|(shard, replicas)| Placement { shard, replicas: replicas.clone() });
         let topic = Topic {
             id: self.next_topic,
             name: name.to_owned(),
-            partitions: partitions.collect(),
+            partitions: Vec::new(),
             settings: settings.clone(),
         };
         self.next_topic += 1;
-        self.next_shard += replicas.len() as u64;
+        let id = topic.id;
         self.topics.insert(name.to_owned(), Arc::new(topic));
+        self.add_partitions(id, replicas);
+    }
+
+    fn add_partitions(&mut self, id: u32, replicas: &[Vec<u64>]) {
+        let first = self.next_shard;
+        self.next_shard += replicas.len() as u64;
+        let added = (first..).zip(replicas);
+        let Some(topic) = self.topics.values_mut().find(|topic| topic.id == id).map(Arc::make_mut) else {
+            return;
+        };
+        let name: Arc<str> = topic.name.as_str().into();
+        for (shard, replicas) in added {
+            self.shards.insert(shard, (Arc::clone(&name), topic.partitions.len()));
+            topic.partitions.push(Placement { shard, replicas: replicas.clone(), moving_to: None });
+        }
+    }
+
+    fn alter(&mut self, id: u32, change: impl FnOnce(&mut Topic)) {
+        if let Some(topic) = self.topics.values_mut().find(|topic| topic.id == id) {
+            change(Arc::make_mut(topic));
+        }
+    }
+
+    fn register(&mut self, member: &Member) {
+        self.next_broker = self.next_broker.max(member.id + 1);
+        let duty = self.members.get(&member.id).map(|(_, duty)| *duty).unwrap_or_default();
+        self.members.insert(member.id, (Arc::new(member.clone()), duty));
+    }
+
+    fn place(&mut self, shard: ShardId, change: impl FnOnce(&mut Placement)) {
+        if shard == METADATA_SHARD {
+            return change(&mut self.metadata);
+        }
+        let Some((topic, partition)) = self.shards.get(&shard) else { return };
+        let topic = self.topics.get_mut(&**topic).map(Arc::make_mut);
+        if let Some(placement) = topic.and_then(|topic| topic.partitions.get_mut(*partition)) {
+            change(placement);
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn create(name: &str, partitions: usize) -> Command {
-        Command::CreateTopic {
-            name: name.into(),
-            replicas: vec![vec![1, 2, 3]; partitions],
-            settings: TopicSettings::default(),
-        }
-    }
-
-    #[test]
-    fn ids_are_given_out_in_the_order_of_the_log_and_never_again() {
-        let mut state = MetadataState::default();
-        state.apply(&create("a", 2)).unwrap();
-        state.apply(&create("b", 1)).unwrap();
-        let first = state.topic("a").unwrap().clone();
-        assert_eq!((first.id, first.partitions[0].shard, first.partitions[1].shard), (1, 1, 2));
-        state.apply(&Command::DeleteTopic { id: first.id }).unwrap();
-        state.apply(&create("a", 1)).unwrap();
-        let second = state.topic("a").unwrap();
-        assert_eq!((second.id, second.partitions[0].shard), (3, 4));
-        assert!(state.is_deleted(1) && state.is_deleted(2));
-        assert!(!state.is_deleted(3) && !state.is_deleted(4) && !state.is_deleted(5));
-        assert!(!state.is_deleted(METADATA_SHARD));
-    }
-
-    #[test]
-    fn a_refused_command_takes_its_lsn_and_changes_nothing_else() {
-        let mut state = MetadataState::default();
-        state.apply(&create("a", 1)).unwrap();
-        let before = state.clone();
-        assert_eq!(state.apply(&create("a", 1)), Err(Refusal::TopicExists("a".into())));
-        assert!(state.apply(&Command::DeleteTopic { id: 9 }).is_err());
-        assert_eq!(state.applied_lsn(), 3);
-        assert_eq!(MetadataState { applied_lsn: before.applied_lsn, ..state }, before);
-    }
-
-    #[test]
-    fn blocks_of_producer_ids_do_not_overlap() {
-        let mut state = MetadataState::default();
-        let first = state.next_producer();
-        state.apply(&Command::ReserveProducers { count: 1000 }).unwrap();
-        assert_eq!(state.next_producer(), first + 1000);
-    }
-
-    #[test]
-    fn the_same_log_yields_the_same_state() {
-        let log = [create("a", 3), Command::ReserveProducers { count: 5 }, create("a", 1), create("b", 2)];
-        let fold = || {
-            let mut state = MetadataState::default();
-            for command in &log {
-                let _ = state.apply(command);
-            }
-            state
-        };
-        assert_eq!(fold(), fold());
-        assert_eq!(fold().topics().len(), 2);
-    }
-}
+mod tests;

@@ -7,7 +7,9 @@ use lockstep_protocol::batch::BatchHeader;
 use lockstep_protocol::batch_builder::{BatchBuilder, ProducerSequence};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Cluster, Command, MetadataError, MetadataState, NewTopic, Refusal, Topic, placement};
+use super::{
+    Cluster, Command, MetadataError, MetadataState, NewTopic, Refusal, Topic, TopicChange, placement,
+};
 use crate::engine::{Append, AppendError};
 
 /// How long a change may take if nothing else is said.
@@ -25,12 +27,37 @@ impl Cluster {
         let rules = &self.inner.rules;
         let deadline = Instant::now() + wait.max(Duration::from_secs(1));
         let (_, state) = self
-            .change(Instant::now() + CHANGE_TIMEOUT, |state| placement::create_topic(topic, rules, state))
+            .change(Instant::now() + CHANGE_TIMEOUT, |state| {
+                placement::create_topic(topic, rules, state).map(|command| vec![command])
+            })
             .await?;
         let missing = || Refusal::UnknownTopic(topic.name.clone());
         let created = state.topic(&topic.name).cloned().ok_or_else(missing)?;
         let _ = timeout_at(deadline, self.await_leaders(&created, state.applied_lsn())).await;
         Ok(created)
+    }
+
+    /// Changes a topic, all of it or nothing, and waits until this broker's replicas of it know a leader, or the time
+    /// is up.
+    ///
+    /// # Errors
+    /// This broker does not lead the metadata, there is no such topic, or the change is not allowed.
+    pub async fn alter_topic(
+        &self,
+        name: &str,
+        change: &TopicChange,
+        wait: Duration,
+    ) -> Result<Arc<Topic>, MetadataError> {
+        let rules = &self.inner.rules;
+        let deadline = Instant::now() + wait.max(Duration::from_secs(1));
+        let (_, state) = self
+            .change(Instant::now() + CHANGE_TIMEOUT, |state| {
+                placement::alter_topic(name, change, rules, state)
+            })
+            .await?;
+        let altered = state.topic(name).cloned().ok_or_else(|| Refusal::UnknownTopic(name.to_owned()))?;
+        let _ = timeout_at(deadline, self.await_leaders(&altered, state.applied_lsn())).await;
+        Ok(altered)
     }
 
     /// Deletes a topic and its records.
@@ -39,7 +66,7 @@ impl Cluster {
     /// This broker does not lead the metadata, or there is no such topic.
     pub async fn delete_topic(&self, name: &str) -> Result<(), MetadataError> {
         self.change(Instant::now() + CHANGE_TIMEOUT, |state| match state.topic(name) {
-            Some(topic) => Ok(Command::DeleteTopic { id: topic.id }),
+            Some(topic) => Ok(vec![Command::DeleteTopic { id: topic.id }]),
             None => Err(Refusal::UnknownTopic(name.to_owned())),
         })
         .await
@@ -55,27 +82,30 @@ impl Cluster {
         if block.is_empty() {
             let reserve = Command::ReserveProducers { count: PRODUCER_BLOCK };
             let (before, state) =
-                self.change(Instant::now() + CHANGE_TIMEOUT, |_| Ok(reserve.clone())).await?;
+                self.change(Instant::now() + CHANGE_TIMEOUT, |_| Ok(vec![reserve.clone()])).await?;
             *block = before.next_producer()
                 ..state.next_producer().min(before.next_producer() + i64::from(PRODUCER_BLOCK));
         }
         block.next().ok_or(MetadataError::TimedOut)
     }
 
-    /// Writes the command that `decide` makes of the current state. Returns the state it was decided on and
-    /// one that includes it. If others wrote meanwhile, it is decided anew.
+    /// Writes the commands that `decide` makes of the current state, as one batch: all of them or none. Returns the state
+    /// they were decided on and one that includes them. If others wrote meanwhile, it is decided anew.
     async fn change(
         &self,
         deadline: Instant,
-        decide: impl Fn(&MetadataState) -> Result<Command, Refusal>,
+        decide: impl Fn(&MetadataState) -> Result<Vec<Command>, Refusal>,
     ) -> Result<(Arc<MetadataState>, Arc<MetadataState>), MetadataError> {
         let attempt = async {
             let _turn = self.inner.writing.lock().await;
             loop {
                 let tail = self.inner.metadata.tail().await?;
                 let before = self.await_applied(tail).await?;
-                let command = decide(&before)?;
-                let appended = self.inner.metadata.append(self.to_append(&command, &before)?).await;
+                let commands = decide(&before)?;
+                if commands.is_empty() {
+                    return Ok((Arc::clone(&before), before));
+                }
+                let appended = self.inner.metadata.append(self.to_append(&commands, &before)?).await;
                 match appended {
                     Ok(appended) => return Ok((before, self.await_applied(appended.last_lsn).await?)),
                     Err(AppendError::ConditionFailed { .. }) => {}
@@ -86,12 +116,14 @@ impl Cluster {
         timeout_at(deadline, attempt).await.unwrap_or(Err(MetadataError::TimedOut))
     }
 
-    fn to_append(&self, command: &Command, before: &MetadataState) -> Result<Append, MetadataError> {
+    fn to_append(&self, commands: &[Command], before: &MetadataState) -> Result<Append, MetadataError> {
         let malformed =
             |error: lockstep_protocol::BatchError| MetadataError::Log(AppendError::Failed(error.to_string()));
         let mut batch = BatchBuilder::new();
         let timestamp_ms = self.inner.metadata.view().leader_time_ms.max(0);
-        batch.push(&command.to_record(timestamp_ms)).map_err(malformed)?;
+        for command in commands {
+            batch.push(&command.to_record(timestamp_ms)).map_err(malformed)?;
+        }
         let batch = batch.build(ProducerSequence::NONE).map_err(malformed)?;
         let header = BatchHeader::parse(&batch).map_err(malformed)?;
         Ok(Append { batch, header, expected_next_lsn: Some(before.applied_lsn() + 1), fence: None })

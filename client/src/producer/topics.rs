@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use super::ProducerRecord;
 use super::builder::ProducerSettings;
@@ -12,6 +14,9 @@ use super::lane_task::LaneHandle;
 use super::partitioner::partition_for_key;
 use crate::client::{Client, unknown_partition};
 use crate::error::{ProduceError, RequestError};
+
+/// How soon a producer that goes on writing uses partitions that were added.
+const METADATA_AGE_MAX: Duration = Duration::from_secs(30);
 
 /// All lanes, by topic and partition; each is made when its partition is first written to.
 pub(crate) struct Topics {
@@ -29,6 +34,8 @@ struct Topic {
     /// Longest batch: the topic's own limit, or the brokers'.
     batch_bytes_max: usize,
     lanes: Vec<Option<Arc<LaneHandle>>>,
+    /// When its partitions were asked for last.
+    asked_at: Instant,
     /// Where records without a key go, until a batch of them is full (KIP-794).
     sticky: usize,
     sticky_bytes: usize,
@@ -72,6 +79,7 @@ impl Topics {
         }
         let mut topics = self.lock();
         let topic = topics.get_mut(&record.topic).ok_or_else(|| gone(&record.topic))?;
+        self.keep_up(&record.topic, topic);
         topic.check("record", bytes)?;
         let count = topic.lanes.len();
         let partition = match (record.partition, &record.record.key) {
@@ -97,6 +105,7 @@ impl Topics {
         let mut topics = self.lock();
         let name = topics.get_key_value(name).map(|(name, _)| Arc::clone(name)).ok_or_else(|| gone(name))?;
         let topic = topics.get_mut(&name).ok_or_else(|| gone(&name))?;
+        self.keep_up(&name, topic);
         topic.check("batch", bytes)?;
         self.lane_of(&name, topic, partition)
     }
@@ -112,9 +121,22 @@ impl Topics {
             self.client.core.routing().batch_bytes_max(name).map_or(usize::MAX, |bytes| bytes as usize);
         let batch_bytes_max = self.batch_bytes_max.min(own_limit);
         let lanes = vec![None; count as usize];
-        let topic = Topic { batch_bytes_max, lanes, sticky: 0, sticky_bytes: 0 };
+        let topic = Topic { batch_bytes_max, lanes, asked_at: Instant::now(), sticky: 0, sticky_bytes: 0 };
         self.lock().entry(Arc::clone(name)).or_insert(topic);
         Ok(())
+    }
+
+    /// Uses partitions that were added meanwhile; asks for them now and then, and waits for no answer.
+    fn keep_up(&self, name: &Arc<str>, topic: &mut Topic) {
+        let known = self.client.core.routing().partition_count(name).unwrap_or(0) as usize;
+        if known > topic.lanes.len() {
+            topic.lanes.resize(known, None);
+        }
+        if topic.asked_at.elapsed() >= METADATA_AGE_MAX {
+            topic.asked_at = Instant::now();
+            let (client, name) = (self.client.clone(), name.to_string());
+            tokio::spawn(async move { client.core.metadata(Some(vec![name])).await });
+        }
     }
 
     fn lane_of(

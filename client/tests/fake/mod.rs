@@ -20,7 +20,7 @@ use lockstep_protocol::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-/// The only topic; it has one partition.
+/// The only topic; it has one partition, if no test adds any.
 pub const TOPIC: &str = "t";
 /// The played cluster's id.
 pub const CLUSTER: [u8; 16] = [7; 16];
@@ -54,6 +54,8 @@ pub struct State {
     pub addresses: Vec<String>,
     /// Id of [`TOPIC`].
     pub topic_id: u32,
+    /// Partitions of [`TOPIC`] beyond the first; they share its log.
+    pub further_partitions: u32,
     /// Longest batch of [`TOPIC`], if it has a limit of its own.
     pub topic_batch_bytes_max: Option<u32>,
     /// Stamped batches.
@@ -214,12 +216,17 @@ impl State {
             address: address.clone(),
             http_address: String::new(),
         };
-        let partition =
-            PartitionMetadata { partition: 0, shard: 1, leader: Some(1), term: 1, replicas: vec![1, 2, 3] };
+        let partition = |partition| PartitionMetadata {
+            partition,
+            shard: 1,
+            leader: Some(1),
+            term: 1,
+            replicas: vec![1, 2, 3],
+        };
         let topic = TopicMetadata {
             name: TOPIC.to_owned(),
             id: self.topic_id,
-            partitions: vec![partition],
+            partitions: (0..=self.further_partitions).map(partition).collect(),
             config: TopicConfig { max_batch_bytes: self.topic_batch_bytes_max, ..TopicConfig::default() },
         };
         // Stale on purpose: it names broker 1 whoever leads, so that hints are what counts.

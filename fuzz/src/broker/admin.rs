@@ -4,7 +4,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use lockstep::admin::{
-    AdminError, ClusterView, Control, NewTopic, NodeView, Readiness, ReplicaState, ShardSample,
+    AdminError, ClusterView, Control, NewTopic, NodeView, Readiness, ReplicaState, ShardSample, TopicChange,
     TopicSettings, TopicSummary, TopicView, serve_stream,
 };
 use lockstep::config::Config;
@@ -120,6 +120,10 @@ impl Control for InMemory {
     async fn create_topic(&self, topic: NewTopic) -> Result<TopicView, AdminError> {
         let NewTopic { name, config, .. } = topic;
         Ok(TopicView { name, id: 2, config, partitions: vec![] })
+    }
+
+    async fn alter_topic(&self, name: &str, _change: TopicChange) -> Result<TopicView, AdminError> {
+        known(name)
     }
 
     async fn delete_topic(&self, name: &str) -> Result<(), AdminError> {

@@ -35,8 +35,9 @@ pub use subscribe::{
     Credit, Push, SubscribeRequest, SubscribeResponse, UnsubscribeRequest, UnsubscribeResponse,
 };
 pub use topics::{
-    CreateTopicRequest, CreateTopicResponse, DeleteTopicRequest, DeleteTopicResponse, DescribeTopicRequest,
-    DescribeTopicResponse, ListTopicsRequest, ListTopicsResponse, PartitionStatus, TopicSummary,
+    AlterTopicRequest, AlterTopicResponse, CreateTopicRequest, CreateTopicResponse, DeleteTopicRequest,
+    DeleteTopicResponse, DescribeTopicRequest, DescribeTopicResponse, ListTopicsRequest, ListTopicsResponse,
+    PartitionStatus, TopicSummary,
 };
 pub use trim::{TrimRequest, TrimResponse};
 
@@ -116,6 +117,8 @@ apis! {
     Fence = 14,
     /// [`InitProducerRequest`]
     InitProducer = 15,
+    /// [`AlterTopicRequest`]
+    AlterTopic = 16,
 }
 
 macro_rules! requests {
@@ -146,6 +149,7 @@ requests! {
     TrimRequest => Trim, TrimResponse;
     FenceRequest => Fence, FenceResponse;
     InitProducerRequest => InitProducer, InitProducerResponse;
+    AlterTopicRequest => AlterTopic, AlterTopicResponse;
 }
 
 impl Message for Credit {

@@ -1,4 +1,4 @@
-//! Topics: create, delete, list, describe. Any broker passes changes on to the metadata leader.
+//! Topics: create, alter, delete, list, describe. Any broker passes changes on to the metadata leader.
 
 use crate::native::metadata::{TopicConfig, TopicMetadata};
 use crate::wire::wire_fields;
@@ -105,3 +105,41 @@ pub struct PartitionStatus {
 }
 
 wire_fields!(PartitionStatus { partition, log_start, high_watermark, bytes });
+
+/// Changes a topic. What is absent stays as it is; of a setting, a value that is absent within gives it its default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct AlterTopicRequest {
+    /// Its name.
+    pub name: String,
+    /// How many partitions it shall have in all, at least as many as now.
+    pub partitions: Option<u32>,
+    /// Bytes to keep per partition.
+    pub retention_bytes: Option<Option<u64>>,
+    /// Milliseconds to keep a record for.
+    pub retention_ms: Option<Option<u64>>,
+    /// Longest batch in bytes.
+    pub max_batch_bytes: Option<Option<u32>>,
+    /// Whether the walk over each record of a batch is skipped.
+    pub trust_producers: Option<bool>,
+    /// How long to wait for new partitions to have leaders, in milliseconds.
+    pub timeout_ms: u32,
+}
+
+wire_fields!(AlterTopicRequest {
+    name,
+    partitions,
+    retention_bytes,
+    retention_ms,
+    max_batch_bytes,
+    trust_producers,
+    timeout_ms
+});
+
+/// The topic is changed, durably.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AlterTopicResponse {
+    /// The topic as it is now.
+    pub topic: TopicMetadata,
+}
+
+wire_fields!(AlterTopicResponse { topic });

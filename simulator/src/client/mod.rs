@@ -4,7 +4,6 @@
 //! there.
 
 mod core;
-mod question;
 mod reader;
 mod tail_reader;
 mod writer;

@@ -167,6 +167,18 @@ impl Control for FakeBroker {
         self.known_topic(&topic.name)
     }
 
+    async fn alter_topic(&self, name: &str, change: TopicChange) -> Result<TopicView, AdminError> {
+        self.check_leader()?;
+        let mut view = self.known_topic(name)?;
+        if let Some(partitions) = change.partitions {
+            self.state.lock().unwrap().topics.insert(name.into(), partitions);
+            view = self.known_topic(name)?;
+        }
+        // The fake keeps no settings: it answers those it was told, a null as one that is not set.
+        view.config.retention_ms = change.config.retention_ms.unwrap_or(Some(77));
+        Ok(view)
+    }
+
     async fn delete_topic(&self, name: &str) -> Result<(), AdminError> {
         let removed = self.state.lock().unwrap().topics.remove(name);
         removed.map(|_| ()).ok_or_else(|| AdminError::UnknownTopic(name.into()))

@@ -80,6 +80,25 @@ async fn a_topic_can_be_created_listed_described_and_deleted() {
 }
 
 #[tokio::test]
+async fn a_change_tells_null_from_left_out() {
+    let served = served(FakeBroker::with_topic("orders")).await;
+    let patch = async |body: Value| {
+        let answer =
+            send(&served.address, "PATCH", "/v1/topics/orders", Some(("application/json", body.to_string())));
+        answer.await
+    };
+    let answer = patch(json!({ "partitions": 6, "config": { "retention_ms": null } })).await;
+    assert_eq!(answer.status, StatusCode::OK);
+    let view: Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(view["partitions"].as_array().unwrap().len(), 6);
+    assert_eq!(view["config"]["retention_ms"], Value::Null);
+    let view: Value = serde_json::from_str(&patch(json!({})).await.body).unwrap();
+    assert_eq!(view["config"]["retention_ms"], 77, "left out");
+    let answer = patch(json!({ "replicas": 1 })).await;
+    assert_problem(&answer, StatusCode::BAD_REQUEST, "invalid-request");
+}
+
+#[tokio::test]
 async fn what_another_node_leads_is_answered_with_its_address() {
     let broker = FakeBroker::with_topic("orders");
     broker.lead_elsewhere(2, "127.0.0.1:7412");

@@ -73,6 +73,8 @@ fn schemas_name_the_fields_the_views_have() {
     assert_described("Topic", &topic);
     let new = NewTopic { name: "x".into(), partitions: None, replication: None, config: topic.config };
     assert_described("NewTopic", &new);
+    assert_described("TopicChange", &TopicChange::default());
+    assert_described("SettingsChange", &SettingsChange::default());
     let state = replica_state(1, "leader");
     assert_described("ReplicaState", &state);
     let progress = ReplicaProgressView {

@@ -143,10 +143,24 @@ fn code_of(refusal: &Refusal) -> ErrorCode {
         Refusal::TopicExists(_) => ErrorCode::TopicExists,
         Refusal::UnknownTopic(_) => ErrorCode::UnknownTopic,
         Refusal::InvalidName(_) => ErrorCode::InvalidTopicName,
-        Refusal::InvalidPartitions { .. } => ErrorCode::InvalidPartitionCount,
+        Refusal::InvalidPartitions { .. } | Refusal::FewerPartitions { .. } => {
+            ErrorCode::InvalidPartitionCount
+        }
         Refusal::InvalidReplication { .. } => ErrorCode::InvalidReplicationFactor,
         Refusal::InvalidSetting { .. } => ErrorCode::InvalidConfig,
         Refusal::TooManyPartitions { .. } => ErrorCode::TooManyTopics,
+        // Brokers and moves are the admin interface's business: no client's request leads here.
+        Refusal::FoundedAlready
+        | Refusal::UnknownBroker(_)
+        | Refusal::BrokerRemoved(_)
+        | Refusal::BrokerTaken(_)
+        | Refusal::DirectoryTaken(_)
+        | Refusal::BrokerInUse { .. }
+        | Refusal::TooFewBrokers { .. }
+        | Refusal::UnknownShard(_)
+        | Refusal::MovingAlready(_)
+        | Refusal::NotMoving(_)
+        | Refusal::InvalidReplicas(_) => ErrorCode::Unknown,
     }
 }
 

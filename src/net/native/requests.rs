@@ -3,11 +3,11 @@
 use std::time::Duration;
 
 use lockstep_protocol::native::{
-    Api, CreateTopicRequest, CreateTopicResponse, DeleteTopicRequest, DeleteTopicResponse,
-    DescribeTopicRequest, DescribeTopicResponse, FenceRequest, FenceResponse, InitProducerRequest,
-    InitProducerResponse, ListTopicsRequest, ListTopicsResponse, LsnForTimeRequest, LsnForTimeResponse,
-    MetadataRequest, MetadataResponse, NodeInfo, PartitionStatus, TailRequest, TailResponse, TopicMetadata,
-    TopicSummary, TrimRequest, TrimResponse,
+    AlterTopicRequest, AlterTopicResponse, Api, CreateTopicRequest, CreateTopicResponse, DeleteTopicRequest,
+    DeleteTopicResponse, DescribeTopicRequest, DescribeTopicResponse, FenceRequest, FenceResponse,
+    InitProducerRequest, InitProducerResponse, ListTopicsRequest, ListTopicsResponse, LsnForTimeRequest,
+    LsnForTimeResponse, MetadataRequest, MetadataResponse, NodeInfo, PartitionStatus, TailRequest,
+    TailResponse, TopicMetadata, TopicSummary, TrimRequest, TrimResponse,
 };
 use lockstep_protocol::{ErrorCode, ErrorOutcome, Frame, Outcome, Request};
 
@@ -16,7 +16,7 @@ use super::fetch;
 use super::outbound::Gone;
 use super::outcome::{ToOutcome, to_metadata, to_settings};
 use crate::broker::{Broker, TopicError, TopicView};
-use crate::cluster::NewTopic;
+use crate::cluster::{NewTopic, SettingsChange, TopicChange};
 
 /// The longest a client may wait for a new topic's leaders.
 const CREATE_WAIT_MAX: Duration = Duration::from_secs(60);
@@ -28,6 +28,7 @@ pub(super) async fn serve(context: &Context, frame: &Frame) -> Result<(), Gone> 
         Api::Metadata => ask(context, frame, metadata).await,
         Api::CreateTopic => ask(context, frame, create_topic).await,
         Api::DeleteTopic => ask(context, frame, delete_topic).await,
+        Api::AlterTopic => ask(context, frame, alter_topic).await,
         Api::DescribeTopic => ask(context, frame, describe_topic).await,
         Api::ListTopics => ask(context, frame, list_topics).await,
         Api::Tail => ask(context, frame, tail).await,
@@ -49,6 +50,7 @@ pub(super) fn label(api: Api) -> &'static str {
         Api::Metadata => "metadata",
         Api::CreateTopic => "create_topic",
         Api::DeleteTopic => "delete_topic",
+        Api::AlterTopic => "alter_topic",
         Api::DescribeTopic => "describe_topic",
         Api::ListTopics => "list_topics",
         Api::Produce => "produce",
@@ -128,6 +130,23 @@ async fn create_topic(context: &Context, request: CreateTopicRequest) -> Outcome
     let wait = Duration::from_millis(request.timeout_ms.into()).min(CREATE_WAIT_MAX);
     match context.broker.create_topic(&topic, wait).await {
         Ok(view) => Ok(CreateTopicResponse { topic: to_metadata(&view) }),
+        Err(error) => Err(error.to_outcome(&context.broker)),
+    }
+}
+
+async fn alter_topic(context: &Context, request: AlterTopicRequest) -> Outcome<AlterTopicResponse> {
+    let change = TopicChange {
+        partitions: request.partitions,
+        settings: SettingsChange {
+            retention_bytes: request.retention_bytes,
+            retention_ms: request.retention_ms,
+            max_batch_bytes: request.max_batch_bytes,
+            trust_producers: request.trust_producers,
+        },
+    };
+    let wait = Duration::from_millis(request.timeout_ms.into()).min(CREATE_WAIT_MAX);
+    match context.broker.alter_topic(&request.name, &change, wait).await {
+        Ok(view) => Ok(AlterTopicResponse { topic: to_metadata(&view) }),
         Err(error) => Err(error.to_outcome(&context.broker)),
     }
 }

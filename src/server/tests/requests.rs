@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use lockstep_protocol::native::{
-    Credit, DescribeTopicRequest, FenceRequest, FetchItem, FetchRequest, InitProducerRequest,
-    ListTopicsRequest, LsnForTimeRequest, MetadataRequest, SubscribeRequest, TailRequest, TrimRequest,
-    UnsubscribeRequest,
+    AlterTopicRequest, Credit, DescribeTopicRequest, FenceRequest, FetchItem, FetchRequest,
+    InitProducerRequest, ListTopicsRequest, LsnForTimeRequest, MetadataRequest, ProduceItem,
+    SubscribeRequest, TailRequest, TrimRequest, UnsubscribeRequest,
 };
 use lockstep_protocol::{ErrorCode, ProducerSequence};
 
@@ -310,5 +310,43 @@ async fn produces_sent_before_their_topic_is_here_are_judged_in_the_order_they_w
         lsns.extend(response.unwrap().results.remove(0).map(|produced| produced.first_lsn));
     }
     assert!(!lsns.is_empty() && lsns.is_sorted(), "{lsns:?}");
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_topic_is_altered_while_it_is_in_use_whole_or_not_at_all() {
+    let root = tempfile::tempdir().unwrap();
+    let server = single(root.path()).await;
+    let mut client = Client::connect(server.addresses().native).await;
+    client.create_topic("t", 2).await.unwrap();
+    let ask = |partitions, max_batch_bytes| AlterTopicRequest {
+        name: "t".into(),
+        partitions: Some(partitions),
+        max_batch_bytes: Some(Some(max_batch_bytes)),
+        timeout_ms: 10_000,
+        ..AlterTopicRequest::default()
+    };
+    // Fewer partitions are refused, and the setting beside them does not change either.
+    let refused = client.call(&ask(1, 2048)).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidPartitionCount);
+    let described = client.call(&DescribeTopicRequest { name: "t".into() }).await.unwrap();
+    assert_eq!(described.topic.config.max_batch_bytes, None);
+    let refused = client.call(&ask(3, 1)).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::InvalidConfig);
+
+    let altered = client.call(&ask(4, 2048)).await.unwrap().topic;
+    assert_eq!((altered.partitions.len(), altered.config.max_batch_bytes), (4, Some(2048)));
+    assert_eq!(client.call(&ask(4, 2048)).await.unwrap().topic, altered, "to ask twice does no harm");
+    let small = batch(&["a"]);
+    let in_the_last = ProduceItem { partition: 3, ..produce_item("t", &small) };
+    assert_eq!(client.produce_item(in_the_last, small).await.unwrap().first_lsn, 1);
+    let refused = client.produce("t", batch(&[&"x".repeat(3000)])).await.unwrap_err();
+    assert_eq!(refused.code, ErrorCode::BatchTooLarge);
+    server.stop().await;
+
+    let server = single(root.path()).await;
+    let mut client = Client::connect(server.addresses().native).await;
+    let described = client.call(&DescribeTopicRequest { name: "t".into() }).await.unwrap();
+    assert_eq!((described.topic.partitions.len(), described.topic.config.max_batch_bytes), (4, Some(2048)));
     server.stop().await;
 }

@@ -1,0 +1,121 @@
+//! Why the metadata does not allow a change.
+
+use super::state::PARTITIONS_MAX;
+use crate::engine::ShardId;
+
+/// Why a command has no effect, or why it should not be written in the first place.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// There is a topic of this name already.
+    #[error("topic {0:?} exists already; use it, or choose another name")]
+    TopicExists(String),
+    /// There is no topic of this name.
+    #[error("there is no topic {0:?}; create it, or correct the name")]
+    UnknownTopic(String),
+    /// A topic cannot be called this.
+    #[error(
+        "{0:?} is no topic name; use 1 to 249 of a-z, A-Z, 0-9, '.', '_' and '-', and neither '.' nor '..'"
+    )]
+    InvalidName(String),
+    /// A topic cannot have this many partitions.
+    #[error("a topic has 1 to {most} partitions, not {asked}; ask for fewer, or raise limits.max_partitions")]
+    InvalidPartitions {
+        /// How many were asked for.
+        asked: u32,
+        /// How many are allowed.
+        most: u32,
+    },
+    /// A topic's partitions only become more: keys would change theirs, and records would go.
+    #[error(
+        "topic {topic:?} has {now} partitions and cannot have fewer; ask for more than {now}, not {asked}"
+    )]
+    FewerPartitions {
+        /// The topic.
+        topic: String,
+        /// How many there are.
+        now: u32,
+        /// How many were asked for.
+        asked: u32,
+    },
+    /// A partition cannot have this many replicas.
+    #[error(
+        "{asked} replicas need as many brokers, and {brokers} can take one; ask for fewer, or 0 for the default"
+    )]
+    InvalidReplication {
+        /// How many were asked for.
+        asked: u32,
+        /// How many brokers can hold a replica.
+        brokers: u32,
+    },
+    /// A setting's value is not allowed.
+    #[error("{setting} cannot be {value}; {fix}")]
+    InvalidSetting {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        value: u64,
+        /// What to write instead.
+        fix: String,
+    },
+    /// The cluster holds all the partitions it may.
+    #[error(
+        "the cluster would hold {partitions} partitions, more than {PARTITIONS_MAX}; delete topics first"
+    )]
+    TooManyPartitions {
+        /// How many there would be.
+        partitions: usize,
+    },
+    /// A cluster begins once.
+    #[error("the cluster was founded already; brokers are added with `lockstep serve --join`")]
+    FoundedAlready,
+    /// There is no broker of this id.
+    #[error("there is no broker {0}; `lockstep broker list` shows those there are")]
+    UnknownBroker(u64),
+    /// A broker of this id was here and is gone for good.
+    #[error("broker {0} was removed, and its id is never given out again; let it join as a new broker")]
+    BrokerRemoved(u64),
+    /// Two brokers claim one id.
+    #[error(
+        "broker {0} is known with another data directory; stop the other one if it is a copy, or join under a new id"
+    )]
+    BrokerTaken(u64),
+    /// A data directory belongs to one broker.
+    #[error("this data directory belongs to broker {0}; start it as that, or join with an empty directory")]
+    DirectoryTaken(u64),
+    /// A broker that still holds replicas cannot be removed.
+    #[error(
+        "broker {broker} still holds {replicas} replicas; drain it first with `lockstep broker drain {broker}`"
+    )]
+    BrokerInUse {
+        /// The broker.
+        broker: u64,
+        /// How many.
+        replicas: usize,
+    },
+    /// Too few brokers would be left.
+    #[error(
+        "without broker {broker} there are {left} for shard {shard}, which has {replicas} replicas; add a broker first"
+    )]
+    TooFewBrokers {
+        /// The broker that would go.
+        broker: u64,
+        /// Brokers left that could hold a replica.
+        left: usize,
+        /// A shard that needs more.
+        shard: ShardId,
+        /// How many.
+        replicas: usize,
+    },
+    /// There is no such shard.
+    #[error("there is no shard {0}: its topic has been deleted, or never was")]
+    UnknownShard(ShardId),
+    /// A shard moves to one goal at a time.
+    #[error("shard {0} is moving already; wait for it, or cancel that move")]
+    MovingAlready(ShardId),
+    /// A shard does not move.
+    #[error("shard {0} is not moving")]
+    NotMoving(ShardId),
+    /// A list of replicas that cannot be.
+    #[error("replicas {0:?} are not a list of different brokers; name each broker once, and at least one")]
+    InvalidReplicas(Vec<u64>),
+}
