@@ -195,9 +195,19 @@ impl World {
         let disk = &self.nodes[&damage.node].disk;
         let is_seen = match &damage.what {
             What::Bytes(harm) => disk.is_harmed(*harm),
-            What::Name(path) => !disk.exists(path).unwrap_or(false) && !self.is_trimmed(damage.node, path),
+            What::Name(path) if disk.exists(path).unwrap_or(false) => false,
+            // A log that is open has all its segments; one that was made anew numbers them anew.
+            What::Name(path) if path.ends_with(".segment") => {
+                !self.is_open(damage.node, damage.shard) && !self.is_trimmed(damage.node, path)
+            }
+            What::Name(_) => true,
         };
         is_seen || self.is_marked(damage.node, damage.shard)
+    }
+
+    fn is_open(&self, node: u64, shard: u64) -> bool {
+        let process = self.nodes[&node].process.as_ref();
+        process.and_then(|process| process.hosted.get(&shard)?.replica.log()).is_some()
     }
 
     /// Whether nothing of a log is left that comes before this segment.

@@ -315,7 +315,9 @@ impl Invariants {
                 format!("node {node} calls a group synced that is not: {unsynced:?}"),
             );
         }
-        self.replicas.entry((node, shard)).or_default().vote = stored_vote(disk, shard);
+        // A vote file that the plan has damaged since says nothing of what was written.
+        let known = self.replicas.entry((node, shard)).or_default();
+        known.vote = stored_vote(disk, shard).or(known.vote);
         Ok(())
     }
 

@@ -186,10 +186,10 @@ impl FaultKind {
 
     fn character(self) -> Character {
         match self {
-            Self::Kill => character("kill", 60, 11, (20, 1_000)),
-            Self::PowerCut => character("power-cut", 60, 11, (20, 1_000)),
+            Self::Kill => character("kill", 70, 20, (20, 600)),
+            Self::PowerCut => character("power-cut", 70, 20, (20, 600)),
             Self::PowerCutAll => character("power-cut-all", 30, 2, (20, 500)),
-            Self::PowerCutAtIo { .. } => character("power-cut-at-io", 50, 6, (20, 800)),
+            Self::PowerCutAtIo { .. } => character("power-cut-at-io", 50, 10, (20, 600)),
             Self::Pause => character("pause", 40, 3, (50, 1_500)),
             Self::ClockJump { .. } => character("clock-jump", 30, 3, ONCE),
             Self::Isolate => character("isolate", 40, 4, (50, 2_000)),
@@ -210,7 +210,7 @@ impl FaultKind {
             Self::MisdirectedWrite { .. } => character("misdirected-write", 20, 4, ONCE),
             Self::UnreadableBlock { .. } => character("unreadable-block", 20, 3, ONCE),
             Self::LostName { .. } => character("lost-name", 30, 4, (20, 800)),
-            Self::LostDirectory { .. } => character("lost-directory", 10, 1, (20, 800)),
+            Self::LostDirectory { .. } => character("lost-directory", 40, 3, (20, 800)),
             Self::ReadError { .. } => character("read-error", 20, 4, ONCE),
             Self::VanishedDisk => character("vanished-disk", 15, 2, (50, 1_500)),
             Self::FullDisk { .. } => character("full-disk", 20, 2, (200, 1_500)),

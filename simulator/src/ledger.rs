@@ -63,6 +63,11 @@ impl Ledger {
         }
     }
 
+    /// A node got a new replica of a partition, which knows nothing of what the one before has shown.
+    pub fn begins_anew(&mut self, partition: u32, node: u64, at: Time) {
+        self.of(partition).push(Operation::Restart(Restart { node, at }));
+    }
+
     /// Judges one partition.
     pub fn check(&self, partition: u32, last: &FinalState) -> lockstep_checker::Verdict {
         lockstep_checker::check(&self.histories[partition as usize], last)

@@ -17,7 +17,7 @@ use crate::node::Mail;
 use crate::plan::{Plan, chance};
 use crate::queue::{Event, MILLISECOND, Time};
 use crate::replica::Input as ReplicaInput;
-use crate::server::shard_of;
+use crate::server::{partition_of, shard_of};
 use crate::world::{World, directory};
 
 /// How often the next step of each move is taken.
@@ -167,6 +167,7 @@ impl World {
             }
         }
         self.holds(node, shard);
+        self.ledger.begins_anew(partition_of(shard), node, self.queue.now());
         let again = self.placements[&shard].former.contains_key(&node);
         self.stats.fault(if again { "replica-created-again" } else { "replica-created" });
         self.host(node, shard);

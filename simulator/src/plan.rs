@@ -251,7 +251,7 @@ impl LoadSettings {
             readers: 1 + random.below(2) as u32,
             random_readers: random.below(2) as u32,
             tail_readers: random.below(2) as u32,
-            pause_us: pick(random, &[500, 2_000, 5_000, 20_000]),
+            pause_us: pick(random, &[500, 5_000, 20_000, 20_000]),
             in_flight: 1 + random.below(5) as usize,
             records: pick(random, &[1, 3, 10]),
             padding: pick(random, &[0, 30, 200, 1_000]),

@@ -92,6 +92,11 @@ pub fn shard_of(partition: u32) -> u64 {
     u64::from(partition) + 1
 }
 
+/// The partition that a shard serves.
+pub fn partition_of(shard: u64) -> u32 {
+    u32::try_from(shard).map_or(0, |shard| shard.saturating_sub(1))
+}
+
 /// Takes one frame of a client.
 pub fn handle(
     process: &mut Process,
@@ -104,11 +109,11 @@ pub fn handle(
     let Ok(Some(frame)) = decoded else { return Handled::Close };
     let handled = match frame.api {
         Api::Metadata => metadata(process, plan, placements, &frame),
-        Api::Produce => produce(process, connection, &frame),
-        Api::Fetch => fetch(process, connection, &frame),
-        Api::Tail => tail(process, connection, &frame),
-        Api::Trim => trim(process, connection, &frame),
-        Api::Fence => fence(process, connection, &frame),
+        Api::Produce => produce(process, placements, connection, &frame),
+        Api::Fetch => fetch(process, placements, connection, &frame),
+        Api::Tail => tail(process, placements, connection, &frame),
+        Api::Trim => trim(process, placements, connection, &frame),
+        Api::Fence => fence(process, placements, connection, &frame),
         _ => None,
     };
     handled.unwrap_or(Handled::Close)
@@ -126,7 +131,10 @@ fn metadata(
         PartitionMetadata {
             partition,
             shard: shard_of(partition),
-            leader: view.as_ref().and_then(|view| view.leader),
+            leader: match &view {
+                Some(view) => view.leader,
+                None => Some(preferred(placements, shard_of(partition))),
+            },
             term: view.map_or(0, |view| view.term),
             replicas: placements[&shard_of(partition)].target.iter().copied().collect(),
         }
@@ -145,16 +153,31 @@ fn metadata(
     ))
 }
 
+/// Whom a broker without a replica names, as in production: one that shall have one.
+fn preferred(placements: &BTreeMap<u64, Placement>, shard: u64) -> u64 {
+    placements.get(&shard).and_then(|placement| placement.target.first()).copied().unwrap_or(1)
+}
+
 /// The local replica of a partition, or why there is none.
-fn locate(process: &mut Process, partition: u32) -> Result<&mut Hosted, LocateError> {
+fn locate<'a>(
+    process: &'a mut Process,
+    placements: &BTreeMap<u64, Placement>,
+    partition: u32,
+) -> Result<&'a mut Hosted, LocateError> {
     let shard = shard_of(partition);
     if let Some(why) = process.refused.get(&shard) {
         return Err(LocateError::Faulty(why.clone()));
     }
-    process.hosted.get_mut(&shard).ok_or(LocateError::NotReplica { node: 1 })
+    let preferred = preferred(placements, shard);
+    process.hosted.get_mut(&shard).ok_or(LocateError::NotReplica { node: preferred })
 }
 
-fn produce(process: &mut Process, connection: u64, frame: &Frame) -> Option<Handled> {
+fn produce(
+    process: &mut Process,
+    placements: &BTreeMap<u64, Placement>,
+    connection: u64,
+    frame: &Frame,
+) -> Option<Handled> {
     let request = ProduceRequest::decode(&frame.meta).ok()?;
     let batch = request.split_payload(&frame.payload).ok()?.pop()?;
     let item = request.batches.first()?;
@@ -164,7 +187,7 @@ fn produce(process: &mut Process, connection: u64, frame: &Frame) -> Option<Hand
             EncodedFrame::response::<ProduceRequest>(frame.correlation, &Ok(answer), Vec::new()).to_bytes(),
         ))
     };
-    if let Err(error) = locate(process, item.partition) {
+    if let Err(error) = locate(process, placements, item.partition) {
         return refuse(error.into());
     }
     let validated = match validate(&batch, &ValidationLimits::default()) {
@@ -195,11 +218,16 @@ fn ask(
 /// How long a change or a confirmation may take, as in the broker.
 const CONTROL_TIMEOUT_MS: u64 = 10_000;
 
-fn tail(process: &mut Process, connection: u64, frame: &Frame) -> Option<Handled> {
+fn tail(
+    process: &mut Process,
+    placements: &BTreeMap<u64, Placement>,
+    connection: u64,
+    frame: &Frame,
+) -> Option<Handled> {
     let request = TailRequest::decode(&frame.meta).ok()?;
     let refuse =
         |error: &dyn ToOutcome| response::<TailRequest>(frame.correlation, Err(error.to_outcome(&Addresses)));
-    let view = match locate(process, request.partition) {
+    let view = match locate(process, placements, request.partition) {
         Err(error) => return Some(Handled::Answer(refuse(&error))),
         Ok(hosted) => hosted.replica.view().clone(),
     };
@@ -222,10 +250,15 @@ fn tail_of(view: &ShardView, confirmed: u64) -> TailResponse {
     }
 }
 
-fn trim(process: &mut Process, connection: u64, frame: &Frame) -> Option<Handled> {
+fn trim(
+    process: &mut Process,
+    placements: &BTreeMap<u64, Placement>,
+    connection: u64,
+    frame: &Frame,
+) -> Option<Handled> {
     let request = TrimRequest::decode(&frame.meta).ok()?;
     let (shard, log_start) = (shard_of(request.partition), request.log_start);
-    let outcome = match locate(process, request.partition) {
+    let outcome = match locate(process, placements, request.partition) {
         Err(error) => Err(error.to_outcome(&Addresses)),
         Ok(hosted) if hosted.replica.view().log_start >= log_start => {
             Ok(TrimResponse { log_start: hosted.replica.view().log_start })
@@ -240,9 +273,14 @@ fn trim(process: &mut Process, connection: u64, frame: &Frame) -> Option<Handled
     Some(Handled::Answer(response::<TrimRequest>(frame.correlation, outcome)))
 }
 
-fn fence(process: &mut Process, connection: u64, frame: &Frame) -> Option<Handled> {
+fn fence(
+    process: &mut Process,
+    placements: &BTreeMap<u64, Placement>,
+    connection: u64,
+    frame: &Frame,
+) -> Option<Handled> {
     let request = FenceRequest::decode(&frame.meta).ok()?;
-    if let Err(error) = locate(process, request.partition) {
+    if let Err(error) = locate(process, placements, request.partition) {
         let refusal = Err(error.to_outcome(&Addresses));
         return Some(Handled::Answer(response::<FenceRequest>(frame.correlation, refusal)));
     }
@@ -252,11 +290,16 @@ fn fence(process: &mut Process, connection: u64, frame: &Frame) -> Option<Handle
     Some(ask(process, shard_of(request.partition), asked, CONTROL_TIMEOUT_MS, input))
 }
 
-fn fetch(process: &mut Process, connection: u64, frame: &Frame) -> Option<Handled> {
+fn fetch(
+    process: &mut Process,
+    placements: &BTreeMap<u64, Placement>,
+    connection: u64,
+    frame: &Frame,
+) -> Option<Handled> {
     let request = FetchRequest::decode(&frame.meta).ok()?;
     let item = request.items.first()?;
     let (from_lsn, max_bytes) = (item.from_lsn, (item.max_bytes as usize).min(FETCH_BYTES_MAX));
-    let hosted = match locate(process, item.partition) {
+    let hosted = match locate(process, placements, item.partition) {
         Ok(hosted) => hosted,
         Err(error) => return Some(Handled::Answer(fetched(frame.correlation, Err(error.into())))),
     };

@@ -88,11 +88,12 @@ impl Move<'_> {
             return Step::Propose(Vec::new());
         }
         let is_member = |node: &&u64| leader.voters.contains(node) || leader.learners.contains(node);
+        // Members too: one that was taken in again may have deleted its files before it heard of that.
+        if let Some(node) = self.target.iter().find(|node| !self.holders.contains(node)) {
+            return Step::Create(*node);
+        }
         if let Some(node) = self.target.iter().find(|node| !is_member(node)) {
-            return match self.holders.contains(node) {
-                true => Step::Propose(vec![MembershipChange::AddLearner(*node)]),
-                false => Step::Create(*node),
-            };
+            return Step::Propose(vec![MembershipChange::AddLearner(*node)]);
         }
         if let Some(node) = leader.learners.iter().find(|node| !self.target.contains(node)) {
             return Step::Propose(vec![MembershipChange::Remove(*node)]);
