@@ -135,6 +135,15 @@ pub enum Bug {
     MarkAllBeforeSynced,
     /// Entries from a peer are not checked against their envelopes.
     TrustPeersBytes,
+    // ---- Repair ----
+    /// A replica that was marked as faulty is opened like any other once its broker starts again.
+    ForgetMark,
+    /// A segment that was written anew takes the old one's place before it is on the disk.
+    ReplaceSegmentBeforeSync,
+    /// The scrub passes over what is damaged.
+    IgnoreScrub,
+    /// A replica that lost its vote asks nobody for the terms it may have voted in.
+    ForgetLostVote,
     // ---- The client ----
     /// The sequence of a refused batch is used again while an earlier attempt at it may still be stored.
     ReuseSequenceOfOpenAttempt,
@@ -148,7 +157,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug, in the order of their declaration.
-    pub const ALL: [Self; 62] = [
+    pub const ALL: [Self; 66] = [
         Self::AcknowledgeBeforeSync,
         Self::AcknowledgeAfterFailedSync,
         Self::CountOwnCopyEarly,
@@ -207,6 +216,10 @@ impl Bug {
         Self::SealBeforeSync,
         Self::MarkAllBeforeSynced,
         Self::TrustPeersBytes,
+        Self::ForgetMark,
+        Self::ReplaceSegmentBeforeSync,
+        Self::IgnoreScrub,
+        Self::ForgetLostVote,
         Self::ReuseSequenceOfOpenAttempt,
         Self::TakeAnotherBatchsAnswer,
         Self::ResendOnlyTheLast,

@@ -64,8 +64,8 @@ impl World {
     /// are started anew.
     fn repair_what_is_left(&mut self) {
         self.run_until(self.queue.now() + SCRUB_MAX);
-        for node in self.unrepaired().keys() {
-            self.kill(*node, MILLISECOND);
+        for node in self.damaged() {
+            self.kill(node, MILLISECOND);
         }
         let since = self.queue.now();
         self.wait_for("damage-is-repaired", since, |world| world.unrepaired().into_values().next());

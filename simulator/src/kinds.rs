@@ -221,6 +221,21 @@ impl FaultKind {
         }
     }
 
+    /// Whether it takes away what a disk has held for long, for good or for a while.
+    pub(crate) fn is_damage(self) -> bool {
+        matches!(
+            self,
+            Self::BitRot { .. }
+                | Self::ZeroedBlock { .. }
+                | Self::MisdirectedWrite { .. }
+                | Self::UnreadableBlock { .. }
+                | Self::LostName { .. }
+                | Self::LostDirectory { .. }
+                | Self::ReadError { .. }
+                | Self::VanishedDisk
+        )
+    }
+
     /// Its name, in counters and timelines.
     pub fn name(self) -> &'static str {
         self.character().name

@@ -71,6 +71,11 @@ impl Holds {
         matches!(self, Self::Vote | Self::Everything)
     }
 
+    /// Whether a confirmed leader, or every other replica, has to say what was there: a lost end of the log, a lost vote.
+    pub(crate) fn needs_leader(self) -> bool {
+        self.is_vote() || self.range().is_some_and(|range| range.last == u64::MAX)
+    }
+
     /// Whether entries are missing as long as it is damaged.
     pub(crate) fn is_needed(self) -> bool {
         matches!(self, Self::Header(_) | Self::Entry { .. } | Self::Everything)
@@ -161,10 +166,10 @@ fn segments(disk: &FakeDisk, directory: &str) -> Vec<Segment> {
 }
 
 impl Segment {
-    /// Through this byte, frames behind it say that what stands there was synced.
+    /// Through this byte, frames say that what stands there was synced.
     fn vouched_for(&self) -> u64 {
         let mark = self.frames.iter().map(|frame| frame.synced_index).max().unwrap_or(0);
-        let witness = self.frames.iter().find(|frame| frame.synced_index == mark && mark > self.before);
-        witness.map_or(0, |witness| witness.from)
+        let vouched = self.frames.iter().filter(|frame| frame.holds_entry && frame.index <= mark);
+        vouched.map(|frame| frame.to).max().unwrap_or(0)
     }
 }

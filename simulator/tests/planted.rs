@@ -10,7 +10,7 @@ use lockstep_simulator::planted::{Finding, Suite, table};
 fn every_planted_bug_is_caught_and_without_it_the_same_run_is_clean() {
     std::panic::set_hook(Box::new(|_| {}));
     let suite =
-        Suite { bugs: Bug::ALL.to_vec(), seeds_max: 400, time_max: Duration::from_secs(60), threads: 2 };
+        Suite { bugs: Bug::ALL.to_vec(), seeds_max: 400, time_max: Duration::from_secs(180), threads: 2 };
     let findings = suite.run(&|_| ());
     let _ = std::panic::take_hook();
     println!("{}", table(&findings));

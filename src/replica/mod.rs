@@ -33,6 +33,7 @@ use std::{
     sync::Arc,
 };
 
+use lockstep_planted::{self as planted, Bug};
 use lockstep_storage::{ReadError, RecoveryError, RecoveryReport, io::Disk};
 
 pub use job::{Done, Job};
@@ -116,6 +117,7 @@ impl Replica {
         let mark = Mark::read(&*disk, &options.directory)
             .map_err(|error| OpenError::Content { shard, why: error.to_string() })?;
         let place = Place { disk: Arc::clone(&disk), options: options.clone() };
+        let mark = mark.filter(|_| !planted::is_active(Bug::ForgetMark));
         let opened = match mark {
             Some(mark) => Err((Some(mark.loss), mark.why)),
             None => match job::open(disk, options, random.split()) {

@@ -21,8 +21,26 @@ pub fn plan_for(bug: Option<Bug>, seed: u64) -> Plan {
     match bug {
         Some(Bug::CompareOnlyIndexInVotes) => lonely_leaders(seed),
         Some(Bug::ApplyMembershipAtAppend | Bug::LeadOnAfterRemoval) => restless(seed),
-        _ => short_plan(seed),
+        Some(Bug::ForgetMark | Bug::ReplaceSegmentBeforeSync | Bug::IgnoreScrub | Bug::ForgetLostVote) => {
+            short_plan(seed)
+        }
+        _ => undamaged(seed),
     }
+}
+
+/// Disks keep what they held for long, and nodes crash half as often: what is under repair or down shows no other bug.
+fn undamaged(seed: u64) -> Plan {
+    let mut plan = short_plan(seed);
+    plan.parts.retain(|part| !part.kind.is_damage());
+    let mut crashes = 0;
+    plan.parts.retain(|part| match part.kind {
+        FaultKind::Kill | FaultKind::PowerCut | FaultKind::PowerCutAtIo { .. } => {
+            crashes += 1;
+            crashes % 2 == 0
+        }
+        _ => true,
+    });
+    plan
 }
 
 /// A plan as a campaign would draw it, for a cluster that is small and soon done.

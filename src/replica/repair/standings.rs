@@ -1,5 +1,6 @@
 //! How the others stand: who leads, confirmed by a quorum, and which terms a lost vote may have been of.
 
+use lockstep_planted::{self as planted, Bug};
 use lockstep_protocol::peer::{Confirmed, RepairMessage, Standing};
 use lockstep_storage::Vote;
 
@@ -60,6 +61,7 @@ impl Repair {
         let survey = self.survey.as_ref().filter(|survey| survey.vote().is_none())?;
         let theirs = peers.iter().filter_map(|peer| self.standings.get(peer)?.term).max().unwrap_or(0);
         let ours = survey.tip().map_or(0, |tip| tip.term);
+        let theirs = if planted::is_active(Bug::ForgetLostVote) { 0 } else { theirs };
         Some(Vote { term: theirs.max(ours) + 1, voted_for: 0, commit: 0 })
     }
 }

@@ -12,6 +12,7 @@ use crate::io::{Disk, DiskFile, OpenMode};
 use crate::log::Tip;
 use crate::segment::{SegmentHeader, temporary_name};
 use bytes::Bytes;
+use lockstep_planted::{self as planted, Bug};
 use std::io;
 use std::sync::Arc;
 
@@ -115,7 +116,9 @@ impl Rewrite {
         };
         self.queue([assemble(header, place, &body), Bytes::new(), Bytes::new()])?;
         self.write()?;
-        self.file.sync_all()?;
+        if !planted::is_active(Bug::ReplaceSegmentBeforeSync) {
+            self.file.sync_all()?;
+        }
         self.disk.rename(&self.temporary, &segment_path(&self.directory, self.header.number))?;
         self.disk.sync_dir(&self.directory)
     }
