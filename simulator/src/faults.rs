@@ -124,6 +124,7 @@ impl World {
             FaultKind::Fence => self.fence(target),
             FaultKind::Trim { keep } => self.trim(target, keep),
             FaultKind::Move { size } => self.move_replicas(target, size),
+            FaultKind::Retention { bytes, ms } => self.change_retention(target, bytes, ms),
         }
     }
 

@@ -122,6 +122,13 @@ pub enum FaultKind {
         /// LSNs to keep below the high watermark.
         keep: u64,
     },
+    /// A partition's retention is changed; 0 keeps all.
+    Retention {
+        /// Keep about so many bytes.
+        bytes: u64,
+        /// Keep records about so long, in milliseconds.
+        ms: u64,
+    },
     /// A partition's replicas are to move to other nodes.
     Move {
         /// To how many.
@@ -182,6 +189,7 @@ impl FaultKind {
         Self::ReadError { after: 0 },
         Self::VanishedDisk,
         Self::Move { size: 0 },
+        Self::Retention { bytes: 0, ms: 0 },
     ];
 
     fn character(self) -> Character {
@@ -218,6 +226,7 @@ impl FaultKind {
             Self::Fence => character("fence", 30, 4, ONCE),
             Self::Trim { .. } => character("trim", 30, 4, ONCE),
             Self::Move { .. } => character("move", 30, 8, ONCE),
+            Self::Retention { .. } => character("retention", 20, 4, ONCE),
         }
     }
 
@@ -278,6 +287,10 @@ impl FaultKind {
                 Self::ClockJump { by_ms: if random.below(2) == 0 { by_ms } else { -by_ms } }
             }
             Self::Trim { .. } => Self::Trim { keep: random.below(200) },
+            Self::Retention { .. } => Self::Retention {
+                bytes: [0, 32 << 10, 128 << 10][random.below(3) as usize],
+                ms: [0, 0, 500, 2_000][random.below(4) as usize],
+            },
             Self::Move { .. } => {
                 let size = [1, 2, 3, 3, 3, 3, 3, 4][random.below(8) as usize];
                 Self::Move { size }

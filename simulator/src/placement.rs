@@ -9,7 +9,7 @@ use std::sync::Arc;
 use lockstep::cluster::moves::{Move, Step};
 use lockstep::engine;
 use lockstep::random::Random;
-use lockstep::shard::{self, Input, NOBODY};
+use lockstep::shard::{self, Input, NOBODY, ShardSettings};
 use lockstep_storage::io::{Disk, FakeDisk};
 
 use crate::kinds::Target;
@@ -36,6 +36,8 @@ pub struct Placement {
     pub dropping: BTreeSet<u64>,
     /// Nodes that held one once, and how far its log reached.
     pub former: BTreeMap<u64, u64>,
+    /// How long its records are kept.
+    pub retention: ShardSettings,
     /// How often a leader that is to go hands over first, still.
     hand_overs: u32,
 }
@@ -48,6 +50,10 @@ pub fn of_plan(plan: &Plan) -> BTreeMap<u64, Placement> {
         target,
         dropping: BTreeSet::new(),
         former: BTreeMap::new(),
+        retention: ShardSettings {
+            retention_bytes: plan.cluster.retention_bytes,
+            retention_ms: plan.cluster.retention_ms,
+        },
         hand_overs: HAND_OVERS_MAX,
     };
     (0..plan.shards).map(|partition| (shard_of(partition), placement.clone())).collect()
@@ -82,6 +88,19 @@ impl World {
         placement.hand_overs = if leaders_go { 0 } else { HAND_OVERS_MAX };
         self.tell_peers(shard);
         self.trace.note(self.queue.now(), None, "move", [shard], || format!("shard {shard} to {chosen:?}"));
+        true
+    }
+
+    /// The metadata says that a partition's records are kept for longer, or not for so long.
+    pub(crate) fn change_retention(&mut self, target: Target, bytes: u64, ms: u64) -> bool {
+        let shard = shard_of(self.partition_of(target));
+        let kept = |limit: u64| Some(limit).filter(|limit| *limit > 0);
+        let retention = ShardSettings { retention_bytes: kept(bytes), retention_ms: kept(ms) };
+        let Some(placement) = self.placements.get_mut(&shard) else { return false };
+        placement.retention = retention.clone();
+        for id in self.nodes.keys().copied().collect::<Vec<_>>() {
+            self.mail(id, shard, Input::Settings(retention.clone()));
+        }
         true
     }
 

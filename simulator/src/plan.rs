@@ -169,6 +169,12 @@ impl Plan {
             || self.parts.iter().any(|part| matches!(part.kind, FaultKind::Move { .. }))
     }
 
+    /// Whether records may go by themselves.
+    pub fn forgets(&self) -> bool {
+        let settings = self.cluster.retention_bytes.or(self.cluster.retention_ms).is_some();
+        settings || self.parts.iter().any(|part| matches!(part.kind, FaultKind::Retention { .. }))
+    }
+
     /// A few kinds, each happening several times.
     fn draw_parts(&self, random: &mut Random) -> Vec<Part> {
         let mut parts = Vec::new();

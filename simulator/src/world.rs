@@ -12,7 +12,7 @@ use std::sync::Arc;
 use lockstep::engine;
 use lockstep::raft::GroupOptions;
 use lockstep::random::Random;
-use lockstep::shard::{self, ShardOptions, ShardSettings};
+use lockstep::shard::{self, ShardOptions};
 use lockstep_storage::LogOptions;
 use lockstep_storage::io::Disk;
 
@@ -70,8 +70,7 @@ impl World {
     /// A cluster that has just been set up: every shard formatted on every node, nothing running yet.
     pub fn new(plan: Plan, keep_trace: bool) -> Self {
         let mut random = Random::new(plan.seed);
-        let mut ledger =
-            Ledger::new(plan.shards, plan.cluster.retention_bytes.or(plan.cluster.retention_ms).is_some());
+        let mut ledger = Ledger::new(plan.shards, plan.forgets());
         let clients = client::of_plan(&plan.load, plan.shards, plan.nodes, &mut ledger, plan.seed);
         let mut world = Self {
             queue: Queue::default(),
@@ -150,10 +149,7 @@ impl World {
                 inflight_messages_max: 16,
             },
             tick_ms: settings.tick_ms,
-            settings: ShardSettings {
-                retention_bytes: settings.retention_bytes,
-                retention_ms: settings.retention_ms,
-            },
+            settings: self.placements[&shard].retention.clone(),
         }
     }
 
