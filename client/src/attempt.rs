@@ -51,11 +51,13 @@ fn correct_route(routing: &mut RoutingTable, target: Target<'_>, node: Option<No
     match (target, route) {
         (_, Route::Same) => {}
         (Target::Leader(topic, partition), Route::Follow(hint)) => {
-            // A broker that names another as leader is not the leader.
-            if let Some(node) = node.filter(|node| *node != hint.node) {
+            // Whoever refuses is not the leader, and if it names itself it does not know who is.
+            if let Some(node) = node {
                 routing.forget_leader(topic, partition, node);
             }
-            routing.follow(topic, partition, hint);
+            if node != Some(hint.node) {
+                routing.follow(topic, partition, hint);
+            }
         }
         (Target::Controller, Route::Follow(hint)) => routing.follow_controller(hint),
         (Target::Leader(topic, partition), Route::Refresh) => {
@@ -65,5 +67,28 @@ fn correct_route(routing: &mut RoutingTable, target: Target<'_>, node: Option<No
         }
         (Target::Controller, Route::Refresh) => routing.forget_controller(),
         (Target::Any | Target::Replica(..) | Target::Node(_), _) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_protocol::LeaderHint;
+
+    use super::*;
+    use crate::routing::{Leadership, PartitionRoute};
+
+    #[test]
+    fn a_broker_that_refuses_and_names_itself_is_not_asked_again() {
+        let mut routing = RoutingTable::default();
+        routing.set_nodes([(1, "one".to_owned()), (2, "two".to_owned())], None);
+        let leadership = Leadership { leader: Some(1), term: 3 };
+        routing.set_topic("t", 1, [(0, PartitionRoute { leadership, replicas: vec![1, 2] })]);
+        let mut refused = |node, hint| {
+            let hint = LeaderHint { node: hint, address: String::new(), term: 0 };
+            correct_route(&mut routing, Target::Leader("t", 0), Some(node), &Route::Follow(hint));
+            routing.leader("t", 0).map(|(leader, _)| leader)
+        };
+        assert_eq!(refused(1, 2), Some(2), "it names another");
+        assert_eq!(refused(2, 2), None, "nobody is known: the metadata is asked");
     }
 }

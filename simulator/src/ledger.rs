@@ -63,8 +63,8 @@ impl Ledger {
         }
     }
 
-    /// A node got a new replica of a partition, which knows nothing of what the one before has shown.
-    pub fn begins_anew(&mut self, partition: u32, node: u64, at: Time) {
+    /// A node gave its replica of a partition up. Another one there begins anew, in the same process perhaps.
+    pub fn replaced(&mut self, partition: u32, node: u64, at: Time) {
         self.of(partition).push(Operation::Restart(Restart { node, at }));
     }
 

@@ -56,6 +56,8 @@ pub struct Node {
 
 /// What runs on a machine.
 pub struct Process {
+    /// The machine's number.
+    pub node: u64,
     /// Its replicas, by shard.
     pub hosted: BTreeMap<u64, Hosted>,
     /// Why shards that should be here are not.
@@ -177,8 +179,9 @@ impl Node {
 
 impl Process {
     /// A process that hosts nothing yet.
-    pub fn new(pool: Option<Arc<SegmentPool>>) -> Self {
+    pub fn new(node: u64, pool: Option<Arc<SegmentPool>>) -> Self {
         Self {
+            node,
             hosted: BTreeMap::new(),
             refused: BTreeMap::new(),
             inbox: VecDeque::new(),

@@ -42,8 +42,11 @@ pub struct Placement {
     hand_overs: u32,
 }
 
-/// Where the replicas of every shard are at first.
-pub fn of_plan(plan: &Plan) -> BTreeMap<u64, Placement> {
+/// Where the replicas of every shard are, by shard.
+pub type Placements = BTreeMap<u64, Placement>;
+
+/// Where they are at first.
+pub fn of_plan(plan: &Plan) -> Placements {
     let target: BTreeSet<u64> = (1..=plan.replicas).collect();
     let placement = Placement {
         holders: target.clone(),
@@ -186,7 +189,6 @@ impl World {
             }
         }
         self.holds(node, shard);
-        self.ledger.begins_anew(partition_of(shard), node, self.queue.now());
         let again = self.placements[&shard].former.contains_key(&node);
         self.stats.fault(if again { "replica-created-again" } else { "replica-created" });
         self.host(node, shard);
@@ -251,6 +253,7 @@ impl World {
             placement.dropping.remove(&id);
         }
         self.invariants.dropped(id, shard);
+        self.ledger.replaced(partition_of(shard), id, self.queue.now());
         self.stats.fault("replica-dropped");
         self.note(id, "dropped", [shard], || format!("shard {shard}"));
         self.tell_peers(shard);

@@ -40,7 +40,7 @@ impl World {
             0 => None,
             files => SegmentPool::open(Arc::<FakeDisk>::clone(&disk), files, 0).ok().map(Arc::new),
         };
-        let mut process = Process::new(pool);
+        let mut process = Process::new(id, pool);
         for partition in 0..self.plan.shards {
             let shard = shard_of(partition);
             if !self.is_here(id, shard) {

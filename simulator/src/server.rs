@@ -3,8 +3,6 @@
 //! Decoding, validation, errors and their codes are production's; finding the partition and waiting, which production
 //! does with tokio, are done here in the same order.
 
-use std::collections::BTreeMap;
-
 use bytes::{Bytes, BytesMut};
 use lockstep::broker::{FetchError, LocateError, ProduceError};
 use lockstep::cluster::ReadFault;
@@ -23,7 +21,7 @@ use lockstep_protocol::{
 use lockstep_storage::{CachedRead, ReadBatch, ReadError};
 
 use crate::node::{Hosted, Mail, Process};
-use crate::placement::Placement;
+use crate::placement::Placements;
 use crate::plan::Plan;
 
 /// The only topic.
@@ -92,16 +90,16 @@ pub fn shard_of(partition: u32) -> u64 {
     u64::from(partition) + 1
 }
 
-/// The partition that a shard serves.
+/// The partition of a shard.
 pub fn partition_of(shard: u64) -> u32 {
-    u32::try_from(shard).map_or(0, |shard| shard.saturating_sub(1))
+    (shard - 1) as u32
 }
 
 /// Takes one frame of a client.
 pub fn handle(
     process: &mut Process,
     plan: &Plan,
-    placements: &BTreeMap<u64, Placement>,
+    placements: &Placements,
     connection: u64,
     bytes: &Bytes,
 ) -> Handled {
@@ -119,21 +117,17 @@ pub fn handle(
     handled.unwrap_or(Handled::Close)
 }
 
-fn metadata(
-    process: &Process,
-    plan: &Plan,
-    placements: &BTreeMap<u64, Placement>,
-    frame: &Frame,
-) -> Option<Handled> {
+fn metadata(process: &Process, plan: &Plan, placements: &Placements, frame: &Frame) -> Option<Handled> {
     MetadataRequest::decode(&frame.meta).ok()?;
     let of_partition = |partition: u32| {
         let view = process.hosted.get(&shard_of(partition)).map(|hosted| hosted.replica.view().clone());
         PartitionMetadata {
             partition,
             shard: shard_of(partition),
+            // Of a partition that is not held here: whoever is preferred, as in production.
             leader: match &view {
                 Some(view) => view.leader,
-                None => Some(preferred(placements, shard_of(partition))),
+                None => placements[&shard_of(partition)].target.first().copied(),
             },
             term: view.map_or(0, |view| view.term),
             replicas: placements[&shard_of(partition)].target.iter().copied().collect(),
@@ -153,28 +147,27 @@ fn metadata(
     ))
 }
 
-/// Whom a broker without a replica names, as in production: one that shall have one.
-fn preferred(placements: &BTreeMap<u64, Placement>, shard: u64) -> u64 {
-    placements.get(&shard).and_then(|placement| placement.target.first()).copied().unwrap_or(1)
-}
-
 /// The local replica of a partition, or why there is none.
-fn locate<'a>(
-    process: &'a mut Process,
-    placements: &BTreeMap<u64, Placement>,
+fn locate<'p>(
+    process: &'p mut Process,
+    placements: &Placements,
     partition: u32,
-) -> Result<&'a mut Hosted, LocateError> {
+) -> Result<&'p mut Hosted, LocateError> {
     let shard = shard_of(partition);
     if let Some(why) = process.refused.get(&shard) {
         return Err(LocateError::Faulty(why.clone()));
     }
-    let preferred = preferred(placements, shard);
-    process.hosted.get_mut(&shard).ok_or(LocateError::NotReplica { node: preferred })
+    let target = &placements[&shard].target;
+    let node = process.node;
+    process.hosted.get_mut(&shard).ok_or_else(|| match target.first() {
+        Some(first) if !target.contains(&node) => LocateError::NotReplica { node: *first },
+        _ => LocateError::Opening { shard },
+    })
 }
 
 fn produce(
     process: &mut Process,
-    placements: &BTreeMap<u64, Placement>,
+    placements: &Placements,
     connection: u64,
     frame: &Frame,
 ) -> Option<Handled> {
@@ -218,12 +211,7 @@ fn ask(
 /// How long a change or a confirmation may take, as in the broker.
 const CONTROL_TIMEOUT_MS: u64 = 10_000;
 
-fn tail(
-    process: &mut Process,
-    placements: &BTreeMap<u64, Placement>,
-    connection: u64,
-    frame: &Frame,
-) -> Option<Handled> {
+fn tail(process: &mut Process, placements: &Placements, connection: u64, frame: &Frame) -> Option<Handled> {
     let request = TailRequest::decode(&frame.meta).ok()?;
     let refuse =
         |error: &dyn ToOutcome| response::<TailRequest>(frame.correlation, Err(error.to_outcome(&Addresses)));
@@ -250,12 +238,7 @@ fn tail_of(view: &ShardView, confirmed: u64) -> TailResponse {
     }
 }
 
-fn trim(
-    process: &mut Process,
-    placements: &BTreeMap<u64, Placement>,
-    connection: u64,
-    frame: &Frame,
-) -> Option<Handled> {
+fn trim(process: &mut Process, placements: &Placements, connection: u64, frame: &Frame) -> Option<Handled> {
     let request = TrimRequest::decode(&frame.meta).ok()?;
     let (shard, log_start) = (shard_of(request.partition), request.log_start);
     let outcome = match locate(process, placements, request.partition) {
@@ -273,12 +256,7 @@ fn trim(
     Some(Handled::Answer(response::<TrimRequest>(frame.correlation, outcome)))
 }
 
-fn fence(
-    process: &mut Process,
-    placements: &BTreeMap<u64, Placement>,
-    connection: u64,
-    frame: &Frame,
-) -> Option<Handled> {
+fn fence(process: &mut Process, placements: &Placements, connection: u64, frame: &Frame) -> Option<Handled> {
     let request = FenceRequest::decode(&frame.meta).ok()?;
     if let Err(error) = locate(process, placements, request.partition) {
         let refusal = Err(error.to_outcome(&Addresses));
@@ -290,12 +268,7 @@ fn fence(
     Some(ask(process, shard_of(request.partition), asked, CONTROL_TIMEOUT_MS, input))
 }
 
-fn fetch(
-    process: &mut Process,
-    placements: &BTreeMap<u64, Placement>,
-    connection: u64,
-    frame: &Frame,
-) -> Option<Handled> {
+fn fetch(process: &mut Process, placements: &Placements, connection: u64, frame: &Frame) -> Option<Handled> {
     let request = FetchRequest::decode(&frame.meta).ok()?;
     let item = request.items.first()?;
     let (from_lsn, max_bytes) = (item.from_lsn, (item.max_bytes as usize).min(FETCH_BYTES_MAX));

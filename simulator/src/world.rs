@@ -23,7 +23,7 @@ use crate::kinds::Target;
 use crate::ledger::Ledger;
 use crate::network::{CLIENTS, Network};
 use crate::node::Node;
-use crate::placement::{self, Placement};
+use crate::placement::{self, Placements};
 use crate::plan::Plan;
 use crate::queue::{Event, MICROSECOND, MILLISECOND, Queue, SECOND, Time};
 use crate::replica::Panicked;
@@ -41,7 +41,7 @@ pub struct World {
     pub(crate) plan: Plan,
     pub(crate) queue: Queue,
     pub(crate) nodes: BTreeMap<u64, Node>,
-    pub(crate) placements: BTreeMap<u64, Placement>,
+    pub(crate) placements: Placements,
     pub(crate) network: Network,
     pub(crate) clients: Vec<Client>,
     pub(crate) ledger: Ledger,

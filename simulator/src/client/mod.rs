@@ -4,6 +4,7 @@
 //! there.
 
 mod core;
+mod question;
 mod reader;
 mod tail_reader;
 mod writer;
