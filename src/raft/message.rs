@@ -147,6 +147,11 @@ pub(super) fn check_plausible(message: &eraftpb::Message, node: u64) -> Result<(
     if numbers.iter().chain(&hints).any(|number| *number > NUMBER_MAX) {
         return refused("it gives a number that no log can reach");
     }
+    // The library takes an entry that its log does not have for one of term 0, and would find the two alike.
+    let is_append = message.msg_type == MessageType::MsgAppend;
+    if is_append && (message.index == 0) != (message.log_term == 0) {
+        return refused("it follows an entry of no term");
+    }
     let (mut index, mut term) = (message.index, message.log_term);
     for entry in message.entries.iter() {
         if entry.index != index + 1 || entry.term < term || entry.term > message.term {
@@ -239,6 +244,16 @@ mod tests {
         assert!(is_refused(|message| message.entries[1].index = 8), "a gap between them");
         assert!(is_refused(|message| message.log_term = 3), "a term that falls");
         assert!(is_refused(|message| message.entries[1].term = 4), "a term of the future");
+    }
+
+    #[test]
+    fn entries_behind_one_of_no_term_are_refused() {
+        assert!(is_refused(|message| message.log_term = 0), "only the beginning has no term");
+        let at_the_beginning = |message: &mut eraftpb::Message| {
+            (message.index, message.log_term) = (0, 0);
+            message.entries = vec![eraftpb::Entry { index: 1, term: 1, ..Default::default() }].into();
+        };
+        assert!(!is_refused(at_the_beginning));
     }
 
     #[test]
