@@ -92,20 +92,6 @@ pub enum Refusal {
         /// How many.
         replicas: usize,
     },
-    /// Too few brokers would be left.
-    #[error(
-        "without broker {broker} there are {left} for shard {shard}, which has {replicas} replicas; add a broker first"
-    )]
-    TooFewBrokers {
-        /// The broker that would go.
-        broker: u64,
-        /// Brokers left that could hold a replica.
-        left: usize,
-        /// A shard that needs more.
-        shard: ShardId,
-        /// How many.
-        replicas: usize,
-    },
     /// There is no such shard.
     #[error("there is no shard {0}: its topic has been deleted, or never was")]
     UnknownShard(ShardId),

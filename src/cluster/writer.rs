@@ -31,10 +31,7 @@ impl Cluster {
                 placement::create_topic(topic, rules, state).map(|command| vec![command])
             })
             .await?;
-        let missing = || Refusal::UnknownTopic(topic.name.clone());
-        let created = state.topic(&topic.name).cloned().ok_or_else(missing)?;
-        let _ = timeout_at(deadline, self.await_leaders(&created, state.applied_lsn())).await;
-        Ok(created)
+        self.topic_with_leaders(&topic.name, &state, deadline).await
     }
 
     /// Changes a topic, all of it or nothing, and waits until this broker's replicas of it know a leader, or the time
@@ -55,9 +52,7 @@ impl Cluster {
                 placement::alter_topic(name, change, rules, state)
             })
             .await?;
-        let altered = state.topic(name).cloned().ok_or_else(|| Refusal::UnknownTopic(name.to_owned()))?;
-        let _ = timeout_at(deadline, self.await_leaders(&altered, state.applied_lsn())).await;
-        Ok(altered)
+        self.topic_with_leaders(name, &state, deadline).await
     }
 
     /// Deletes a topic and its records.
@@ -140,6 +135,18 @@ impl Cluster {
             Some(why) => Err(MetadataError::Stuck(why.clone())),
             None => Ok(Arc::clone(&reached.state)),
         }
+    }
+
+    /// A topic of the state, once this broker's replicas of it know a leader, or the time is up.
+    async fn topic_with_leaders(
+        &self,
+        name: &str,
+        state: &MetadataState,
+        deadline: Instant,
+    ) -> Result<Arc<Topic>, MetadataError> {
+        let topic = state.topic(name).cloned().ok_or_else(|| Refusal::UnknownTopic(name.to_owned()))?;
+        let _ = timeout_at(deadline, self.await_leaders(&topic, state.applied_lsn())).await;
+        Ok(topic)
     }
 
     /// Waits until this broker's replicas of the topic are open and know a leader.

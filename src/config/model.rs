@@ -294,12 +294,6 @@ impl Config {
         self.nodes.iter().all(|node| node.id == self.node)
     }
 
-    /// Replicas of a partition whose topic does not say.
-    pub fn default_replication(&self) -> u32 {
-        let nodes = u32::try_from(self.members().len()).unwrap_or(u32::MAX);
-        if self.topics.replication == 0 { nodes.min(3) } else { self.topics.replication }
-    }
-
     /// One tick of consensus.
     pub fn tick(&self) -> Duration {
         Duration::from_millis(self.raft.tick_ms)

@@ -10,7 +10,7 @@
 use std::io;
 
 use bytes::Bytes;
-use lockstep_storage::io::{Disk, OpenMode};
+use lockstep_storage::io::{Disk, OpenMode, parent, replace_file};
 
 /// What a replica lacks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,16 +61,8 @@ impl Mark {
         {
             return Ok(());
         }
-        let (path, temporary) = (path(directory), format!("{}.new", path(directory)));
-        if disk.exists(&temporary)? {
-            disk.remove_file(&temporary)?;
-        }
-        let kind = if self.loss == Loss::Holes { HOLES } else { TAIL };
-        let file = disk.open(&temporary, OpenMode::CreateNew)?;
-        file.write_vectored_at(&[Bytes::from(format!("{kind}{}", self.why))], 0)?;
-        file.sync_all()?;
-        disk.rename(&temporary, &path)?;
-        disk.sync_dir(parent(directory))
+        let (path, kind) = (path(directory), if self.loss == Loss::Holes { HOLES } else { TAIL });
+        replace_file(disk, &format!("{path}.new"), &path, Bytes::from(format!("{kind}{}", self.why)))
     }
 
     /// Removes the mark, durably.
@@ -89,10 +81,6 @@ impl Mark {
 
 fn path(directory: &str) -> String {
     format!("{directory}.faulty")
-}
-
-fn parent(path: &str) -> &str {
-    path.rsplit_once('/').map_or("", |(parent, _)| parent)
 }
 
 #[cfg(test)]

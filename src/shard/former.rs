@@ -12,7 +12,7 @@
 use std::io;
 
 use bytes::{BufMut, BytesMut};
-use lockstep_storage::io::{Disk, OpenMode};
+use lockstep_storage::io::{Disk, OpenMode, replace_file};
 
 const BYTES: usize = 20;
 
@@ -64,15 +64,8 @@ impl Former {
         bytes.put_u64_le(last_index);
         let crc = crc32c::crc32c(&bytes[4..]);
         bytes[..4].copy_from_slice(&crc.to_le_bytes());
-        let (path, temporary) = (path(directory), format!("{}.new", path(directory)));
-        if disk.exists(&temporary)? {
-            disk.remove_file(&temporary)?;
-        }
-        let file = disk.open(&temporary, OpenMode::CreateNew)?;
-        file.write_vectored_at(&[bytes.freeze()], 0)?;
-        file.sync_all()?;
-        disk.rename(&temporary, &path)?;
-        disk.sync_dir(directory.rsplit_once('/').map_or("", |(parent, _)| parent))
+        let path = path(directory);
+        replace_file(disk, &format!("{path}.new"), &path, bytes.freeze())
     }
 }
 

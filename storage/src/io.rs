@@ -143,6 +143,22 @@ pub trait DiskFile: Send + Sync {
 }
 
 /// The directory part of a path; empty for one at the root.
-pub(crate) fn parent(path: &str) -> &str {
+pub fn parent(path: &str) -> &str {
     path.rsplit_once('/').map_or("", |(directory, _)| directory)
+}
+
+/// Replaces the file at `path`, or makes it, durably: written whole as `temporary` in the same directory, synced, renamed.
+/// What a crash leaves is the old file or the new, and perhaps a `temporary`, which the next attempt removes.
+///
+/// # Errors
+/// Whatever the disk says; either file may stand then.
+pub fn replace_file(disk: &dyn Disk, temporary: &str, path: &str, content: Bytes) -> io::Result<()> {
+    if disk.exists(temporary)? {
+        disk.remove_file(temporary)?;
+    }
+    let file = disk.open(temporary, OpenMode::CreateNew)?;
+    file.write_vectored_at(&[content], 0)?;
+    file.sync_all()?;
+    disk.rename(temporary, path)?;
+    disk.sync_dir(parent(path))
 }

@@ -156,7 +156,6 @@ fn code_of(refusal: &Refusal) -> ErrorCode {
         | Refusal::BrokerTaken(_)
         | Refusal::DirectoryTaken(_)
         | Refusal::BrokerInUse { .. }
-        | Refusal::TooFewBrokers { .. }
         | Refusal::UnknownShard(_)
         | Refusal::MovingAlready(_)
         | Refusal::NotMoving(_)

@@ -8,7 +8,7 @@ use super::survey::Survey;
 use crate::checkpoint::{Checkpoint, MAX_CHECKPOINT_BYTES};
 use crate::frame::Nonce;
 use crate::group::segment_path;
-use crate::io::{Disk, OpenMode, parent};
+use crate::io::{Disk, OpenMode, parent, replace_file};
 use crate::log::LogOptions;
 use crate::segment::{SegmentHeader, file_name, number_of, temporary_name};
 use std::io;
@@ -74,14 +74,7 @@ pub fn restart_from(
     let (restart, repaired, shard, predecessor_bytes) = (true, false, options.shard, 0);
     let header = SegmentHeader { restart, repaired, nonce, shard, number, predecessor_bytes, checkpoint };
     let temporary = format!("{directory}/{}", temporary_name(number));
-    if disk.exists(&temporary)? {
-        disk.remove_file(&temporary)?;
-    }
-    let file = disk.open(&temporary, OpenMode::CreateNew)?;
-    file.write_vectored_at(&[header.encode()], 0)?;
-    file.sync_all()?;
-    disk.rename(&temporary, &segment_path(directory, number))?;
-    disk.sync_dir(directory)
+    replace_file(disk, &temporary, &segment_path(directory, number), header.encode())
 }
 
 /// Removes what repairs have put aside in the log of `directory`, durably: when the log is whole again, and before
