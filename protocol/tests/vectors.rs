@@ -297,6 +297,8 @@ fn peers() -> Vec<Vector> {
     let entries = RepairMessage::Entries { chain_before: Some(77), entries: vec![entry, membership] };
     let checkpoint = RepairMessage::Checkpoint { checkpoint: "checkpoint".into() };
     let repair = |message| PeerMessage::Repair { shard: 9, number: 3, message };
+    let asks = Numbered { number: 21, text: "{}".into() };
+    let tells = Numbered { number: 21, text: "{}".into() };
     vec![
         Vector::peer("peer-1-hello", "node 1 connects to node 2", PeerMessage::Hello(hello)),
         Vector::peer(
@@ -322,6 +324,8 @@ fn peers() -> Vec<Vector> {
         Vector::peer("peer-5-repair-entries", "both", repair(entries)),
         Vector::peer("peer-5-repair-fetch-checkpoint", "the oldest", repair(RepairMessage::FetchCheckpoint)),
         Vector::peer("peer-5-repair-checkpoint", "as in a header", repair(checkpoint)),
+        Vector::peer("peer-6-question", "a text that says what is asked", PeerMessage::Question(asks)),
+        Vector::peer("peer-7-answer", "of the same number", PeerMessage::Answer(tells)),
     ]
 }
 

@@ -75,7 +75,7 @@ impl BrokerControl {
             TopicError::Refused(refusal) => invalid(&refusal.to_string()),
             TopicError::OutcomeUnknown | TopicError::TimedOut => AdminError::TimedOut(error.to_string()),
             TopicError::Log(error) => self.append_error(error),
-            TopicError::Stuck(_) => AdminError::Unavailable(error.to_string()),
+            TopicError::Elsewhere { .. } | TopicError::Stuck(_) => AdminError::Unavailable(error.to_string()),
         }
     }
 

@@ -28,6 +28,14 @@ pub enum MetadataError {
     /// The metadata log takes nothing here.
     #[error("the metadata log: {0}")]
     Log(AppendError),
+    /// The broker that leads the metadata was asked and could not do it.
+    #[error("broker {broker} was asked to change the metadata and could not: {why}")]
+    Elsewhere {
+        /// The broker.
+        broker: u64,
+        /// Why, for people.
+        why: String,
+    },
     /// This broker does not, or not yet, keep up with the metadata log.
     #[error("this broker is not in step with the metadata log: {0}")]
     Stuck(String),

@@ -5,6 +5,7 @@
 //!   replica and applies committed records in order: see [`MetadataState`].
 //! - Only the leader of shard 0 changes it. A change is decided on a state confirmed to be current, and
 //!   appended on the condition that nothing came between: two brokers never decide on the same state twice.
+//! - Whoever has something to write asks that leader: see [`Cluster::submit`].
 //! - Decisions (where a topic's replicas go) are pure functions from state to commands.
 //! - What the metadata says is acted on by each broker for itself: it opens, creates and deletes its shards.
 
@@ -14,6 +15,7 @@ mod follower;
 mod member;
 pub mod moves;
 mod placement;
+mod questions;
 mod reading;
 mod refusal;
 mod replicas;
@@ -26,7 +28,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, watch};
+use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::AbortHandle;
 
 use crate::config::{Config, Node};
@@ -37,6 +39,7 @@ pub use error::MetadataError;
 use follower::Followed;
 pub use member::{Duty, Member};
 pub use placement::{NewTopic, SettingsChange, TopicChange, TopicRules, alter_topic, create_topic};
+pub use questions::{Asked, Colleagues, Reply};
 pub use reading::{ReadFault, from_storage, read_committed};
 pub use refusal::Refusal;
 use replicas::Replicas;
@@ -65,6 +68,7 @@ struct Inner {
     followed: watch::Receiver<Followed>,
     writing: Mutex<()>,
     producer_ids: Mutex<Range<i64>>,
+    colleagues: Arc<dyn Colleagues>,
     following: AbortHandle,
 }
 
@@ -75,7 +79,8 @@ impl Drop for Inner {
 }
 
 impl Cluster {
-    /// Opens (on a fresh directory: creates) this node's replica of the metadata log, and follows it.
+    /// Opens (on a fresh directory: creates) this node's replica of the metadata log, and follows it. Asks `colleagues`, and
+    /// answers what they ask.
     ///
     /// # Errors
     /// The replica cannot be opened.
@@ -83,6 +88,8 @@ impl Cluster {
         config: &Config,
         engine: Engine,
         directory: Arc<DataDirectory>,
+        colleagues: Arc<dyn Colleagues>,
+        asked: mpsc::Receiver<Asked>,
     ) -> Result<Cluster, ClusterError> {
         let defaults =
             ShardSettings { retention_bytes: config.retention.bytes, retention_ms: config.retention.ms };
@@ -117,9 +124,12 @@ impl Cluster {
             followed,
             writing: Mutex::default(),
             producer_ids: Mutex::new(0..0),
+            colleagues,
             following: following.abort_handle(),
         };
-        Ok(Cluster { inner: Arc::new(inner) })
+        let inner = Arc::new(inner);
+        tokio::spawn(questions::answer_all(Arc::downgrade(&inner), asked));
+        Ok(Cluster { inner })
     }
 
     /// This node's id.

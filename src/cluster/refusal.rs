@@ -1,10 +1,15 @@
 //! Why the metadata does not allow a change.
 
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
 use super::state::PARTITIONS_MAX;
 use crate::engine::ShardId;
 
-/// Why a command has no effect, or why it should not be written in the first place.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+/// Why a command has no effect, or why it should not be written in the first place. Brokers tell each other.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Refusal {
     /// There is a topic of this name already.
     #[error("topic {0:?} exists already; use it, or choose another name")]
@@ -51,7 +56,7 @@ pub enum Refusal {
     #[error("{setting} cannot be {value}; {fix}")]
     InvalidSetting {
         /// The setting.
-        setting: &'static str,
+        setting: Cow<'static, str>,
         /// Its value.
         value: u64,
         /// What to write instead.

@@ -162,6 +162,20 @@ impl MetadataState {
         }
     }
 
+    /// Whether each command would have an effect after those before it.
+    ///
+    /// # Errors
+    /// Why the first that would not has none.
+    pub fn check_all(&self, commands: &[Command]) -> Result<(), Refusal> {
+        match commands {
+            [command] => self.check(command),
+            _ => {
+                let mut state = self.clone();
+                commands.iter().try_for_each(|command| state.apply(command))
+            }
+        }
+    }
+
     fn check_room(&self, more: &[Vec<u64>]) -> Result<(), Refusal> {
         let partitions = self.shards.len() + more.len();
         if partitions > PARTITIONS_MAX {

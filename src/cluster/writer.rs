@@ -13,7 +13,7 @@ use super::{
 use crate::engine::{Append, AppendError};
 
 /// How long a change may take if nothing else is said.
-const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
 /// Producer ids set aside at once; a few are lost when a broker stops.
 const PRODUCER_BLOCK: u32 = 1000;
 
@@ -86,7 +86,7 @@ impl Cluster {
 
     /// Writes the commands that `decide` makes of the current state, as one batch: all of them or none. Returns the state
     /// they were decided on and one that includes them. If others wrote meanwhile, it is decided anew.
-    async fn change(
+    pub(super) async fn change(
         &self,
         deadline: Instant,
         decide: impl Fn(&MetadataState) -> Result<Vec<Command>, Refusal>,
@@ -125,7 +125,7 @@ impl Cluster {
     }
 
     /// The state once it includes this LSN.
-    async fn await_applied(&self, lsn: u64) -> Result<Arc<MetadataState>, MetadataError> {
+    pub(super) async fn await_applied(&self, lsn: u64) -> Result<Arc<MetadataState>, MetadataError> {
         let mut followed = self.inner.followed.clone();
         let reached = followed
             .wait_for(|followed| followed.stuck.is_some() || followed.state.applied_lsn() >= lsn)

@@ -3,6 +3,9 @@
 //! ```text
 //!   engine ── send ──► queue ── link ── socket ──►  listener ── deliver ──► engine
 //!   (this node)        bounded   dials              (the other node)
+//!
+//!   cluster ── ask ───► link ── socket ──► listener ── Asked ──► cluster
+//!           ◄────────── answer, on the same connection ─────────
 //! ```
 //!
 //! What holds:
@@ -11,6 +14,7 @@
 //! - Sending never blocks: what does not fit into a peer's queue, or finds no connection, is dropped, and
 //!   Raft repeats it.
 //! - A connection that is silent for five seconds is given up; both sides say something every second.
+//! - A question is answered on the connection it came on. If that ends first, whoever asked is told so at once.
 //! - When an accepted connection ends, the engine is told at once: its node may be dead.
 
 mod handshake;
@@ -22,10 +26,13 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use lockstep_protocol::peer::{RaftMessage, RepairMessage};
 use tokio::net::TcpListener;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::cluster::{Asked, Colleagues};
 use crate::config::Node;
 use crate::engine::{Engine, PeerSender, ShardId};
 use crate::identity::DataDirectory;
@@ -54,12 +61,14 @@ impl Peers {
         Arc::new(Peers { links: links.collect() })
     }
 
-    /// Dials the others and accepts them, until the returned tasks are dropped. `seed` spreads the redials.
+    /// Dials the others and accepts them, until the returned tasks are dropped. What they ask goes to `mailbox`. `seed`
+    /// spreads the redials.
     pub fn start(
         self: &Arc<Peers>,
         listener: TcpListener,
         engine: &Engine,
         directory: &Arc<DataDirectory>,
+        mailbox: mpsc::Sender<Asked>,
         seed: u64,
     ) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
@@ -67,13 +76,10 @@ impl Peers {
         for link in self.links.values() {
             tasks.spawn(link::keep_connected(Arc::clone(link), Arc::clone(directory), random.split()));
         }
-        tasks.spawn(listener::serve(listener, engine.clone(), Arc::clone(directory), Arc::clone(self)));
+        let accepting =
+            listener::Shared::new(engine.clone(), Arc::clone(directory), Arc::clone(self), mailbox);
+        tasks.spawn(listener::serve(listener, accepting));
         tasks
-    }
-
-    /// The nodes this node has a connection to.
-    pub fn connected(&self) -> Vec<u64> {
-        self.links.values().filter(|link| link.queue.is_open()).map(|link| link.node).collect()
     }
 
     /// A node has just reached this one: it is up, so there is no point in waiting to dial it.
@@ -94,6 +100,16 @@ impl Peers {
 
     fn is_member(&self, node: u64) -> bool {
         self.links.contains_key(&node)
+    }
+}
+
+impl Colleagues for Peers {
+    fn ask(&self, broker: u64, question: Bytes) -> Option<oneshot::Receiver<Bytes>> {
+        self.links.get(&broker)?.ask(question)
+    }
+
+    fn connected(&self) -> Vec<u64> {
+        self.links.values().filter(|link| link.queue.is_open()).map(|link| link.node).collect()
     }
 }
 

@@ -6,14 +6,14 @@ use std::time::Duration;
 use lockstep_storage::io::Disk;
 use lockstep_storage::io::real::RealDisk;
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::start::{engine_options, open_directory, seed};
 use super::{Addresses, Listeners, ServerError};
 use crate::admin;
 use crate::broker::Broker;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, Colleagues};
 use crate::config::Config;
 use crate::engine::{Engine, PeerSender};
 use crate::identity::DataDirectory;
@@ -22,6 +22,9 @@ use crate::net::peer::Peers;
 
 /// How long open admin requests may take while the broker stops.
 const ADMIN_FAREWELL: Duration = Duration::from_secs(2);
+
+/// Questions of other brokers that wait for their turn; more are dropped, and asked again.
+const QUESTIONS_WAITING_MAX: usize = 256;
 
 /// A broker that runs, until [`Server::stop`]. Dropping it without stopping is like a kill.
 pub struct Server {
@@ -70,8 +73,11 @@ impl Server {
         let sender: Arc<dyn PeerSender> = Arc::clone(&peers) as Arc<dyn PeerSender>;
         let engine = Engine::start(engine_options(&config, seed()?), disk, sender);
         // The peers are heard before the logs are open: what comes for a shard that is not is dropped.
-        let peer_tasks = peers.start(peer, &engine, &directory, seed()?);
-        let cluster = Cluster::start(&config, engine.clone(), Arc::clone(&directory)).await?;
+        let (mailbox, asked) = mpsc::channel(QUESTIONS_WAITING_MAX);
+        let peer_tasks = peers.start(peer, &engine, &directory, mailbox, seed()?);
+        let colleagues: Arc<dyn Colleagues> = Arc::clone(&peers) as Arc<dyn Colleagues>;
+        let cluster =
+            Cluster::start(&config, engine.clone(), Arc::clone(&directory), colleagues, asked).await?;
         let broker = Broker::new(&config, cluster);
         let native = tokio::spawn(native::serve(native, broker.clone(), identity.cluster));
 

@@ -1,7 +1,7 @@
 //! Peer frames of our own making: of known shape, with any contents.
 
 use lockstep_protocol::peer::{
-    Confirmed, Heartbeat, PeerHello, PeerMessage, PeerWelcome, RepairMessage, Standing,
+    Confirmed, Heartbeat, Numbered, PeerHello, PeerMessage, PeerWelcome, RepairMessage, Standing,
 };
 use lockstep_protocol::{ErrorCode, ErrorOutcome, LeaderHint};
 
@@ -34,12 +34,18 @@ pub fn other(choices: &mut Choices) -> PeerMessage {
             Err(refusal(choices))
         }),
         2 => PeerMessage::Heartbeats((0..choices.below(5)).map(|_| heartbeat(choices)).collect()),
+        3 => PeerMessage::Question(numbered(choices)),
+        4 => PeerMessage::Answer(numbered(choices)),
         _ => PeerMessage::Repair {
             shard: choices.number(),
             number: choices.number(),
             message: repair(choices),
         },
     }
+}
+
+fn numbered(choices: &mut Choices) -> Numbered {
+    Numbered { number: choices.number(), text: choices.bytes(200) }
 }
 
 fn refusal(choices: &mut Choices) -> ErrorOutcome {

@@ -3,7 +3,7 @@
 //! ```text
 //!  0  u32 length         bytes after this field
 //!  4  u32 crc            CRC-32C of bytes 8 .. 16 + meta_length
-//!  8  u8  kind           1 hello, 2 hello reply, 3 raft, 4 heartbeats, 5 repair
+//!  8  u8  kind           1 hello, 2 hello reply, 3 raft, 4 heartbeats, 5 repair, 6 question, 7 answer
 //!  9  u8  zero
 //! 10  u16 version        peer protocol version
 //! 12  u32 meta_length
@@ -19,6 +19,7 @@
 
 mod heartbeat;
 mod hello;
+mod question;
 mod raft_message;
 mod repair;
 
@@ -34,6 +35,7 @@ use crate::wire::{DecodeError, Parsed, Wire, finish};
 
 pub use heartbeat::Heartbeat;
 pub use hello::{PeerHello, PeerWelcome};
+pub use question::Numbered;
 use raft_message::{Bodies, encode_messages, parse_messages};
 pub use raft_message::{RaftMessage, WireEntry, WireSnapshot};
 pub use repair::{Confirmed, RepairMessage, Standing};
@@ -55,6 +57,8 @@ const KIND_HELLO_REPLY: u8 = 2;
 const KIND_RAFT: u8 = 3;
 const KIND_HEARTBEATS: u8 = 4;
 const KIND_REPAIR: u8 = 5;
+const KIND_QUESTION: u8 = 6;
+const KIND_ANSWER: u8 = 7;
 
 /// One frame between brokers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -81,6 +85,10 @@ pub enum PeerMessage {
         /// The question, or the answer.
         message: RepairMessage,
     },
+    /// A broker asks another about the cluster; from the side that connects.
+    Question(Numbered),
+    /// What it is told; back on the same connection.
+    Answer(Numbered),
 }
 
 /// Why bytes are not a peer frame. Each ends the connection.
@@ -134,6 +142,7 @@ impl PeerMessage {
                 number.encode(&mut head);
                 message.encode(&mut head, &mut payload);
             }
+            Self::Question(numbered) | Self::Answer(numbered) => numbered.encode(&mut head),
         }
         EncodedFrame { head: seal_head(head, PEER_HEADER_BYTES, &payload), payload }
     }
@@ -145,6 +154,8 @@ impl PeerMessage {
             Self::Raft { .. } => KIND_RAFT,
             Self::Heartbeats(_) => KIND_HEARTBEATS,
             Self::Repair { .. } => KIND_REPAIR,
+            Self::Question(_) => KIND_QUESTION,
+            Self::Answer(_) => KIND_ANSWER,
         }
     }
 
@@ -158,6 +169,8 @@ impl PeerMessage {
             KIND_RAFT => decode_raft(meta, payload),
             KIND_REPAIR => decode_repair(meta, payload),
             KIND_HEARTBEATS => exact(heartbeat::parse_all(meta)).map(Self::Heartbeats),
+            KIND_QUESTION => exact(Numbered::parse(meta)).map(Self::Question),
+            KIND_ANSWER => exact(Numbered::parse(meta)).map(Self::Answer),
             _ => Err(DecodeError::InvalidTag { what: "peer frame kind", value: kind.into() }),
         }
     }

@@ -35,6 +35,7 @@ generate_fields!(RaftMessage {
     entries,
     snapshot,
 });
+generate_fields!(Numbered { number, text });
 generate_fields!(Heartbeat { shard, kind, from, to, term, commit, context });
 
 impl Generate for RepairMessage {
@@ -59,7 +60,9 @@ impl Generate for RepairMessage {
 
 impl Generate for PeerMessage {
     fn generate(source: &mut Source) -> Self {
-        match source.below(5) {
+        match source.below(7) {
+            5 => Self::Question(Generate::generate(source)),
+            6 => Self::Answer(Generate::generate(source)),
             4 => Self::Repair {
                 shard: Generate::generate(source),
                 number: Generate::generate(source),
@@ -134,7 +137,7 @@ proptest! {
     }
 
     #[test]
-    fn no_bytes_make_the_decoder_panic(kind in 0_u8..6, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn no_bytes_make_the_decoder_panic(kind in 0_u8..9, bytes in prop::collection::vec(any::<u8>(), 0..200)) {
         let _unframed = decode(&bytes);
         if let Ok(Some(message)) = decode(&framed(kind, &bytes, b"")) {
             prop_assert_eq!(decode(&message.encode().to_bytes()), Ok(Some(message)));

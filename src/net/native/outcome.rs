@@ -132,6 +132,7 @@ impl ToOutcome for TopicError {
             TopicError::OutcomeUnknown => ErrorCode::OutcomeUnknown,
             TopicError::TimedOut => ErrorCode::RequestTimedOut,
             TopicError::Log(error) => return error.to_outcome(brokers),
+            TopicError::Elsewhere { .. } => ErrorCode::Unknown,
             TopicError::Stuck(_) => ErrorCode::NotReady,
         };
         ErrorOutcome::new(code, self.to_string())

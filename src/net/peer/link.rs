@@ -1,16 +1,18 @@
 //! The connection this node dials to another, and keeps.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lockstep_protocol::peer::PeerMessage;
+use bytes::Bytes;
+use lockstep_protocol::peer::{Numbered, PeerMessage};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use tokio::time::timeout;
 
 use super::handshake::{FrameReader, PeerError, introduce};
-use super::queue::Queue;
+use super::queue::{Letter, Queue};
 use super::{KEEPALIVE, SILENCE_MAX};
 use crate::identity::DataDirectory;
 use crate::metrics;
@@ -31,28 +33,64 @@ pub(super) struct Link {
     pub(super) queue: Queue,
     /// The node is known to be up: dial without waiting.
     pub(super) dial_now: Notify,
+    questions: Mutex<Questions>,
+}
+
+/// Questions that were put to the node and are not answered yet.
+#[derive(Default)]
+struct Questions {
+    last_number: u64,
+    open: BTreeMap<u64, oneshot::Sender<Bytes>>,
 }
 
 impl Link {
     pub(super) fn new(node: u64, address: String) -> Link {
-        Link { node, address, queue: Queue::default(), dial_now: Notify::new() }
+        Link { node, address, queue: Queue::default(), dial_now: Notify::new(), questions: Mutex::default() }
+    }
+
+    /// Puts a question to the node; nothing if there is no connection, or no room.
+    pub(super) fn ask(&self, text: Bytes) -> Option<oneshot::Receiver<Bytes>> {
+        let mut questions = self.questions();
+        // Whoever no longer waits needs no answer.
+        questions.open.retain(|_, asker| !asker.is_closed());
+        questions.last_number += 1;
+        let number = questions.last_number;
+        if !self.queue.push(Letter::Question(Numbered { number, text })) {
+            return None;
+        }
+        let (asker, answer) = oneshot::channel();
+        questions.open.insert(number, asker);
+        Some(answer)
+    }
+
+    fn answered(&self, answer: Numbered) {
+        if let Some(asker) = self.questions().open.remove(&answer.number) {
+            let _ = asker.send(answer.text);
+        }
+    }
+
+    fn questions(&self) -> std::sync::MutexGuard<'_, Questions> {
+        self.questions.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Closes the queue however the connection ends.
-struct Connected<'a>(&'a Queue);
+/// Closes the queue however the connection ends, and lets whoever waits for an answer know.
+struct Connected<'a>(&'a Link);
 
 impl<'a> Connected<'a> {
-    fn new(queue: &'a Queue) -> Connected<'a> {
-        queue.open();
+    fn new(link: &'a Link) -> Connected<'a> {
+        link.queue.open();
         metrics::peer_connected();
-        Connected(queue)
+        Connected(link)
     }
 }
 
 impl Drop for Connected<'_> {
     fn drop(&mut self) {
-        self.0.close();
+        // One lock for both: no question is left behind between the two.
+        let mut questions = self.0.questions();
+        self.0.queue.close();
+        questions.open.clear();
         metrics::peer_disconnected();
     }
 }
@@ -103,18 +141,19 @@ async fn dial(link: &Link, directory: &Arc<DataDirectory>) -> Result<FrameReader
 /// Sends until the connection ends, and says why it did.
 async fn converse(link: &Link, stream: FrameReader<TcpStream>) -> PeerError {
     let (reader, mut write) = stream.split();
-    let _connected = Connected::new(&link.queue);
+    let _connected = Connected::new(link);
     tokio::select! {
-        error = listen(reader) => error,
+        error = listen(link, reader) => error,
         error = speak(link, &mut write) => error,
     }
 }
 
-/// The other side says nothing here but that it is alive.
-async fn listen(mut reader: FrameReader<impl AsyncRead + Unpin>) -> PeerError {
+/// The other side says nothing here but that it is alive, and what it was asked.
+async fn listen(link: &Link, mut reader: FrameReader<impl AsyncRead + Unpin>) -> PeerError {
     loop {
         match reader.next(SILENCE_MAX).await {
             Ok((PeerMessage::Heartbeats(beats), _)) if beats.is_empty() => {}
+            Ok((PeerMessage::Answer(answer), _)) => link.answered(answer),
             Ok(_) => return PeerError::OutOfTurn,
             Err(error) => return error,
         }
@@ -131,5 +170,25 @@ async fn speak(link: &Link, write: &mut (impl AsyncWrite + Unpin)) -> PeerError 
             Ok(bytes) => metrics::peer_sent(bytes),
             Err(error) => return error.into(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_asked_is_told_when_the_connection_ends_without_an_answer() {
+        let link = Link::new(2, "nowhere:1".into());
+        assert!(link.ask("?".into()).is_none(), "asked without a connection");
+        let connected = Connected::new(&link);
+        let mut first = link.ask("?".into()).unwrap();
+        let mut second = link.ask("?".into()).unwrap();
+        link.answered(Numbered { number: 3, text: "!".into() });
+        link.answered(Numbered { number: 9, text: "to nobody".into() });
+        assert_eq!(second.try_recv(), Ok(Bytes::from("!")));
+        assert_eq!(first.try_recv(), Err(oneshot::error::TryRecvError::Empty));
+        drop(connected);
+        assert_eq!(first.try_recv(), Err(oneshot::error::TryRecvError::Closed));
     }
 }

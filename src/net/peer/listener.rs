@@ -4,13 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use lockstep_protocol::peer::PeerMessage;
+use bytes::Bytes;
+use lockstep_protocol::peer::{Numbered, PeerMessage};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::handshake::{FrameReader, PeerError, receive};
 use super::{KEEPALIVE, Peers, SILENCE_MAX};
+use crate::cluster::{Asked, Reply};
 use crate::engine::Engine;
 use crate::identity::DataDirectory;
 use crate::metrics;
@@ -20,24 +24,22 @@ use crate::net::vectored::write_frames;
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Connections at once: each peer has one, and may be making the next.
 const CONNECTIONS_MAX: usize = 256;
+/// Answers that wait to be sent to one peer; it asks again for more.
+const ANSWERS_WAITING_MAX: usize = 64;
 
 /// What the accepted connections share.
-struct Shared {
+pub(super) struct Shared {
     engine: Engine,
     directory: Arc<DataDirectory>,
     peers: Arc<Peers>,
+    mailbox: mpsc::Sender<Asked>,
     /// The newest connection of each node, by number: the end of an older one says nothing.
     newest: Mutex<BTreeMap<u64, u64>>,
 }
 
 /// Accepts peers until it is dropped.
-pub(super) async fn serve(
-    listener: TcpListener,
-    engine: Engine,
-    directory: Arc<DataDirectory>,
-    peers: Arc<Peers>,
-) {
-    let shared = Arc::new(Shared { engine, directory, peers, newest: Mutex::default() });
+pub(super) async fn serve(listener: TcpListener, shared: Shared) {
+    let shared = Arc::new(shared);
     let mut connections = JoinSet::new();
     for number in 0.. {
         while connections.try_join_next().is_some() {}
@@ -72,9 +74,10 @@ async fn serve_one(shared: &Shared, stream: TcpStream, number: u64) -> Result<()
     tracing::info!(node = from, "a peer connected");
     shared.peers.heard_of(from);
     let (reader, mut write) = stream.split();
+    let (answers, answered) = mpsc::channel(ANSWERS_WAITING_MAX);
     let error = tokio::select! {
-        error = listen(shared, from, number, reader) => error,
-        error = keep_alive(&mut write) => error,
+        error = listen(shared, from, number, reader, answers) => error,
+        error = speak(answered, &mut write) => error,
     };
     if shared.newest().get(&from) == Some(&number) {
         shared.engine.peer_disconnected(from);
@@ -87,6 +90,7 @@ async fn listen(
     from: u64,
     number: u64,
     mut reader: FrameReader<impl AsyncRead + Unpin>,
+    answers: mpsc::Sender<(u64, Bytes)>,
 ) -> PeerError {
     loop {
         let (message, bytes) = match reader.next(SILENCE_MAX).await {
@@ -113,16 +117,29 @@ async fn listen(
             PeerMessage::Repair { shard, number, message } => {
                 shared.engine.deliver_repair(shard, from, number, message);
             }
-            PeerMessage::Hello(_) | PeerMessage::HelloReply(_) => return PeerError::OutOfTurn,
+            PeerMessage::Question(Numbered { number, text }) => {
+                let reply = Reply::new(number, answers.clone());
+                // A queue that is full drops it: whoever asked asks again.
+                let _ = shared.mailbox.try_send(Asked { from, question: text, reply });
+            }
+            PeerMessage::Hello(_) | PeerMessage::HelloReply(_) | PeerMessage::Answer(_) => {
+                return PeerError::OutOfTurn;
+            }
         }
     }
 }
 
-/// Tells the dialing side that this one is alive; nothing else is said in this direction.
-async fn keep_alive(write: &mut (impl AsyncWrite + Unpin)) -> PeerError {
+/// Tells the dialing side that this one is alive, and the answers to what it asked; nothing else is said in this direction.
+async fn speak(
+    mut answered: mpsc::Receiver<(u64, Bytes)>,
+    write: &mut (impl AsyncWrite + Unpin),
+) -> PeerError {
     loop {
-        tokio::time::sleep(KEEPALIVE).await;
-        let frame = PeerMessage::Heartbeats(Vec::new()).encode();
+        let frame = match timeout(KEEPALIVE, answered.recv()).await {
+            Ok(Some((number, text))) => PeerMessage::Answer(Numbered { number, text }).encode(),
+            Ok(None) => return PeerError::Closed,
+            Err(_) => PeerMessage::Heartbeats(Vec::new()).encode(),
+        };
         if let Err(error) = write_frames(write, &[frame], SILENCE_MAX).await {
             return error.into();
         }
@@ -130,6 +147,15 @@ async fn keep_alive(write: &mut (impl AsyncWrite + Unpin)) -> PeerError {
 }
 
 impl Shared {
+    pub(super) fn new(
+        engine: Engine,
+        directory: Arc<DataDirectory>,
+        peers: Arc<Peers>,
+        mailbox: mpsc::Sender<Asked>,
+    ) -> Shared {
+        Shared { engine, directory, peers, mailbox, newest: Mutex::default() }
+    }
+
     /// Notes a connection as its node's newest, unless a newer one stands.
     fn is_newest(&self, from: u64, number: u64) -> bool {
         let mut newest = self.newest();

@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use lockstep_protocol::EncodedFrame;
-use lockstep_protocol::peer::{Heartbeat, PeerMessage, RaftMessage, RepairMessage, WireEntry};
+use lockstep_protocol::peer::{Heartbeat, Numbered, PeerMessage, RaftMessage, RepairMessage, WireEntry};
 use tokio::sync::Notify;
 
 use crate::engine::ShardId;
@@ -18,7 +18,7 @@ const MESSAGE_BYTES: usize = 128;
 /// raft-rs's numbers of `MsgHeartbeat` and `MsgHeartbeatResponse`.
 const HEARTBEAT_KINDS: [u8; 2] = [8, 9];
 
-/// What waits for a peer, of one shard.
+/// What waits for a peer.
 pub enum Letter {
     /// Of consensus.
     Raft {
@@ -36,6 +36,8 @@ pub enum Letter {
         /// The question, or the answer.
         message: RepairMessage,
     },
+    /// A question about the cluster.
+    Question(Numbered),
 }
 
 impl Letter {
@@ -43,7 +45,7 @@ impl Letter {
     pub fn messages(&self) -> u64 {
         match self {
             Self::Raft { messages, .. } => messages.len() as u64,
-            Self::Repair { .. } => 1,
+            Self::Repair { .. } | Self::Question(_) => 1,
         }
     }
 
@@ -57,6 +59,7 @@ impl Letter {
                 MESSAGE_BYTES + checkpoint.len()
             }
             Self::Repair { .. } => MESSAGE_BYTES,
+            Self::Question(asks) => MESSAGE_BYTES + asks.text.len(),
         }
     }
 }
@@ -153,6 +156,10 @@ pub fn to_frames(letters: Vec<Letter>) -> Vec<EncodedFrame> {
             Letter::Repair { shard, number, message } => {
                 together.flush(&mut frames);
                 frames.push(PeerMessage::Repair { shard, number, message }.encode());
+                continue;
+            }
+            Letter::Question(asks) => {
+                frames.push(PeerMessage::Question(asks).encode());
                 continue;
             }
         };

@@ -4,6 +4,7 @@ use lockstep_protocol::ErrorCode;
 use lockstep_protocol::native::{ListTopicsRequest, MetadataRequest, TailRequest};
 
 use super::*;
+use crate::cluster::{Command, MetadataError, Refusal};
 
 /// Creates a topic at whichever broker leads the metadata.
 async fn create_topic(servers: &[Server], name: &str, partitions: u32) {
@@ -193,4 +194,42 @@ async fn a_broker_alone_after_a_full_restart_never_says_that_a_topic_does_not_ex
     for server in servers {
         server.stop().await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn commands_are_written_or_refused_alike_whichever_broker_is_asked() {
+    let root = tempfile::tempdir().unwrap();
+    let servers = cluster(root.path(), 3).await;
+    let mut before = servers[0].broker().cluster().state().next_producer();
+    for server in &servers {
+        let cluster = server.broker().cluster();
+        let reserve = Command::ReserveProducers { count: 7 };
+        let state = cluster.submit(vec![reserve.clone(), reserve], PATIENCE).await.unwrap();
+        assert_eq!(state.next_producer(), before + 14);
+        before = state.next_producer();
+        let unknown = Command::FinishMove { shard: 99 };
+        match cluster.submit(vec![Command::ReserveProducers { count: 1 }, unknown], PATIENCE).await {
+            Err(MetadataError::Refused(refusal)) => assert_eq!(refusal, Refusal::UnknownShard(99)),
+            other => panic!("{other:?}"),
+        }
+    }
+    for server in servers {
+        server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_command_that_no_majority_can_write_is_not_waited_for_beyond_its_time() {
+    let root = tempfile::tempdir().unwrap();
+    let mut servers = cluster(root.path(), 3).await;
+    let last = servers.pop().unwrap();
+    for server in servers {
+        server.stop().await;
+    }
+    let reserve = Command::ReserveProducers { count: 7 };
+    match last.broker().cluster().submit(vec![reserve], Duration::from_millis(300)).await {
+        Err(MetadataError::TimedOut | MetadataError::OutcomeUnknown) => {}
+        other => panic!("{other:?}"),
+    }
+    last.stop().await;
 }

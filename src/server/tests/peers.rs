@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use bytes::BytesMut;
-use lockstep_protocol::peer::{PEER_VERSION, PeerDecoder, PeerHello, PeerMessage, PeerWelcome};
+use lockstep_protocol::peer::{Numbered, PEER_VERSION, PeerDecoder, PeerHello, PeerMessage, PeerWelcome};
 use lockstep_protocol::{ErrorCode, Outcome};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -110,5 +110,32 @@ async fn a_greeted_peer_hears_that_this_side_is_alive() {
     let mut peer = Stranger::connect(server.addresses().peer).await;
     peer.greet(hello()).await.unwrap();
     assert_eq!(peer.hear().await, Some(PeerMessage::Heartbeats(Vec::new())));
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_is_answered_on_the_connection_it_came_on() {
+    let root = tempfile::tempdir().unwrap();
+    let server = lonely(root.path()).await;
+    let mut peer = Stranger::connect(server.addresses().peer).await;
+    peer.greet(hello()).await.unwrap();
+    let questions = [
+        (5, r#"{"v":2,"write":[{"reserve_producers":{"count":1}}]}"#, "not_leader"),
+        (6, r#"{"v":2,"dance":{}}"#, "malformed"),
+        (7, "\u{0}", "malformed"),
+    ];
+    for (number, text, expected) in questions {
+        peer.say(&PeerMessage::Question(Numbered { number, text: text.into() })).await;
+        let answer = loop {
+            match peer.hear().await.expect("closed without an answer") {
+                PeerMessage::Heartbeats(_) => {}
+                PeerMessage::Answer(answer) => break answer,
+                other => panic!("{other:?}"),
+            }
+        };
+        let text = String::from_utf8(answer.text.to_vec()).unwrap();
+        assert_eq!(answer.number, number);
+        assert!(text.contains(expected), "{text}");
+    }
     server.stop().await;
 }
