@@ -97,6 +97,7 @@ error_codes! {
     60 StorageFull, retry, "The broker's disk is below its reserve of free space.", "Free or add disk space; the broker takes appends again by itself.";
     61 ShardFailed, retry, "A write or a sync failed, and the replica has stopped.", "Look at the disk and the broker's log, then restart the broker.";
     62 ShardFaulty, retry, "The replica found damage and repairs itself from its peers.", "Ask another replica, or wait for the repair.";
+    63 BrokerRemoved, final, "The broker was removed from the cluster.", "Stop it; to use the machine again, let it join with an empty data directory.";
     70 CreditExceeded, final, "The subscription's credit is out of range.", "Grant at least 1 byte, and no more in all than the broker allows.";
     71 SubscriptionExists, final, "The connection has a subscription under this correlation already.", "Choose another correlation, or unsubscribe first.";
     72 UnknownSubscription, final, "The connection has no subscription under this correlation.", "Subscribe first; the subscription may have ended meanwhile.";

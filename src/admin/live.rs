@@ -28,7 +28,7 @@ impl BrokerControl {
     }
 
     fn address_of(&self, node: u64) -> Option<String> {
-        self.broker.cluster().member(node).map(|member| member.http.clone())
+        self.broker.cluster().members().get(node).map(|member| member.http.clone())
     }
 
     fn not_leader(&self, leader: Option<u64>) -> AdminError {
@@ -130,7 +130,7 @@ impl Control for BrokerControl {
             version: env!("CARGO_PKG_VERSION").into(),
             metadata_leader,
             metadata_term,
-            nodes: cluster.members().len(),
+            nodes: cluster.members().iter().len(),
             topics: state.topics().len(),
             partitions: state.placements().count(),
             leaderless_partitions: state.placements().filter(|(_, placement)| leaderless(placement)).count(),
@@ -138,8 +138,9 @@ impl Control for BrokerControl {
     }
 
     fn nodes(&self) -> Vec<NodeView> {
-        let members = self.broker.cluster().members().iter();
-        let mut nodes: Vec<_> = members
+        let members = self.broker.cluster().members();
+        members
+            .iter()
             .map(|member| NodeView {
                 id: member.id,
                 native: member.native.clone(),
@@ -147,9 +148,7 @@ impl Control for BrokerControl {
                 http: member.http.clone(),
                 reachable: member.id == self.config.node,
             })
-            .collect();
-        nodes.sort_by_key(|node| node.id);
-        nodes
+            .collect()
     }
 
     fn topics(&self) -> Vec<TopicSummary> {

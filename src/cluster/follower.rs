@@ -14,6 +14,7 @@ use tokio::sync::watch;
 
 use super::reading::read_committed;
 use super::replicas::Replicas;
+use super::roster::Roster;
 use super::{Command, MetadataState};
 use crate::engine::PartitionHandle;
 
@@ -55,6 +56,7 @@ pub(super) struct Followed {
 pub(super) async fn follow(
     handle: PartitionHandle,
     replicas: Arc<Replicas>,
+    roster: Arc<Roster>,
     followed: watch::Sender<Followed>,
 ) {
     let mut view = handle.watch();
@@ -76,6 +78,7 @@ pub(super) async fn follow(
         };
         let current = followed.borrow().current || is_current(&handle, state.applied_lsn()).await;
         let now = Arc::new(state.clone());
+        roster.follow(&now);
         followed.send_modify(|followed| {
             followed.state = Arc::clone(&now);
             followed.current = current;

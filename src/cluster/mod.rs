@@ -18,7 +18,9 @@ mod placement;
 mod questions;
 mod reading;
 mod refusal;
+mod registrar;
 mod replicas;
+mod roster;
 mod spread;
 mod state;
 mod topic;
@@ -31,7 +33,7 @@ use std::sync::Arc;
 use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::AbortHandle;
 
-use crate::config::{Config, Node};
+use crate::config::Config;
 use crate::engine::{Engine, Health, METADATA_SHARD, PartitionHandle, ShardId, ShardSettings};
 use crate::identity::DataDirectory;
 pub use command::{COMMAND_VERSION, Command, CommandError};
@@ -43,6 +45,7 @@ pub use questions::{Asked, Colleagues, Reply};
 pub use reading::{ReadFault, from_storage, read_committed};
 pub use refusal::Refusal;
 use replicas::Replicas;
+pub use roster::{KnownBroker, Members, Roster};
 pub use spread::{Reassignment, Site, Spread};
 pub use state::{MetadataState, PARTITIONS_MAX};
 pub use topic::{Placement, Topic, TopicSettings};
@@ -60,7 +63,7 @@ pub struct Cluster {
 
 struct Inner {
     node: u64,
-    members: Vec<Node>,
+    roster: Arc<Roster>,
     rules: TopicRules,
     engine: Engine,
     metadata: PartitionHandle,
@@ -88,11 +91,13 @@ impl Cluster {
         config: &Config,
         engine: Engine,
         directory: Arc<DataDirectory>,
+        roster: Arc<Roster>,
         colleagues: Arc<dyn Colleagues>,
         asked: mpsc::Receiver<Asked>,
     ) -> Result<Cluster, ClusterError> {
         let defaults =
             ShardSettings { retention_bytes: config.retention.bytes, retention_ms: config.retention.ms };
+        let me = registrar::myself(config, directory.identity());
         let replicas = Arc::new(Replicas::new(engine.clone(), directory, defaults));
         let voters = config.member_ids();
         // The metadata log is never trimmed: its state is not in its checkpoints.
@@ -106,7 +111,10 @@ impl Cluster {
             return Err(ClusterError(why));
         }
         let (sender, followed) = watch::channel(Followed::default());
-        let following = tokio::spawn(follower::follow(metadata.clone(), Arc::clone(&replicas), sender));
+        let following = {
+            let (replicas, roster) = (Arc::clone(&replicas), Arc::clone(&roster));
+            tokio::spawn(follower::follow(metadata.clone(), replicas, roster, sender))
+        };
         let rules = TopicRules {
             founders: voters,
             max_partitions: config.limits.max_partitions,
@@ -115,8 +123,8 @@ impl Cluster {
             default_replication: config.topics.replication,
         };
         let inner = Inner {
-            node: config.node,
-            members: config.members(),
+            node: me.id,
+            roster,
             rules,
             engine,
             metadata,
@@ -129,6 +137,7 @@ impl Cluster {
         };
         let inner = Arc::new(inner);
         tokio::spawn(questions::answer_all(Arc::downgrade(&inner), asked));
+        tokio::spawn(registrar::keep(Arc::downgrade(&inner), me, None));
         Ok(Cluster { inner })
     }
 
@@ -137,14 +146,9 @@ impl Cluster {
         self.inner.node
     }
 
-    /// All members, in the order of the configuration.
-    pub fn members(&self) -> &[Node] {
-        &self.inner.members
-    }
-
-    /// The member with this id.
-    pub fn member(&self, id: u64) -> Option<&Node> {
-        self.inner.members.iter().find(|node| node.id == id)
+    /// The brokers of the cluster, as far as this one knows.
+    pub fn members(&self) -> Arc<Members> {
+        self.inner.roster.members()
     }
 
     /// Topics and placement as far as this broker has followed them.
@@ -217,6 +221,9 @@ impl Cluster {
     /// # Errors
     /// What is still missing, for people.
     pub fn readiness(&self) -> Result<(), String> {
+        if let Some(why) = self.inner.roster.expelled().borrow().clone() {
+            return Err(why);
+        }
         let followed = self.inner.followed.borrow().clone();
         if let Some(why) = followed.stuck {
             return Err(format!("the metadata log cannot be followed: {why}"));

@@ -148,10 +148,10 @@ fn place(
     rules: &TopicRules,
     state: &MetadataState,
 ) -> Result<Vec<Vec<u64>>, Refusal> {
-    // Until the first broker has registered itself, the configuration says who they are.
-    let mut spread = match state.members().len() {
-        0 => Spread::over(rules.founders.iter().map(|broker| Site { broker: *broker, rack: None })),
-        _ => Spread::of(state),
+    // Until the cluster is founded, the configuration says who is in it.
+    let mut spread = match state.is_founded() {
+        false => Spread::over(rules.founders.iter().map(|broker| Site { broker: *broker, rack: None })),
+        true => Spread::of(state),
     };
     let brokers = u32::try_from(spread.sites()).unwrap_or(u32::MAX);
     let replication = match replication {

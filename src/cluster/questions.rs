@@ -15,12 +15,15 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::roster::KnownBroker;
 use super::{COMMAND_VERSION, Cluster, Command, Inner, MetadataError, MetadataState, Refusal};
 
 /// Questions of others that are worked on at once; the next wait.
 const ANSWERED_AT_ONCE: usize = 64;
 /// How long to wait for another leader before the question is put again.
 const ASK_PAUSE: Duration = Duration::from_millis(50);
+/// How long a broker may take to say who belongs to the cluster.
+const HEARSAY_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// The way to ask other brokers.
 pub trait Colleagues: Send + Sync + 'static {
@@ -74,6 +77,8 @@ struct Versioned {
 enum Question {
     /// Write these commands, all of them or none.
     Write(Vec<Command>),
+    /// Say who belongs to the cluster.
+    Members {},
 }
 
 #[derive(Serialize, Deserialize)]
@@ -89,6 +94,8 @@ enum Answer {
     OutcomeUnknown,
     /// It took too long.
     TimedOut,
+    /// These belong to the cluster.
+    Members(Vec<KnownBroker>),
     /// Something else, for people.
     Failed(String),
 }
@@ -143,11 +150,27 @@ impl Cluster {
         }
     }
 
+    /// Asks some other broker who belongs to the cluster; another one at each attempt.
+    pub(super) async fn ask_for_members(&self, attempt: usize) {
+        let connected = self.inner.colleagues.connected();
+        let Some(broker) = connected.get(attempt % connected.len().max(1)) else { return };
+        let Some(answer) = self.put(*broker, Question::Members {}) else { return };
+        if let Ok(Ok(text)) = timeout(HEARSAY_TIMEOUT, answer).await
+            && let Ok(Answer::Members(brokers)) = serde_json::from_slice(&text)
+        {
+            self.inner.roster.hear(brokers);
+        }
+    }
+
+    fn put(&self, broker: u64, question: Question) -> Option<oneshot::Receiver<Bytes>> {
+        let question = Versioned { v: COMMAND_VERSION, question };
+        let text = serde_json::to_vec(&question).expect("names, numbers and lists of them always serialise");
+        self.inner.colleagues.ask(broker, text.into())
+    }
+
     /// Asks a broker to write; nothing if it cannot be reached.
     async fn ask(&self, broker: u64, commands: &[Command]) -> Option<Result<u64, MetadataError>> {
-        let question = Versioned { v: COMMAND_VERSION, question: Question::Write(commands.to_vec()) };
-        let text = serde_json::to_vec(&question).expect("names, numbers and lists of them always serialise");
-        let answer = self.inner.colleagues.ask(broker, text.into())?.await;
+        let answer = self.put(broker, Question::Write(commands.to_vec()))?.await;
         Some(match answer {
             Err(_) => Err(MetadataError::OutcomeUnknown),
             Ok(text) => match serde_json::from_slice::<Answer>(&text) {
@@ -172,6 +195,10 @@ impl Cluster {
             Ok(Versioned { question: Question::Write(commands), .. }) => {
                 self.write(&commands, Instant::now() + super::writer::CHANGE_TIMEOUT).await.into()
             }
+            Ok(Versioned { question: Question::Members {}, .. }) => match self.is_current() {
+                true => Answer::Members(self.members().iter().cloned().collect()),
+                false => Answer::NotLeader { leader: None, term: 0 },
+            },
             Err(error) => Answer::Failed(format!("the question is malformed: {error}")),
         }
     }
@@ -220,6 +247,9 @@ impl Answer {
             Answer::OutcomeUnknown => Err(MetadataError::OutcomeUnknown),
             Answer::TimedOut => Err(MetadataError::TimedOut),
             Answer::Failed(why) => Err(MetadataError::Elsewhere { broker, why }),
+            Answer::Members(_) => {
+                Err(MetadataError::Elsewhere { broker, why: "it answered another question".into() })
+            }
         }
     }
 }

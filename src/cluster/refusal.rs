@@ -81,7 +81,8 @@ pub enum Refusal {
     BrokerRemoved(u64),
     /// Two brokers claim one id.
     #[error(
-        "broker {0} is known with another data directory; stop the other one if it is a copy, or join under a new id"
+        "broker {0} is known with another data directory: its disk was replaced or emptied, and its votes with it, or \
+         two brokers run under one id. Bring the old directory back, or let it join as a new node with a new id"
     )]
     BrokerTaken(u64),
     /// A data directory belongs to one broker.

@@ -62,11 +62,13 @@ impl Spread {
         Spread { sites: sites.into_iter().map(held).collect(), sets: BTreeMap::new() }
     }
 
-    /// What the state says, with every move that is under way as done. Draining brokers are no sites.
+    /// What the state says, with every move that is under way as done. Draining brokers are no sites; founders that have
+    /// not registered yet are.
     pub fn of(state: &MetadataState) -> Spread {
         let active = state.members().filter(|(_, duty)| *duty == Duty::Active);
-        let mut spread =
-            Spread::over(active.map(|(member, _)| Site { broker: member.id, rack: member.rack.clone() }));
+        let registered = active.map(|(member, _)| Site { broker: member.id, rack: member.rack.clone() });
+        let awaited = state.founders().iter().filter(|founder| state.awaits(**founder));
+        let mut spread = Spread::over(registered.chain(awaited.map(|id| Site { broker: *id, rack: None })));
         for (_, placement) in state.placements() {
             spread.add(placement.shard, placement.goal().to_vec());
         }

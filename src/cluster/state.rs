@@ -28,6 +28,8 @@ pub struct MetadataState {
     members: BTreeMap<u64, (Arc<Member>, Duty)>,
     /// The metadata's own replicas; none before the cluster was founded.
     metadata: Placement,
+    /// The metadata's first replicas, with which each copy of its log begins.
+    founders: Vec<u64>,
     next_topic: u32,
     next_shard: ShardId,
     next_producer: i64,
@@ -42,6 +44,7 @@ impl Default for MetadataState {
             shards: BTreeMap::new(),
             members: BTreeMap::new(),
             metadata: Placement { shard: METADATA_SHARD, replicas: Vec::new(), moving_to: None },
+            founders: Vec::new(),
             next_topic: 1,
             next_shard: METADATA_SHARD + 1,
             next_producer: 1,
@@ -80,6 +83,21 @@ impl MetadataState {
     /// The id for the next broker that has none: above every one that was ever used.
     pub fn next_broker(&self) -> u64 {
         self.next_broker
+    }
+
+    /// Whether the cluster has begun: until then the configuration says who is in it.
+    pub fn is_founded(&self) -> bool {
+        !self.founders.is_empty()
+    }
+
+    /// The brokers that held the metadata when the cluster was founded: each copy of its log begins with these voters.
+    pub fn founders(&self) -> &[u64] {
+        &self.founders
+    }
+
+    /// Whether a founder of this id is still to register itself.
+    pub fn awaits(&self, id: u64) -> bool {
+        !self.members.contains_key(&id) && self.metadata.hosts().any(|host| host == id)
     }
 
     /// Every live partition, with its topic.
@@ -142,7 +160,7 @@ impl MetadataState {
             }
             Command::DeleteTopic { id } | Command::AlterTopic { id, .. } => self.topic_of_id(*id).map(|_| ()),
             Command::ReserveProducers { .. } => Ok(()),
-            Command::FoundCluster { replicas } => match self.metadata.replicas.is_empty() {
+            Command::FoundCluster { replicas } => match self.founders.is_empty() {
                 true if replicas.is_empty() => Err(Refusal::InvalidReplicas(Vec::new())),
                 true => Ok(()),
                 false => Err(Refusal::FoundedAlready),
@@ -181,8 +199,7 @@ impl MetadataState {
         if partitions > PARTITIONS_MAX {
             return Err(Refusal::TooManyPartitions { partitions });
         }
-        // Before the first broker is registered, the configuration says who they are.
-        if self.members.is_empty() {
+        if !self.is_founded() {
             return Ok(());
         }
         more.iter().try_for_each(|replicas| self.check_replicas(replicas))
@@ -193,7 +210,11 @@ impl MetadataState {
         if replicas.is_empty() || different.len() != replicas.len() {
             return Err(Refusal::InvalidReplicas(replicas.to_vec()));
         }
-        replicas.iter().try_for_each(|broker| self.check_broker(*broker))
+        let may_hold = |broker: &u64| match self.awaits(*broker) {
+            true => Ok(()),
+            false => self.check_broker(*broker),
+        };
+        replicas.iter().try_for_each(may_hold)
     }
 
     fn check_broker(&self, id: u64) -> Result<(), Refusal> {
@@ -211,7 +232,7 @@ impl MetadataState {
             }
             (None, Some((other, _))) => Err(Refusal::DirectoryTaken(other.id)),
             // Founders register one by one, in any order: an id below the highest is not gone for that.
-            (None, None) if member.id < self.next_broker && !self.metadata.replicas.contains(&member.id) => {
+            (None, None) if member.id < self.next_broker && !self.awaits(member.id) => {
                 Err(Refusal::BrokerRemoved(member.id))
             }
             _ => Ok(()),
@@ -263,6 +284,7 @@ impl MetadataState {
             }
             Command::FoundCluster { replicas } => {
                 self.metadata.replicas.clone_from(replicas);
+                self.founders.clone_from(replicas);
                 self.next_broker = replicas.iter().fold(self.next_broker, |next, id| next.max(id + 1));
             }
             Command::RegisterBroker(member) => self.register(member),

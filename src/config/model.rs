@@ -21,6 +21,10 @@ pub struct Config {
     /// Whether a node of several may format an empty data directory by itself. For containers that start
     /// together for the first time; needs `cluster`. Peers refuse a node that comes back with a new directory.
     pub bootstrap: bool,
+    /// What fails together with this node, such as a rack or a zone: replicas of one partition go to different ones where
+    /// there are enough.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rack: Option<String>,
     /// Threads that serve sockets and run shards; 0 means one per processor.
     pub workers: usize,
     /// Where this broker listens.
@@ -39,7 +43,8 @@ pub struct Config {
     pub retention: Retention,
     /// The broker's own log.
     pub log: Logging,
-    /// The members of the cluster, this node included. None: a cluster of this node alone.
+    /// The nodes that the cluster begins with, this one included. None: a cluster of this node alone. Later the cluster
+    /// itself knows who is in it.
     pub nodes: Vec<Node>,
 }
 
@@ -184,6 +189,7 @@ impl Default for Config {
             data: PathBuf::from("lockstep-data"),
             cluster: None,
             bootstrap: false,
+            rack: None,
             workers: 0,
             listen: Listen::default(),
             advertise: Advertise::default(),
@@ -258,31 +264,32 @@ impl Config {
         toml::to_string_pretty(self).expect("settings are numbers, strings, booleans and lists of them")
     }
 
-    /// All members, this node included as it is advertised; of a cluster without a member list, this node alone.
+    /// The founders, this node included as it is advertised; of a cluster without a member list, this node alone.
     pub fn members(&self) -> Vec<Node> {
-        let alone = Node {
-            id: self.node,
-            native: reachable(&self.listen.native),
-            peer: reachable(&self.listen.peer),
-            http: reachable(&self.listen.http),
-        };
-        let mut members = if self.nodes.is_empty() { vec![alone] } else { self.nodes.clone() };
-        for own in members.iter_mut().filter(|member| member.id == self.node) {
-            let addresses = [
-                (&mut own.native, &self.advertise.native),
-                (&mut own.peer, &self.advertise.peer),
-                (&mut own.http, &self.advertise.http),
-            ];
-            for (address, advertised) in addresses {
-                if let Some(advertised) = advertised {
-                    address.clone_from(advertised);
-                }
-            }
+        let own = self.own_addresses();
+        if self.nodes.is_empty() {
+            return vec![own];
         }
-        members
+        let as_advertised = |node: &Node| if node.id == self.node { own.clone() } else { node.clone() };
+        self.nodes.iter().map(as_advertised).collect()
     }
 
-    /// The ids of all members, ascending.
+    /// This node as others reach it: as advertised, else as the member list says, else where it listens.
+    pub fn own_addresses(&self) -> Node {
+        let listed = self.nodes.iter().find(|node| node.id == self.node);
+        let choose = |advertised: &Option<String>, listed: Option<&String>, listen: &String| {
+            advertised.as_ref().or(listed).cloned().unwrap_or_else(|| reachable(listen))
+        };
+        let Config { advertise, listen, .. } = self;
+        Node {
+            id: self.node,
+            native: choose(&advertise.native, listed.map(|node| &node.native), &listen.native),
+            peer: choose(&advertise.peer, listed.map(|node| &node.peer), &listen.peer),
+            http: choose(&advertise.http, listed.map(|node| &node.http), &listen.http),
+        }
+    }
+
+    /// The ids of the founders, ascending.
     pub fn member_ids(&self) -> Vec<u64> {
         let mut ids: Vec<u64> = self.members().iter().map(|node| node.id).collect();
         ids.sort_unstable();

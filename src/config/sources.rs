@@ -20,6 +20,7 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("data", Kind::Text),
     ("cluster", Kind::Text),
     ("bootstrap", Kind::Flag),
+    ("rack", Kind::Text),
     ("workers", Kind::Number),
     ("listen.native", Kind::Text),
     ("listen.peer", Kind::Text),
@@ -193,6 +194,7 @@ mod tests {
     fn every_setting_has_a_variable() {
         let mut full = Config {
             cluster: Some("00112233445566778899aabbccddeeff".parse().unwrap()),
+            rack: Some("r1".into()),
             ..Config::default()
         };
         full.advertise = crate::config::Advertise {

@@ -10,7 +10,9 @@
 //!
 //! What holds:
 //! - Messages of this node go out on the connection it dialed; what comes in, comes on the one it accepted.
-//! - Both sides check cluster, node and data directory before the first message passes.
+//! - Both sides check cluster, node and data directory before the first message passes: against the metadata, and
+//!   against what they saw of the node before.
+//! - Links come, go and move with the members: see [`Roster`]. A broker that was removed is told so, and cut off.
 //! - Sending never blocks: what does not fit into a peer's queue, or finds no connection, is dropped, and
 //!   Raft repeats it.
 //! - A connection that is silent for five seconds is given up; both sides say something every second.
@@ -23,17 +25,16 @@ mod listener;
 mod queue;
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_protocol::peer::{RaftMessage, RepairMessage};
 use tokio::net::TcpListener;
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::JoinSet;
+use tokio::task::{AbortHandle, JoinSet};
 
-use crate::cluster::{Asked, Colleagues};
-use crate::config::Node;
+use crate::cluster::{Asked, Colleagues, Members, Roster};
 use crate::engine::{Engine, PeerSender, ShardId};
 use crate::identity::DataDirectory;
 use crate::metrics;
@@ -50,19 +51,19 @@ const FRAME_BYTES_MAX: usize = (256 << 20) + (16 << 20);
 
 /// The way to the other brokers. Made before the engine, which sends through it; [`Peers::start`] connects.
 pub struct Peers {
-    links: BTreeMap<u64, Arc<Link>>,
+    node: u64,
+    roster: Arc<Roster>,
+    links: RwLock<BTreeMap<u64, Arc<Link>>>,
 }
 
 impl Peers {
-    /// Links to all members but `node`, not connected yet.
-    pub fn new(node: u64, members: &[Node]) -> Arc<Peers> {
-        let others = members.iter().filter(|member| member.id != node);
-        let links = others.map(|member| (member.id, Arc::new(Link::new(member.id, member.peer.clone()))));
-        Arc::new(Peers { links: links.collect() })
+    /// No links yet, of this node to those of the roster.
+    pub fn new(node: u64, roster: Arc<Roster>) -> Arc<Peers> {
+        Arc::new(Peers { node, roster, links: RwLock::default() })
     }
 
-    /// Dials the others and accepts them, until the returned tasks are dropped. What they ask goes to `mailbox`. `seed`
-    /// spreads the redials.
+    /// Dials the members as they come, go and move, and accepts them, until the returned tasks are dropped. What they ask
+    /// goes to `mailbox`. `seed` spreads the redials.
     pub fn start(
         self: &Arc<Peers>,
         listener: TcpListener,
@@ -72,44 +73,86 @@ impl Peers {
         seed: u64,
     ) -> JoinSet<()> {
         let mut tasks = JoinSet::new();
-        let mut random = Random::new(seed);
-        for link in self.links.values() {
-            tasks.spawn(link::keep_connected(Arc::clone(link), Arc::clone(directory), random.split()));
-        }
         let accepting =
             listener::Shared::new(engine.clone(), Arc::clone(directory), Arc::clone(self), mailbox);
         tasks.spawn(listener::serve(listener, accepting));
+        tasks.spawn(dial_members(Arc::clone(self), Arc::clone(directory), Random::new(seed)));
         tasks
     }
 
     /// A node has just reached this one: it is up, so there is no point in waiting to dial it.
     fn heard_of(&self, node: u64) {
-        if let Some(link) = self.links.get(&node) {
+        if let Some(link) = self.link(node) {
             link.dial_now.notify_one();
         }
     }
 
     fn queue(&self, to: u64, letter: Letter) {
         let count = letter.messages();
-        if self.links.get(&to).is_some_and(|link| link.queue.push(letter)) {
+        if self.link(to).is_some_and(|link| link.queue.push(letter)) {
             metrics::messages_sent(count);
         } else {
             metrics::peer_messages_dropped(count);
         }
     }
 
-    fn is_member(&self, node: u64) -> bool {
-        self.links.contains_key(&node)
+    fn link(&self, node: u64) -> Option<Arc<Link>> {
+        self.links.read().unwrap_or_else(PoisonError::into_inner).get(&node).cloned()
+    }
+
+    /// Makes the links those of the members. Returns the new ones: to members that are new, or reached elsewhere now.
+    fn meet(&self, members: &Members) -> Vec<Arc<Link>> {
+        let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
+        links.retain(|node, link| members.get(*node).is_some_and(|member| member.peer == link.address));
+        let mut new = Vec::new();
+        for member in members.iter().filter(|member| member.id != self.node) {
+            links.entry(member.id).or_insert_with(|| {
+                let link = Arc::new(Link::new(member.id, member.peer.clone()));
+                new.push(Arc::clone(&link));
+                link
+            });
+        }
+        new
+    }
+}
+
+/// Keeps a connection to every member, for ever.
+async fn dial_members(peers: Arc<Peers>, directory: Arc<DataDirectory>, mut random: Random) {
+    let mut members = peers.roster.watch();
+    let mut dialing = JoinSet::new();
+    let mut handles: BTreeMap<u64, AbortHandle> = BTreeMap::new();
+    loop {
+        let now = Arc::clone(&members.borrow_and_update());
+        let new = peers.meet(&now);
+        // Of a link that was replaced or removed, the connection ends here.
+        handles.retain(|node, handle| {
+            let stays = now.get(*node).is_some() && new.iter().all(|link| link.node != *node);
+            if !stays {
+                handle.abort();
+            }
+            stays
+        });
+        for link in new {
+            let (roster, directory) = (Arc::clone(&peers.roster), Arc::clone(&directory));
+            let node = link.node;
+            let dial = link::keep_connected(link, roster, directory, random.split());
+            handles.insert(node, dialing.spawn(dial));
+        }
+        while dialing.try_join_next().is_some() {}
+        if members.changed().await.is_err() {
+            return;
+        }
     }
 }
 
 impl Colleagues for Peers {
     fn ask(&self, broker: u64, question: Bytes) -> Option<oneshot::Receiver<Bytes>> {
-        self.links.get(&broker)?.ask(question)
+        self.link(broker)?.ask(question)
     }
 
     fn connected(&self) -> Vec<u64> {
-        self.links.values().filter(|link| link.queue.is_open()).map(|link| link.node).collect()
+        let links = self.links.read().unwrap_or_else(PoisonError::into_inner);
+        links.values().filter(|link| link.queue.is_open()).map(|link| link.node).collect()
     }
 }
 

@@ -13,7 +13,7 @@ use super::start::{engine_options, open_directory, seed};
 use super::{Addresses, Listeners, ServerError};
 use crate::admin;
 use crate::broker::Broker;
-use crate::cluster::{Cluster, Colleagues};
+use crate::cluster::{Cluster, Colleagues, KnownBroker, Roster};
 use crate::config::Config;
 use crate::engine::{Engine, PeerSender};
 use crate::identity::DataDirectory;
@@ -69,7 +69,8 @@ impl Server {
         tracing::info!(node = identity.node, cluster = %identity.cluster, native = %addresses.native, peer = %addresses.peer, http = %addresses.http, "starting");
 
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(directory.path()));
-        let peers = Peers::new(config.node, &config.members());
+        let roster = Arc::new(Roster::new(config.members().iter().map(KnownBroker::from)));
+        let peers = Peers::new(identity.node, Arc::clone(&roster));
         let sender: Arc<dyn PeerSender> = Arc::clone(&peers) as Arc<dyn PeerSender>;
         let engine = Engine::start(engine_options(&config, seed()?), disk, sender);
         // The peers are heard before the logs are open: what comes for a shard that is not is dropped.
@@ -77,7 +78,8 @@ impl Server {
         let peer_tasks = peers.start(peer, &engine, &directory, mailbox, seed()?);
         let colleagues: Arc<dyn Colleagues> = Arc::clone(&peers) as Arc<dyn Colleagues>;
         let cluster =
-            Cluster::start(&config, engine.clone(), Arc::clone(&directory), colleagues, asked).await?;
+            Cluster::start(&config, engine.clone(), Arc::clone(&directory), roster, colleagues, asked)
+                .await?;
         let broker = Broker::new(&config, cluster);
         let native = tokio::spawn(native::serve(native, broker.clone(), identity.cluster));
 

@@ -15,7 +15,7 @@ pub trait Brokers {
 
 impl Brokers for Broker {
     fn native_address(&self, node: u64) -> Option<String> {
-        self.cluster().member(node).map(|member| member.native.clone())
+        self.cluster().members().get(node).map(|member| member.native.clone())
     }
 }
 

@@ -82,7 +82,8 @@ async fn ask<R: Request>(
 
 async fn metadata(context: &Context, request: MetadataRequest) -> Outcome<MetadataResponse> {
     let broker = &context.broker;
-    let nodes = broker.cluster().members().iter().map(|member| NodeInfo {
+    let members = broker.cluster().members();
+    let nodes = members.iter().map(|member| NodeInfo {
         id: member.id,
         address: member.native.clone(),
         http_address: member.http.clone(),

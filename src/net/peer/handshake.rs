@@ -13,6 +13,7 @@ use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::timeout;
 
+use crate::cluster::{Refusal, Roster};
 use crate::identity::{ClusterId, DataDirectory, DirectoryId, IdentityError};
 use crate::net::vectored::write_frames;
 
@@ -42,8 +43,8 @@ pub(super) enum PeerError {
     #[error("the other side spoke out of turn: is the address that of a Lockstep peer listener?")]
     OutOfTurn,
     /// The other side refuses this node.
-    #[error("it refuses this node: {0}")]
-    Refused(String),
+    #[error("it refuses this node: {}", .0.message)]
+    Refused(ErrorOutcome),
     /// This node refuses the other side.
     #[error("this node refuses it: {0}")]
     Refuses(String),
@@ -101,6 +102,7 @@ impl FrameReader<TcpStream> {
 pub(super) async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut FrameReader<S>,
     to: u64,
+    roster: &Roster,
     directory: &Arc<DataDirectory>,
 ) -> Result<(), PeerError> {
     let identity = directory.identity();
@@ -114,36 +116,32 @@ pub(super) async fn introduce<S: AsyncRead + AsyncWrite + Unpin>(
     write_frames(&mut stream.stream, &[PeerMessage::Hello(hello).encode()], TIMEOUT).await?;
     match stream.next(TIMEOUT).await?.0 {
         PeerMessage::HelloReply(Ok(PeerWelcome { directory: theirs })) => {
-            check_directory(directory, to, theirs)
+            check_member(roster, directory, to, theirs)
                 .await
-                .map_err(|error| PeerError::Refuses(error.to_string()))
+                .map_err(|refusal| PeerError::Refuses(refusal.message))
         }
-        PeerMessage::HelloReply(Err(refusal)) => Err(PeerError::Refused(refusal.message)),
+        PeerMessage::HelloReply(Err(refusal)) => Err(PeerError::Refused(refusal)),
         _ => Err(PeerError::OutOfTurn),
     }
 }
 
-/// The accepting side: hears who that is, and says whether it is welcome. Returns the node.
+/// The accepting side: hears who that is, and says whether it is welcome. Returns the node and its directory.
 pub(super) async fn receive<S: AsyncRead + AsyncWrite + Unpin>(
     stream: &mut FrameReader<S>,
+    roster: &Roster,
     directory: &Arc<DataDirectory>,
-    is_member: impl Fn(u64) -> bool,
-) -> Result<u64, PeerError> {
+) -> Result<(u64, DirectoryId), PeerError> {
     let PeerMessage::Hello(hello) = stream.next(TIMEOUT).await?.0 else { return Err(PeerError::OutOfTurn) };
-    let outcome = judge(&hello, directory, is_member).await;
+    let outcome = judge(&hello, roster, directory).await;
     let reply = PeerMessage::HelloReply(outcome.clone()).encode();
     write_frames(&mut stream.stream, &[reply], TIMEOUT).await?;
     match outcome {
-        Ok(_) => Ok(hello.from),
+        Ok(_) => Ok((hello.from, DirectoryId(hello.directory))),
         Err(refusal) => Err(PeerError::Refuses(refusal.message)),
     }
 }
 
-async fn judge(
-    hello: &PeerHello,
-    directory: &Arc<DataDirectory>,
-    is_member: impl Fn(u64) -> bool,
-) -> Outcome<PeerWelcome> {
+async fn judge(hello: &PeerHello, roster: &Roster, directory: &Arc<DataDirectory>) -> Outcome<PeerWelcome> {
     let identity = directory.identity();
     let refuse = |code, message: String| Err(ErrorOutcome::new(code, message));
     if hello.version != PEER_VERSION {
@@ -169,17 +167,32 @@ async fn judge(
         );
         return refuse(ErrorCode::NodeMismatch, message);
     }
-    if !is_member(hello.from) {
-        let message = format!(
-            "node {} is not a member of the cluster as node {} knows it: give all brokers the same [[nodes]]",
-            hello.from, identity.node
-        );
+    if hello.from == identity.node {
+        let message = format!("this is node {} itself: give each broker an id of its own", identity.node);
         return refuse(ErrorCode::NodeMismatch, message);
     }
-    match check_directory(directory, hello.from, hello.directory).await {
-        Ok(()) => Ok(PeerWelcome { directory: identity.directory.0 }),
-        Err(error) => refuse(ErrorCode::NodeMismatch, error.to_string()),
-    }
+    check_member(roster, directory, hello.from, hello.directory).await?;
+    Ok(PeerWelcome { directory: identity.directory.0 })
+}
+
+/// Whether a node is a member with this directory: as the cluster has it, and as it was seen here before.
+async fn check_member(
+    roster: &Roster,
+    directory: &Arc<DataDirectory>,
+    node: u64,
+    theirs: [u8; 16],
+) -> Outcome<()> {
+    roster.members().check(node, DirectoryId(theirs)).map_err(|refusal| {
+        let unknown =
+            || format!("broker {node} is no member of the cluster; start it with --join to make it one");
+        match refusal {
+            Refusal::BrokerRemoved(_) => ErrorOutcome::new(ErrorCode::BrokerRemoved, refusal.to_string()),
+            Refusal::UnknownBroker(_) => ErrorOutcome::new(ErrorCode::NodeMismatch, unknown()),
+            _ => ErrorOutcome::new(ErrorCode::NodeMismatch, refusal.to_string()),
+        }
+    })?;
+    let checked = check_directory(directory, node, theirs).await;
+    checked.map_err(|error| ErrorOutcome::new(ErrorCode::NodeMismatch, error.to_string()))
 }
 
 /// The first check of a peer writes its directory down and syncs that: off the network's threads.

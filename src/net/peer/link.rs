@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_protocol::peer::{Numbered, PeerMessage};
+use lockstep_protocol::{ErrorCode, ErrorOutcome};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, oneshot};
@@ -14,6 +15,7 @@ use tokio::time::timeout;
 use super::handshake::{FrameReader, PeerError, introduce};
 use super::queue::{Letter, Queue};
 use super::{KEEPALIVE, SILENCE_MAX};
+use crate::cluster::Roster;
 use crate::identity::DataDirectory;
 use crate::metrics;
 use crate::net::vectored::write_frames;
@@ -96,16 +98,24 @@ impl Drop for Connected<'_> {
 }
 
 /// Dials the node, sends what is queued for it, and dials again, for ever.
-pub(super) async fn keep_connected(link: Arc<Link>, directory: Arc<DataDirectory>, mut random: Random) {
+pub(super) async fn keep_connected(
+    link: Arc<Link>,
+    roster: Arc<Roster>,
+    directory: Arc<DataDirectory>,
+    mut random: Random,
+) {
     let mut pause_ms = PAUSE_MS_FIRST;
     let mut said = String::new();
     loop {
-        match dial(&link, &directory).await {
+        match dial(&link, &roster, &directory).await {
             Ok(stream) => {
                 tracing::info!(node = link.node, address = link.address, "connected to a peer");
                 (pause_ms, said) = (PAUSE_MS_FIRST, String::new());
                 let error = converse(&link, stream).await;
                 tracing::info!(node = link.node, %error, "the connection to a peer ended");
+            }
+            Err(PeerError::Refused(ErrorOutcome { code: ErrorCode::BrokerRemoved, message, .. })) => {
+                return roster.expel(message);
             }
             Err(error) => {
                 // Once per reason: a peer may be away for days.
@@ -127,13 +137,17 @@ pub(super) async fn keep_connected(link: Arc<Link>, directory: Arc<DataDirectory
     }
 }
 
-async fn dial(link: &Link, directory: &Arc<DataDirectory>) -> Result<FrameReader<TcpStream>, PeerError> {
+async fn dial(
+    link: &Link,
+    roster: &Roster,
+    directory: &Arc<DataDirectory>,
+) -> Result<FrameReader<TcpStream>, PeerError> {
     let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(&link.address))
         .await
         .map_err(|_| PeerError::Silent)??;
     stream.set_nodelay(true)?;
     let mut stream = FrameReader::new(stream);
-    introduce(&mut stream, link.node, directory).await?;
+    introduce(&mut stream, link.node, roster, directory).await?;
     stream.trust();
     Ok(stream)
 }

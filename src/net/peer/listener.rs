@@ -14,9 +14,9 @@ use tokio::time::timeout;
 
 use super::handshake::{FrameReader, PeerError, receive};
 use super::{KEEPALIVE, Peers, SILENCE_MAX};
-use crate::cluster::{Asked, Reply};
+use crate::cluster::{Asked, Reply, Roster};
 use crate::engine::Engine;
-use crate::identity::DataDirectory;
+use crate::identity::{DataDirectory, DirectoryId};
 use crate::metrics;
 use crate::net::vectored::write_frames;
 
@@ -66,7 +66,8 @@ pub(super) async fn serve(listener: TcpListener, shared: Shared) {
 async fn serve_one(shared: &Shared, stream: TcpStream, number: u64) -> Result<(), PeerError> {
     stream.set_nodelay(true)?;
     let mut stream = FrameReader::new(stream);
-    let from = receive(&mut stream, &shared.directory, |node| shared.peers.is_member(node)).await?;
+    let roster = &shared.peers.roster;
+    let (from, their_directory) = receive(&mut stream, roster, &shared.directory).await?;
     stream.trust();
     if !shared.is_newest(from, number) {
         return Err(PeerError::Closed);
@@ -78,6 +79,7 @@ async fn serve_one(shared: &Shared, stream: TcpStream, number: u64) -> Result<()
     let error = tokio::select! {
         error = listen(shared, from, number, reader, answers) => error,
         error = speak(answered, &mut write) => error,
+        error = until_removed(roster, from, their_directory) => error,
     };
     if shared.newest().get(&from) == Some(&number) {
         shared.engine.peer_disconnected(from);
@@ -126,6 +128,16 @@ async fn listen(
                 return PeerError::OutOfTurn;
             }
         }
+    }
+}
+
+/// Ends once the node is no member any more.
+async fn until_removed(roster: &Roster, node: u64, directory: DirectoryId) -> PeerError {
+    let mut members = roster.watch();
+    let refused = members.wait_for(|members| members.check(node, directory).is_err()).await;
+    match refused.map(|members| members.check(node, directory)) {
+        Ok(Err(refusal)) => PeerError::Refuses(refusal.to_string()),
+        _ => PeerError::Closed,
     }
 }
 

@@ -233,3 +233,51 @@ async fn a_command_that_no_majority_can_write_is_not_waited_for_beyond_its_time(
     }
     last.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_new_cluster_is_founded_and_its_brokers_register_themselves() {
+    let root = tempfile::tempdir().unwrap();
+    let servers = cluster(root.path(), 3).await;
+    let registered =
+        |state: &crate::cluster::MetadataState| (state.members().len() == 3).then(|| state.clone());
+    for server in &servers {
+        let known = server.broker().cluster().wait_for(registered);
+        let state = tokio::time::timeout(PATIENCE, known).await.unwrap().unwrap();
+        assert_eq!(state.founders(), [1, 2, 3]);
+        let (own, _) = state.member(server.config().node).unwrap();
+        assert_eq!(own.directory, server.directory().identity().directory);
+        assert_eq!(own.peer, server.addresses().peer.to_string());
+    }
+    for server in servers {
+        server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_that_comes_back_elsewhere_is_found_there() {
+    let root = tempfile::tempdir().unwrap();
+    let mut servers = cluster(root.path(), 3).await;
+    let mut last = Server::config(&servers[2]).clone();
+    let registered = |state: &crate::cluster::MetadataState| (state.members().len() == 3).then_some(());
+    tokio::time::timeout(PATIENCE, servers[0].broker().cluster().wait_for(registered)).await.unwrap();
+    servers.pop().unwrap().stop().await;
+    last.listen = quick_config(3, root.path()).listen;
+    // Its own list knows nothing of the new addresses, and no other broker's does.
+    let sockets = Listeners::bind(&last).unwrap();
+    let addresses = sockets.addresses().unwrap();
+    last.advertise.native = Some(addresses.native.to_string());
+    last.advertise.peer = Some(addresses.peer.to_string());
+    last.advertise.http = Some(addresses.http.to_string());
+    let moved = Server::start_on(last, sockets).await.unwrap();
+    let peer = addresses.peer.to_string();
+    for server in servers.iter().chain([&moved]) {
+        let moved = |state: &crate::cluster::MetadataState| {
+            state.member(3).is_some_and(|(member, _)| member.peer == peer).then_some(())
+        };
+        tokio::time::timeout(PATIENCE, server.broker().cluster().wait_for(moved)).await.unwrap();
+    }
+    ready(&moved).await;
+    for server in servers.into_iter().chain([moved]) {
+        server.stop().await;
+    }
+}
