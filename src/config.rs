@@ -2,7 +2,7 @@
 //!
 //! What holds:
 //! - A [`Config`] obtained from [`Config::load`] or checked with [`Config::validate`] is consistent: every
-//!   size fits the ones above it, and the node is a member of its own cluster.
+//!   size fits the ones above it, and the node is one of the founders, if it lists them.
 //! - Every setting has one name. `limits.inflight_bytes` in the file is `LOCKSTEP_LIMITS_INFLIGHT_BYTES` in
 //!   the environment ([`settings`] lists them all).
 //! - Every refusal names the setting and what to write instead.
@@ -18,3 +18,4 @@ pub use flags::ServeFlags;
 pub use model::Config;
 pub use model::{Advertise, Limits, Listen, LogFormat, Logging, Node, Raft, Retention, Storage, Topics};
 pub use sources::settings;
+pub use validate::is_address;

@@ -1,7 +1,7 @@
 //! Who a data directory belongs to.
 //!
 //! What holds:
-//! - Only [`format()`] makes a data directory, once, out of a missing or empty one; nothing else ever does.
+//! - Only [`format()`] and [`Newborn`] make a data directory, once, out of a missing or empty one; nothing else ever does.
 //! - A broker works only on a directory of its own cluster and node, and holds its lock while it runs.
 //! - Each directory carries a random id. Peers remember the first one they see of a node and refuse another:
 //!   a node that lost its disk has forgotten its votes and must not vote again under its old name.
@@ -10,9 +10,10 @@
 //!   was written, stops the broker: forgetting any of it could cost a vote or a log.
 //!
 //! ```text
-//! DATA/identity.json   format version, cluster id, node id, directory id; written once
+//! DATA/identity.json   format version, cluster id, node id, directory id, whether it joined; written once
 //! DATA/lock            locked while a broker runs on the directory
 //! DATA/peers.json      node id -> directory id, as first seen; of no node yet in a new directory
+//! DATA/joined.json    what a node that joined was told; before its identity: the directory id it joins with
 //! DATA/shards.json     the shards whose files were created here and not removed since
 //! DATA/shards/         their logs
 //! ```
@@ -21,6 +22,6 @@ mod directory;
 mod error;
 mod id;
 
-pub use directory::{DataDirectory, Identity, format};
+pub use directory::{Acquaintance, DataDirectory, Identity, Joined, Newborn, format};
 pub use error::IdentityError;
 pub use id::{ClusterId, DirectoryId, IdError};

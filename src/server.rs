@@ -10,10 +10,12 @@
 //! - The addresses are bound and the directory is locked before anything is read or written: a port in use
 //!   or a second broker is found at once.
 //! - Only a node that is a whole cluster by itself formats its own directory; one of several does only if it
-//!   is configured to (`bootstrap`), and its peers refuse it if they know another directory of its.
+//!   is configured to (`bootstrap`), and its peers refuse it if they know another directory of its. One that joins a
+//!   cluster asks it first.
 //! - Stopping hands leadership over first, then seals every log.
 
 mod error;
+mod joining;
 mod listeners;
 mod running;
 mod start;
@@ -42,7 +44,12 @@ pub fn run(config: Config) -> Result<(), ServerError> {
         // Before the start: a signal that comes while logs are recovered is not lost.
         let mut terminated = signal(SignalKind::terminate()).map_err(ServerError::Runtime)?;
         let mut interrupted = signal(SignalKind::interrupt()).map_err(ServerError::Runtime)?;
-        let server = Server::start(config).await?;
+        // A start that is cut off is like a kill: whoever waits for a cluster to join is not made to wait on.
+        let server = tokio::select! {
+            server = Server::start(config) => server?,
+            _ = terminated.recv() => return Ok(()),
+            _ = interrupted.recv() => return Ok(()),
+        };
         tokio::select! {
             _ = terminated.recv() => {}
             _ = interrupted.recv() => {}

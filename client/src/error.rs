@@ -209,6 +209,46 @@ impl TopicError {
     }
 }
 
+/// Why a broker could not join, be found or be removed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum BrokerError {
+    /// There is no broker of this id.
+    #[error("{}", advised(.message, "Use an id that `lockstep broker list` shows"))]
+    Unknown {
+        /// The broker's words.
+        message: String,
+    },
+    /// It still holds replicas.
+    #[error("{}", advised(.message, "Drain it first, then remove it"))]
+    InUse {
+        /// The broker's words.
+        message: String,
+    },
+    /// Its directory, id or address belongs to another.
+    #[error("{}", advised(.message, "Give each broker an empty directory and addresses of its own"))]
+    Conflict {
+        /// The broker's words.
+        message: String,
+    },
+    /// Anything else.
+    #[error(transparent)]
+    Request(RequestError),
+}
+
+from_request_error! { BrokerError {
+    ErrorCode::UnknownBroker => |error| Self::Unknown { message: error.message },
+    ErrorCode::BrokerInUse => |error| Self::InUse { message: error.message },
+    ErrorCode::BrokerConflict => |error| Self::Conflict { message: error.message },
+} }
+
+impl BrokerError {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Request(error) if error.is_retryable())
+    }
+}
+
 /// Why a partition could not be asked, trimmed or fenced.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum PartitionError {

@@ -36,7 +36,7 @@
 //! | `connection`, `pool` | one connection per broker, shared by all requests |
 //! | [`producer`] | batches, sequences, acknowledgements |
 //! | [`consumer`] | subscriptions, checks, credit |
-//! | `client`, `admin` | requests, topics, partitions |
+//! | `client`, `admin`, `brokers` | requests; topics and partitions; brokers |
 //! | [`error`] | one type per operation |
 
 pub mod consumer;
@@ -50,6 +50,7 @@ pub mod sans_io;
 mod address;
 mod admin;
 mod attempt;
+mod brokers;
 mod client;
 mod connection;
 mod options;
@@ -60,7 +61,9 @@ pub use address::Addresses;
 pub use admin::{NewTopic, TopicChange};
 pub use client::Client;
 pub use consumer::{ConsumedBatch, ConsumedRecord, Consumer, ConsumerBuilder, Start};
-pub use error::{ConnectError, ConsumeError, PartitionError, ProduceError, RequestError, TopicError};
+pub use error::{
+    BrokerError, ConnectError, ConsumeError, PartitionError, ProduceError, RequestError, TopicError,
+};
 pub use options::ClientOptions;
 pub use producer::{Ack, BatchAck, BatchDelivery, Delivery, Producer, ProducerBuilder, ProducerRecord};
 

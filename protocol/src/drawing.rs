@@ -118,7 +118,8 @@ mod tests {
             FetchItem, FetchResponse, Fetched, SubscribeRequest, SubscribeResponse, Push, Credit,
             UnsubscribeRequest, UnsubscribeResponse, TailRequest, TailResponse, LsnForTimeRequest,
             LsnForTimeResponse, TrimRequest, TrimResponse, FenceRequest, FenceResponse, InitProducerRequest,
-            InitProducerResponse, AlterTopicRequest, AlterTopicResponse, PeerHello, PeerWelcome,
+            InitProducerResponse, AlterTopicRequest, AlterTopicResponse, JoinRequest, JoinResponse,
+            ListBrokersRequest, ListBrokersResponse, BrokerInfo, RemoveBrokerRequest, RemoveBrokerResponse, PeerHello, PeerWelcome,
         }
     }
 

@@ -101,6 +101,9 @@ error_codes! {
     70 CreditExceeded, final, "The subscription's credit is out of range.", "Grant at least 1 byte, and no more in all than the broker allows.";
     71 SubscriptionExists, final, "The connection has a subscription under this correlation already.", "Choose another correlation, or unsubscribe first.";
     72 UnknownSubscription, final, "The connection has no subscription under this correlation.", "Subscribe first; the subscription may have ended meanwhile.";
+    90 UnknownBroker, final, "There is no broker of this id.", "Use an id that the list of brokers shows.";
+    91 BrokerConflict, final, "The broker's id, directory or address belongs to another broker.", "Give each broker an empty directory and addresses of its own.";
+    92 BrokerInUse, final, "The broker still holds replicas.", "Drain it first, then remove it.";
 }
 
 #[cfg(test)]

@@ -156,6 +156,44 @@ fn topics() -> Vec<Vector> {
     ]
 }
 
+fn brokers() -> Vec<Vector> {
+    let join = JoinRequest {
+        directory: DIRECTORY,
+        native: "10.0.0.4:7400".into(),
+        peer: "10.0.0.4:7401".into(),
+        http: "10.0.0.4:7402".into(),
+        rack: Some("b".into()),
+    };
+    let broker = BrokerInfo {
+        id: 4,
+        directory: Some(DIRECTORY),
+        native: "10.0.0.4:7400".into(),
+        peer: "10.0.0.4:7401".into(),
+        http: "10.0.0.4:7402".into(),
+        rack: Some("b".into()),
+        draining: false,
+        replicas: 0,
+        metadata: false,
+    };
+    let brokers = vec![broker];
+    let joined =
+        JoinResponse { cluster: CLUSTER, broker: 4, founders: vec![1, 2, 3], brokers: brokers.clone() };
+    let list = ListBrokersResponse { brokers };
+    vec![
+        Vector::request("20-join-request", "Join, with a directory of its own", join, &[]),
+        Vector::response::<JoinRequest>("20-join-response", "it is broker 4", Ok(joined), &[]),
+        Vector::request("21-list-brokers-request", "ListBrokers", ListBrokersRequest {}, &[]),
+        Vector::response::<ListBrokersRequest>("21-list-brokers-response", "one broker", Ok(list), &[]),
+        Vector::request("22-remove-broker-request", "RemoveBroker", RemoveBrokerRequest { broker: 4 }, &[]),
+        Vector::response::<RemoveBrokerRequest>(
+            "22-remove-broker-response",
+            "done",
+            Ok(RemoveBrokerResponse {}),
+            &[],
+        ),
+    ]
+}
+
 fn records() -> Vec<Vector> {
     let (sent, stored) = (batch(false), batch(true));
     let item = ProduceItem {
@@ -330,7 +368,7 @@ fn peers() -> Vec<Vector> {
 }
 
 fn all() -> Vec<Vector> {
-    [connection(), topics(), records(), subscriptions(), partitions(), peers()]
+    [connection(), topics(), brokers(), records(), subscriptions(), partitions(), peers()]
         .into_iter()
         .flatten()
         .collect()

@@ -167,7 +167,10 @@ impl Broker {
     }
 
     /// Waits a little until what this broker does not know of does not exist.
-    async fn await_current(&self) -> Result<(), TopicError> {
+    ///
+    /// # Errors
+    /// It does not know yet.
+    pub async fn await_current(&self) -> Result<(), TopicError> {
         let current = self.cluster().wait_until_current();
         tokio::time::timeout(CURRENT_WAIT, current).await.map_err(|_| TopicError::Stuck(NOT_CURRENT.into()))
     }

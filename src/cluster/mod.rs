@@ -12,6 +12,7 @@
 mod command;
 mod error;
 mod follower;
+mod joining;
 mod member;
 pub mod moves;
 mod placement;
@@ -39,6 +40,7 @@ use crate::identity::DataDirectory;
 pub use command::{COMMAND_VERSION, Command, CommandError};
 pub use error::MetadataError;
 use follower::Followed;
+pub use joining::{BrokerStatus, Joined, Newcomer};
 pub use member::{Duty, Member};
 pub use placement::{NewTopic, SettingsChange, TopicChange, TopicRules, alter_topic, create_topic};
 pub use questions::{Asked, Colleagues, Reply};
@@ -98,8 +100,10 @@ impl Cluster {
         let defaults =
             ShardSettings { retention_bytes: config.retention.bytes, retention_ms: config.retention.ms };
         let me = registrar::myself(config, directory.identity());
-        let replicas = Arc::new(Replicas::new(engine.clone(), directory, defaults));
-        let voters = config.member_ids();
+        let replicas = Arc::new(Replicas::new(engine.clone(), Arc::clone(&directory), defaults));
+        let joined = directory.joined();
+        let voters = joined.map_or_else(|| config.member_ids(), |joined| joined.founders.clone());
+        let joined_as = joined.and_then(|_| roster.members().get(me.id).cloned());
         // The metadata log is never trimmed: its state is not in its checkpoints.
         let metadata = replicas
             .open_or_create(METADATA_SHARD, voters.clone(), ShardSettings::default())
@@ -137,7 +141,7 @@ impl Cluster {
         };
         let inner = Arc::new(inner);
         tokio::spawn(questions::answer_all(Arc::downgrade(&inner), asked));
-        tokio::spawn(registrar::keep(Arc::downgrade(&inner), me, None));
+        tokio::spawn(registrar::keep(Arc::downgrade(&inner), me, joined_as));
         Ok(Cluster { inner })
     }
 

@@ -73,11 +73,39 @@ pub enum Refusal {
     /// A cluster begins once.
     #[error("the cluster was founded already; brokers are added with `lockstep serve --join`")]
     FoundedAlready,
+    /// Nobody can join before the cluster has begun.
+    #[error(
+        "the cluster is not founded yet; wait until a majority of the first brokers runs, then try again"
+    )]
+    NotFounded,
+    /// An address at which nothing can be reached.
+    #[error(
+        "{setting} address {address:?} cannot be reached by others; give it as host:port with advertise.{setting}"
+    )]
+    InvalidAddress {
+        /// Which.
+        setting: Cow<'static, str>,
+        /// The address.
+        address: String,
+    },
+    /// Two brokers cannot be reached at one address.
+    #[error(
+        "broker {broker} is reached at {address} already; give this one addresses of its own (listen, advertise)"
+    )]
+    AddressTaken {
+        /// Who has it.
+        broker: u64,
+        /// The address.
+        address: String,
+    },
     /// There is no broker of this id.
     #[error("there is no broker {0}; `lockstep broker list` shows those there are")]
     UnknownBroker(u64),
     /// A broker of this id was here and is gone for good.
-    #[error("broker {0} was removed, and its id is never given out again; let it join as a new broker")]
+    #[error(
+        "broker {0} was removed, and its id is never given out again; stop it, and let it join as a new broker with an \
+         empty data directory"
+    )]
     BrokerRemoved(u64),
     /// Two brokers claim one id.
     #[error(

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 
 use super::{Duty, Member, MetadataState, Refusal};
 use crate::config::Node;
-use crate::identity::DirectoryId;
+use crate::identity::{Acquaintance, DirectoryId};
 
 /// A broker, and how it is reached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,6 +98,21 @@ impl From<&Member> for KnownBroker {
             peer: member.peer.clone(),
             http: member.http.clone(),
             rack: member.rack.clone(),
+            duty: Duty::default(),
+        }
+    }
+}
+
+/// A broker as it was made known to one that joined.
+impl From<&Acquaintance> for KnownBroker {
+    fn from(met: &Acquaintance) -> KnownBroker {
+        KnownBroker {
+            id: met.id,
+            directory: met.directory,
+            native: met.native.clone(),
+            peer: met.peer.clone(),
+            http: met.http.clone(),
+            rack: met.rack.clone(),
             duty: Duty::default(),
         }
     }

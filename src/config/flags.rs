@@ -11,9 +11,15 @@ pub struct ServeFlags {
     /// The data directory.
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
-    /// This node's id: 1, 2, 3 …
+    /// This node's id: 1, 2, 3 …; by default what the data directory says.
     #[arg(long, value_name = "ID")]
     pub node: Option<u64>,
+    /// Brokers of the cluster to join, separated by commas: for a new broker with an empty data directory.
+    #[arg(long, value_name = "HOST:PORT,…")]
+    pub join: Option<String>,
+    /// What fails together with this node, such as a rack or a zone.
+    #[arg(long, value_name = "NAME")]
+    pub rack: Option<String>,
     /// Where to listen for clients.
     #[arg(long, value_name = "HOST:PORT")]
     pub listen_native: Option<String>,
@@ -37,6 +43,12 @@ impl ServeFlags {
         }
         if let Some(node) = self.node {
             table.insert("node".into(), i64::try_from(node).unwrap_or(i64::MAX).into());
+        }
+        if let Some(join) = &self.join {
+            table.insert("join".into(), super::sources::list(join));
+        }
+        if let Some(rack) = &self.rack {
+            table.insert("rack".into(), rack.clone().into());
         }
         let mut listen = toml::Table::new();
         let addresses =

@@ -11,7 +11,8 @@ use crate::identity::ClusterId;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// This node's id in the cluster; ids start at 1.
+    /// This node's id in the cluster; ids start at 1. 0: what the data directory says, and 1 in a new cluster of this node
+    /// alone.
     pub node: u64,
     /// The data directory.
     pub data: PathBuf,
@@ -21,6 +22,10 @@ pub struct Config {
     /// Whether a node of several may format an empty data directory by itself. For containers that start
     /// together for the first time; needs `cluster`. Peers refuse a node that comes back with a new directory.
     pub bootstrap: bool,
+    /// Brokers of a cluster that this node joins if its data directory is empty, as `host:port`; any one that is up will do.
+    /// The cluster gives it its id.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub join: Vec<String>,
     /// What fails together with this node, such as a rack or a zone: replicas of one partition go to different ones where
     /// there are enough.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -185,10 +190,11 @@ pub enum LogFormat {
 impl Default for Config {
     fn default() -> Self {
         Config {
-            node: 1,
+            node: 0,
             data: PathBuf::from("lockstep-data"),
             cluster: None,
             bootstrap: false,
+            join: Vec::new(),
             rack: None,
             workers: 0,
             listen: Listen::default(),

@@ -12,6 +12,8 @@ enum Kind {
     Text,
     Number,
     Flag,
+    /// Separated by commas.
+    List,
 }
 
 /// Every setting that can stand alone in a variable; the member list is for the file only.
@@ -20,6 +22,7 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("data", Kind::Text),
     ("cluster", Kind::Text),
     ("bootstrap", Kind::Flag),
+    ("join", Kind::List),
     ("rack", Kind::Text),
     ("workers", Kind::Number),
     ("listen.native", Kind::Text),
@@ -113,11 +116,18 @@ fn environment_table(environment: impl IntoIterator<Item = (String, String)>) ->
         let value = match kind {
             Kind::Text => Value::String(text.clone()),
             Kind::Number => Value::Integer(text.parse().map_err(|_| refuse("a whole number"))?),
+            Kind::List => list(&text),
             Kind::Flag => Value::Boolean(text.parse().map_err(|_| refuse("true or false"))?),
         };
         insert(&mut table, path, value);
     }
     Ok(table)
+}
+
+/// What stands between commas.
+pub(super) fn list(text: &str) -> Value {
+    let parts = text.split(',').map(str::trim).filter(|part| !part.is_empty());
+    Value::Array(parts.map(|part| Value::String(part.to_owned())).collect())
 }
 
 fn insert(table: &mut Table, path: &str, value: Value) {
@@ -195,6 +205,7 @@ mod tests {
         let mut full = Config {
             cluster: Some("00112233445566778899aabbccddeeff".parse().unwrap()),
             rack: Some("r1".into()),
+            join: vec!["a:1".into()],
             ..Config::default()
         };
         full.advertise = crate::config::Advertise {
@@ -208,7 +219,7 @@ mod tests {
         for (key, value) in &table {
             match value {
                 Value::Table(inner) => paths.extend(inner.keys().map(|name| format!("{key}.{name}"))),
-                Value::Array(_) => {}
+                Value::Array(_) if key == "nodes" => {}
                 _ => paths.push(key.clone()),
             }
         }
@@ -216,6 +227,16 @@ mod tests {
         paths.sort();
         listed.sort();
         assert_eq!(paths, listed);
+    }
+
+    #[test]
+    fn brokers_to_join_stand_between_commas() {
+        let environment = variables(&[("LOCKSTEP_JOIN", "a:1, b:2,")]);
+        let config = Config::load(&ServeFlags::default(), environment).unwrap();
+        assert_eq!(config.join, ["a:1", "b:2"]);
+        let flags = ServeFlags { join: Some("c:3".into()), ..ServeFlags::default() };
+        let environment = variables(&[("LOCKSTEP_JOIN", "a:1")]);
+        assert_eq!(Config::load(&flags, environment).unwrap().join, ["c:3"]);
     }
 
     #[test]
@@ -238,13 +259,20 @@ mod tests {
     #[test]
     fn a_contradiction_names_the_setting_and_the_fix() {
         let cases = [
-            ("node = 0", "node"),
+            ("node = 2\n[[nodes]]\nid = 0\nnative = 'a:1'\npeer = 'a:2'\nhttp = 'a:3'", "nodes"),
+            ("[[nodes]]\nid = 1\nnative = 'a:1'\npeer = 'a:2'\nhttp = 'a:3'", "node"),
+            ("join = ['nowhere']", "join"),
+            ("join = ['a:1']\nbootstrap = true", "join"),
+            (
+                "node = 1\njoin = ['a:1']\n[[nodes]]\nid = 1\nnative = 'a:1'\npeer = 'a:2'\nhttp = 'a:3'",
+                "join",
+            ),
             ("node = 4\n[[nodes]]\nid = 1\nnative = 'a:1'\npeer = 'a:2'\nhttp = 'a:3'", "nodes"),
             ("[limits]\nmax_batch_bytes = 60000000\nmax_frame_bytes = 70000000", "limits.max_batch_bytes"),
             ("[limits]\nmax_frame_bytes = 100", "limits.max_frame_bytes"),
             ("[raft]\nelection_ticks = 2", "raft.election_ticks"),
             ("[listen]\nnative = 'nowhere'", "listen"),
-            ("[topics]\nreplication = 2", "topics.replication"),
+            ("[topics]\nreplication = 2000", "topics.replication"),
         ];
         for (text, expected) in cases {
             match Config::from_toml(text).unwrap_err() {
@@ -259,7 +287,7 @@ mod tests {
 
     #[test]
     fn an_advertised_address_wins_over_the_member_list_over_the_listener() {
-        let mut config = Config::default();
+        let mut config = Config { node: 1, ..Config::default() };
         config.listen.native = "0.0.0.0:9".into();
         assert_eq!(config.members()[0].native, "127.0.0.1:9");
         let member = |id| crate::config::Node {

@@ -6,6 +6,9 @@ use super::model::{Config, Limits, Raft};
 /// Room in a frame beside the batch it carries: the frame's head and the request around the batch.
 const FRAME_OVERHEAD_BYTES: u64 = 64 << 10;
 
+/// Most replicas of a partition. How many brokers there are, the cluster knows.
+const REPLICATION_MAX: u32 = 99;
+
 impl Config {
     /// Checks every setting, and each against the others.
     ///
@@ -19,7 +22,11 @@ impl Config {
     }
 
     fn validate_members(&self) -> Result<(), ConfigError> {
-        check(self.node != 0, "node", "0 is not a node id", "number the nodes 1, 2, 3 …")?;
+        if self.nodes.is_empty() {
+            // Alone, or a member of a cluster that knows who it is.
+            return self.validate_joining().and_then(|()| self.validate_addresses());
+        }
+        check(self.node != 0, "node", "it is not given, and [[nodes]] is", "say which of them this node is")?;
         let ids = self.member_ids();
         check(
             ids.contains(&self.node),
@@ -40,6 +47,30 @@ impl Config {
             "nodes that format themselves need to agree on the cluster's id",
             "set `cluster` to the same 32 hexadecimal digits on every node",
         )?;
+        self.validate_joining()?;
+        self.validate_addresses()
+    }
+
+    fn validate_joining(&self) -> Result<(), ConfigError> {
+        if self.join.is_empty() {
+            return Ok(());
+        }
+        check(
+            self.nodes.is_empty(),
+            "join",
+            "a node that joins a cluster learns of the others from it",
+            "remove [[nodes]]; or remove `join` if the cluster begins with these nodes",
+        )?;
+        check(
+            !self.bootstrap,
+            "join",
+            "a node either joins a cluster or begins one",
+            "remove `bootstrap` or `join`",
+        )?;
+        self.join.iter().try_for_each(|address| check_address("join", address))
+    }
+
+    fn validate_addresses(&self) -> Result<(), ConfigError> {
         for address in [&self.listen.native, &self.listen.peer, &self.listen.http] {
             check_address("listen", address)?;
         }
@@ -150,12 +181,11 @@ impl Config {
             format!("{} is out of range", self.topics.partitions),
             format!("give it 1 to {most} (limits.max_partitions)"),
         )?;
-        let nodes = self.members().len();
         check(
-            self.topics.replication as usize <= nodes,
+            self.topics.replication <= REPLICATION_MAX,
             "topics.replication",
-            format!("{} replicas need as many nodes; there are {nodes}", self.topics.replication),
-            "lower it, or give it 0 for the default",
+            format!("{} is out of range", self.topics.replication),
+            format!("give it 1 to {REPLICATION_MAX}, or 0 for the default"),
         )
     }
 }
@@ -171,6 +201,12 @@ fn check(
     } else {
         Err(ConfigError::Invalid { setting, problem: problem.into(), fix: fix.into() })
     }
+}
+
+/// Whether others can be told to connect there: `host:port`, and no port that the system is still to choose.
+pub fn is_address(address: &str) -> bool {
+    let (host, port) = address.rsplit_once(':').unwrap_or(("", ""));
+    !host.is_empty() && port.parse::<u16>().is_ok_and(|port| port != 0)
 }
 
 fn check_address(setting: &'static str, address: &str) -> Result<(), ConfigError> {

@@ -15,6 +15,7 @@ const IDENTITY: &str = "identity.json";
 const LOCK: &str = "lock";
 const PEERS: &str = "peers.json";
 const SHARDS: &str = "shards.json";
+const JOINED: &str = "joined.json";
 const LOGS: &str = "shards";
 
 /// The format of a data directory, as this broker makes it.
@@ -31,6 +32,36 @@ pub struct Identity {
     pub node: u64,
     /// The directory itself.
     pub directory: DirectoryId,
+    /// Whether the node joined a cluster that was there already.
+    pub joined: bool,
+}
+
+/// What a node was told when it joined.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Joined {
+    /// The directory it joined with; known before anybody was asked.
+    directory: DirectoryId,
+    /// The voters that each copy of the metadata log begins with.
+    pub founders: Vec<u64>,
+    /// The brokers there were, itself included.
+    pub brokers: Vec<Acquaintance>,
+}
+
+/// A broker, and how it was reached at the time.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acquaintance {
+    /// Its id.
+    pub id: u64,
+    /// Its data directory, if it was known.
+    pub directory: Option<DirectoryId>,
+    /// Where clients reached it, as `host:port`.
+    pub native: String,
+    /// Where other brokers reached it.
+    pub peer: String,
+    /// Where its admin API was.
+    pub http: String,
+    /// What failed together with it.
+    pub rack: Option<String>,
 }
 
 /// The directories of the nodes seen so far.
@@ -50,6 +81,72 @@ struct Shards {
 /// # Errors
 /// The directory is not empty, or cannot be written.
 pub fn format(path: &Path, cluster: ClusterId, node: u64) -> Result<Identity, IdentityError> {
+    make_blank(path)?;
+    let directory = DirectoryId::random().map_err(|source| IdentityError::from_io(path, source))?;
+    let identity = Identity { version: VERSION, cluster, node, directory, joined: false };
+    lay_out(path, &identity)?;
+    Ok(identity)
+}
+
+/// A blank directory that is about to join a cluster. It has its id, durably: whoever asks again, after a crash too, asks
+/// for the same one.
+#[derive(Debug)]
+pub struct Newborn {
+    path: PathBuf,
+    directory: DirectoryId,
+    _lock: DirectoryLock,
+}
+
+impl Newborn {
+    /// Gives a missing or empty directory its id, or finds the one it got in an attempt that did not finish.
+    ///
+    /// # Errors
+    /// The directory is not empty, in use, or cannot be written.
+    pub fn prepare(path: &Path) -> Result<Newborn, IdentityError> {
+        make_blank(path)?;
+        let lock = lock(path)?;
+        let directory = match checked_file::read::<Joined>(path, JOINED) {
+            Ok(Some(begun)) => begun.directory,
+            // What is not whole was not sent to anybody.
+            Ok(None) | Err(CheckedFileError::Damaged(_)) => {
+                let directory =
+                    DirectoryId::random().map_err(|source| IdentityError::from_io(path, source))?;
+                write(path, JOINED, &Joined { directory, founders: Vec::new(), brokers: Vec::new() })?;
+                sync_parent(path)?;
+                directory
+            }
+            Err(CheckedFileError::Io(source)) => {
+                return Err(IdentityError::from_io(&path.join(JOINED), source));
+            }
+        };
+        Ok(Newborn { path: path.to_owned(), directory, _lock: lock })
+    }
+
+    /// Its id.
+    pub fn directory(&self) -> DirectoryId {
+        self.directory
+    }
+
+    /// Makes it the data directory of the node that it has become.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn become_node(
+        self,
+        cluster: ClusterId,
+        node: u64,
+        founders: Vec<u64>,
+        brokers: Vec<Acquaintance>,
+    ) -> Result<Identity, IdentityError> {
+        let directory = self.directory;
+        write(&self.path, JOINED, &Joined { directory, founders, brokers })?;
+        let identity = Identity { version: VERSION, cluster, node, directory, joined: true };
+        lay_out(&self.path, &identity)?;
+        Ok(identity)
+    }
+}
+
+fn make_blank(path: &Path) -> Result<(), IdentityError> {
     let io = |source| IdentityError::from_io(path, source);
     std::fs::create_dir_all(path).map_err(io)?;
     for entry in std::fs::read_dir(path).map_err(io)? {
@@ -58,22 +155,30 @@ pub fn format(path: &Path, cluster: ClusterId, node: u64) -> Result<Identity, Id
             return Err(IdentityError::NotEmpty { path: path.to_owned(), found });
         }
     }
-    let directory = DirectoryId::random().map_err(io)?;
-    let identity = Identity { version: VERSION, cluster, node, directory };
-    // The identity comes last: a crash in between leaves a directory that is formatted again.
+    Ok(())
+}
+
+/// The identity comes last: a crash in between leaves a directory that is formatted again.
+fn lay_out(path: &Path, identity: &Identity) -> Result<(), IdentityError> {
     write(path, SHARDS, &Shards::default())?;
     write(path, PEERS, &Peers::default())?;
-    write(path, IDENTITY, &identity)?;
-    if let Some(parent) = path.canonicalize().map_err(io)?.parent() {
-        checked_file::sync_directory(parent).map_err(io)?;
+    write(path, IDENTITY, identity)?;
+    sync_parent(path)
+}
+
+fn sync_parent(path: &Path) -> Result<(), IdentityError> {
+    let io = |source| IdentityError::from_io(path, source);
+    match path.canonicalize().map_err(io)?.parent() {
+        Some(parent) => checked_file::sync_directory(parent).map_err(io),
+        None => Ok(()),
     }
-    Ok(identity)
 }
 
 /// Whether a file of this name is no data yet: a format that did not finish leaves all but the identity, and whoever
 /// locks before formatting leaves the lock.
 fn is_scrap(name: &str) -> bool {
-    [LOCK, SHARDS, PEERS].contains(&name) || name.strip_suffix(".new").is_some_and(|name| name != LOCK)
+    [LOCK, SHARDS, PEERS, JOINED].contains(&name)
+        || name.strip_suffix(".new").is_some_and(|name| name != LOCK)
 }
 
 /// An opened and locked data directory.
@@ -81,13 +186,15 @@ fn is_scrap(name: &str) -> bool {
 pub struct DataDirectory {
     path: PathBuf,
     identity: Identity,
+    joined: Option<Joined>,
     peers: Mutex<Peers>,
     shards: Mutex<Shards>,
     _lock: DirectoryLock,
 }
 
 impl DataDirectory {
-    /// Opens and locks the directory of `node`, which must belong to `cluster` if one is given.
+    /// Opens and locks the directory of `node` (0: of whichever it belongs to), which must belong to `cluster` if one is
+    /// given.
     ///
     /// # Errors
     /// The directory is missing, unformatted, foreign, damaged, read-only or in use.
@@ -97,7 +204,7 @@ impl DataDirectory {
             let path = path.join(IDENTITY);
             return Err(IdentityError::Version { path, found: identity.version, known: VERSION });
         }
-        if identity.node != node {
+        if node != 0 && identity.node != node {
             let path = path.to_owned();
             return Err(IdentityError::ForeignNode { path, found: identity.node, expected: node });
         }
@@ -106,10 +213,11 @@ impl DataDirectory {
             return Err(IdentityError::ForeignCluster { path, found: identity.cluster, expected });
         }
         let lock = lock(path)?;
+        let joined = if identity.joined { Some(read(path, JOINED)?) } else { None };
         let peers = Mutex::new(read(path, PEERS)?);
         let shards = Mutex::new(read(path, SHARDS)?);
         make_room(path)?;
-        Ok(DataDirectory { path: path.to_owned(), identity, peers, shards, _lock: lock })
+        Ok(DataDirectory { path: path.to_owned(), identity, joined, peers, shards, _lock: lock })
     }
 
     /// Whether there is nothing at `path` yet that could be a data directory: missing, empty, or left by a
@@ -131,6 +239,11 @@ impl DataDirectory {
     /// Who it belongs to.
     pub fn identity(&self) -> &Identity {
         &self.identity
+    }
+
+    /// What the node was told when it joined the cluster; nothing if the cluster began with it.
+    pub fn joined(&self) -> Option<&Joined> {
+        self.joined.as_ref()
     }
 
     /// Checks a peer's directory id against the one it was first seen with; the first is remembered durably.
@@ -336,6 +449,37 @@ mod tests {
             std::fs::write(&path, &whole).unwrap();
             DataDirectory::open(root.path(), None, 1).unwrap();
         }
+    }
+
+    #[test]
+    fn a_directory_that_joins_keeps_its_id_through_attempts_that_fail() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("data");
+        let first = Newborn::prepare(&path).unwrap();
+        let id = first.directory();
+        let second = Newborn::prepare(&path).unwrap_err();
+        assert!(matches!(second, IdentityError::Locked { .. }), "two processes would join as one");
+        drop(first);
+        assert!(DataDirectory::is_blank(&path));
+        let again = Newborn::prepare(&path).unwrap();
+        assert_eq!(again.directory(), id);
+        let other = Acquaintance {
+            id: 1,
+            directory: Some(DirectoryId([1; 16])),
+            native: "a:1".into(),
+            peer: "a:2".into(),
+            http: "a:3".into(),
+            rack: None,
+        };
+        let identity = again.become_node(cluster(), 4, vec![1, 2, 3], vec![other.clone()]).unwrap();
+        assert_eq!((identity.node, identity.directory), (4, id));
+        let opened = DataDirectory::open(&path, None, 0).unwrap();
+        let joined = opened.joined().unwrap();
+        assert_eq!((&joined.founders[..], &joined.brokers[..]), (&[1, 2, 3][..], &[other][..]));
+        drop(opened);
+        std::fs::remove_file(path.join(JOINED)).unwrap();
+        let lost = DataDirectory::open(&path, None, 4).unwrap_err();
+        assert!(matches!(lost, IdentityError::Missing { file: JOINED, .. }));
     }
 
     #[test]

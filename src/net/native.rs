@@ -15,6 +15,7 @@
 //!   its answers is not read either, and is dropped after a minute.
 //! - Every request is answered once, except a credit grant, which is not.
 
+mod brokers;
 mod connection;
 mod fetch;
 mod inbound;

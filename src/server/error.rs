@@ -26,6 +26,14 @@ pub enum ServerError {
         /// What the operating system said.
         source: std::io::Error,
     },
+    /// The cluster cannot be joined.
+    #[error("cannot join the cluster of {seeds}: {why}")]
+    Join {
+        /// The brokers that were asked.
+        seeds: String,
+        /// Why not, and what to do.
+        why: String,
+    },
     /// The metadata log cannot be opened.
     #[error(transparent)]
     Cluster(#[from] ClusterError),

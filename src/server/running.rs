@@ -60,16 +60,17 @@ impl Server {
         let addresses = listeners.addresses().map_err(ServerError::Runtime)?;
         let [native, peer, http] = adopt(&mut config, listeners, addresses)?;
         let config = Arc::new(config);
-        let directory = {
-            let config = Arc::clone(&config);
-            let opened = tokio::task::spawn_blocking(move || open_directory(&config)).await;
-            opened.map_err(|panicked| ServerError::Runtime(std::io::Error::other(panicked)))??
-        };
+        let directory = open_directory(&config).await?;
         let identity = directory.identity().clone();
+        // From here on the directory says who this node is.
+        let config = Arc::new(Config { node: identity.node, ..Config::clone(&config) });
         tracing::info!(node = identity.node, cluster = %identity.cluster, native = %addresses.native, peer = %addresses.peer, http = %addresses.http, "starting");
 
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(directory.path()));
-        let roster = Arc::new(Roster::new(config.members().iter().map(KnownBroker::from)));
+        let roster = Arc::new(match directory.joined() {
+            Some(joined) => Roster::new(joined.brokers.iter().map(KnownBroker::from)),
+            None => Roster::new(config.members().iter().map(KnownBroker::from)),
+        });
         let peers = Peers::new(identity.node, Arc::clone(&roster));
         let sender: Arc<dyn PeerSender> = Arc::clone(&peers) as Arc<dyn PeerSender>;
         let engine = Engine::start(engine_options(&config, seed()?), disk, sender);

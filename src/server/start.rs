@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::ServerError;
+use super::{ServerError, joining};
 use crate::config::Config;
 use crate::engine::EngineOptions;
 use crate::identity::{ClusterId, DataDirectory, IdentityError, format};
@@ -10,6 +10,9 @@ use crate::identity::{ClusterId, DataDirectory, IdentityError, format};
 /// Threads that write and sync: one reaches 459 syncs a second where eight reach 9,732 (measured; the kernel
 /// merges their flushes).
 const DISK_WORKERS: usize = 8;
+
+/// The id of a node that is a new cluster by itself and was given none.
+const FIRST_NODE: u64 = 1;
 
 /// Threads that serve sockets and run shards.
 pub(super) fn worker_count(config: &Config) -> usize {
@@ -19,19 +22,46 @@ pub(super) fn worker_count(config: &Config) -> usize {
     }
 }
 
-/// Opens the data directory; makes it first, if this node may.
-pub(super) fn open_directory(config: &Config) -> Result<Arc<DataDirectory>, ServerError> {
-    let may_format = config.is_single_node() || config.bootstrap;
+/// Opens the data directory; makes it first, or joins a cluster with it, if this node may.
+pub(super) async fn open_directory(config: &Arc<Config>) -> Result<Arc<DataDirectory>, ServerError> {
+    let joins = !config.join.is_empty();
+    let is_blank = {
+        let data = config.data.clone();
+        blocking(move || Ok(DataDirectory::is_blank(&data))).await?
+    };
+    if joins && is_blank {
+        joining::join(config).await?;
+    }
+    let opened = {
+        let config = Arc::clone(config);
+        blocking(move || make_and_open(&config)).await?
+    };
+    if joins && !is_blank {
+        joining::check_cluster(config, opened.identity()).await?;
+    }
+    Ok(Arc::new(opened))
+}
+
+fn make_and_open(config: &Config) -> Result<DataDirectory, IdentityError> {
+    let may_format = config.join.is_empty() && (config.is_single_node() || config.bootstrap);
     if may_format && DataDirectory::is_blank(&config.data) {
         let cluster = match config.cluster {
             Some(cluster) => cluster,
             None => ClusterId::random()
                 .map_err(|source| IdentityError::Io { path: "/dev/urandom".into(), source })?,
         };
-        let identity = format(&config.data, cluster, config.node)?;
+        let identity = format(&config.data, cluster, config.node.max(FIRST_NODE))?;
         tracing::info!(cluster = %identity.cluster, data = %config.data.display(), "made a new data directory");
     }
-    Ok(Arc::new(DataDirectory::open(&config.data, config.cluster, config.node)?))
+    DataDirectory::open(&config.data, config.cluster, config.node)
+}
+
+/// Does something that waits for the disk, off the network's threads.
+pub(super) async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, IdentityError> + Send + 'static,
+) -> Result<T, ServerError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    Ok(done.map_err(|panicked| ServerError::Runtime(std::io::Error::other(panicked)))??)
 }
 
 /// What the engine needs of the configuration.

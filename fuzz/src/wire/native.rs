@@ -23,6 +23,9 @@ pub fn requests(input: &[u8]) {
             Api::CreateTopic => exact::<CreateTopicRequest>(&frame),
             Api::DeleteTopic => exact::<DeleteTopicRequest>(&frame),
             Api::AlterTopic => exact::<AlterTopicRequest>(&frame),
+            Api::Join => exact::<JoinRequest>(&frame),
+            Api::ListBrokers => exact::<ListBrokersRequest>(&frame),
+            Api::RemoveBroker => exact::<RemoveBrokerRequest>(&frame),
             Api::DescribeTopic => exact::<DescribeTopicRequest>(&frame),
             Api::ListTopics => exact::<ListTopicsRequest>(&frame),
             Api::Produce => produce(&frame),
@@ -52,6 +55,9 @@ pub fn responses(input: &[u8]) {
             Api::CreateTopic => answer::<CreateTopicResponse>(&frame),
             Api::DeleteTopic => answer::<DeleteTopicResponse>(&frame),
             Api::AlterTopic => answer::<AlterTopicResponse>(&frame),
+            Api::Join => answer::<JoinResponse>(&frame),
+            Api::ListBrokers => answer::<ListBrokersResponse>(&frame),
+            Api::RemoveBroker => answer::<RemoveBrokerResponse>(&frame),
             Api::DescribeTopic => answer::<DescribeTopicResponse>(&frame),
             Api::ListTopics => answer::<ListTopicsResponse>(&frame),
             Api::Produce => answer::<ProduceResponse>(&frame),
@@ -71,7 +77,7 @@ pub fn responses(input: &[u8]) {
 
 /// Kind, api, version and correlation; mostly ones that exist.
 fn head(choices: &mut Choices, usual_kind: u8) -> Vec<u8> {
-    let (api, odd) = (choices.byte() % 20, choices.byte());
+    let (api, odd) = (choices.byte() % 24, choices.byte());
     let kind = if odd == 255 { 9 } else { usual_kind };
     let version = PROTOCOL_VERSION + u16::from(odd == 254);
     let [low, high] = version.to_le_bytes();

@@ -5,6 +5,7 @@
 //! - Responses come in any order; the correlation ties them to their requests.
 //! - Fields stand on the wire in the order they are declared in (see [`crate::wire`]).
 
+mod brokers;
 mod fence;
 mod fetch;
 mod hello;
@@ -22,6 +23,10 @@ mod tests;
 
 use crate::wire::Wire;
 
+pub use brokers::{
+    BrokerInfo, JoinRequest, JoinResponse, ListBrokersRequest, ListBrokersResponse, RemoveBrokerRequest,
+    RemoveBrokerResponse,
+};
 pub use fence::{FenceRequest, FenceResponse};
 pub use fetch::{FetchItem, FetchRequest, FetchResponse, Fetched};
 pub use hello::{HelloRequest, HelloResponse};
@@ -119,6 +124,12 @@ apis! {
     InitProducer = 15,
     /// [`AlterTopicRequest`]
     AlterTopic = 16,
+    /// [`JoinRequest`]
+    Join = 20,
+    /// [`ListBrokersRequest`]
+    ListBrokers = 21,
+    /// [`RemoveBrokerRequest`]
+    RemoveBroker = 22,
 }
 
 macro_rules! requests {
@@ -150,6 +161,9 @@ requests! {
     FenceRequest => Fence, FenceResponse;
     InitProducerRequest => InitProducer, InitProducerResponse;
     AlterTopicRequest => AlterTopic, AlterTopicResponse;
+    JoinRequest => Join, JoinResponse;
+    ListBrokersRequest => ListBrokers, ListBrokersResponse;
+    RemoveBrokerRequest => RemoveBroker, RemoveBrokerResponse;
 }
 
 impl Message for Credit {

@@ -37,7 +37,7 @@ pub(super) struct Context {
     pub(super) outbound: Outbound,
     pub(super) memory: ByteBudget,
     pub(super) subscriptions: Arc<Subscriptions>,
-    cluster: ClusterId,
+    pub(super) cluster: ClusterId,
 }
 
 /// Serves a client until it leaves.

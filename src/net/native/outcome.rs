@@ -150,13 +150,16 @@ fn code_of(refusal: &Refusal) -> ErrorCode {
         Refusal::InvalidReplication { .. } => ErrorCode::InvalidReplicationFactor,
         Refusal::InvalidSetting { .. } => ErrorCode::InvalidConfig,
         Refusal::TooManyPartitions { .. } => ErrorCode::TooManyTopics,
-        // Brokers and moves are the admin interface's business: no client's request leads here.
+        Refusal::NotFounded => ErrorCode::NotReady,
+        Refusal::InvalidAddress { .. } => ErrorCode::InvalidConfig,
+        Refusal::UnknownBroker(_) => ErrorCode::UnknownBroker,
+        Refusal::BrokerRemoved(_) => ErrorCode::BrokerRemoved,
+        Refusal::BrokerTaken(_) | Refusal::DirectoryTaken(_) | Refusal::AddressTaken { .. } => {
+            ErrorCode::BrokerConflict
+        }
+        Refusal::BrokerInUse { .. } => ErrorCode::BrokerInUse,
+        // Moves are the admin interface's business: no client's request leads here.
         Refusal::FoundedAlready
-        | Refusal::UnknownBroker(_)
-        | Refusal::BrokerRemoved(_)
-        | Refusal::BrokerTaken(_)
-        | Refusal::DirectoryTaken(_)
-        | Refusal::BrokerInUse { .. }
         | Refusal::UnknownShard(_)
         | Refusal::MovingAlready(_)
         | Refusal::NotMoving(_)

@@ -11,6 +11,7 @@ use lockstep_protocol::native::{
 };
 use lockstep_protocol::{ErrorCode, ErrorOutcome, Frame, Outcome, Request};
 
+use super::brokers;
 use super::connection::Context;
 use super::fetch;
 use super::outbound::Gone;
@@ -29,6 +30,9 @@ pub(super) async fn serve(context: &Context, frame: &Frame) -> Result<(), Gone> 
         Api::CreateTopic => ask(context, frame, create_topic).await,
         Api::DeleteTopic => ask(context, frame, delete_topic).await,
         Api::AlterTopic => ask(context, frame, alter_topic).await,
+        Api::Join => ask(context, frame, brokers::join).await,
+        Api::ListBrokers => ask(context, frame, brokers::list).await,
+        Api::RemoveBroker => ask(context, frame, brokers::remove).await,
         Api::DescribeTopic => ask(context, frame, describe_topic).await,
         Api::ListTopics => ask(context, frame, list_topics).await,
         Api::Tail => ask(context, frame, tail).await,
@@ -51,6 +55,9 @@ pub(super) fn label(api: Api) -> &'static str {
         Api::CreateTopic => "create_topic",
         Api::DeleteTopic => "delete_topic",
         Api::AlterTopic => "alter_topic",
+        Api::Join => "join",
+        Api::ListBrokers => "list_brokers",
+        Api::RemoveBroker => "remove_broker",
         Api::DescribeTopic => "describe_topic",
         Api::ListTopics => "list_topics",
         Api::Produce => "produce",

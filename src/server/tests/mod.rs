@@ -3,6 +3,7 @@
 mod bad_input;
 mod client;
 mod cluster;
+mod joining;
 mod peers;
 mod requests;
 mod start;

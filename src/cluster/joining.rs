@@ -1,0 +1,160 @@
+//! Brokers that come and go: what the metadata's leader decides when one joins or is removed.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::roster::KnownBroker;
+use super::{Cluster, Command, Member, MetadataError, MetadataState, Refusal};
+use crate::engine::METADATA_SHARD;
+use crate::identity::DirectoryId;
+
+/// How long a broker's joining or removal may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// A broker that wants to be one of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Newcomer {
+    /// Its data directory.
+    pub directory: DirectoryId,
+    /// Where clients will reach it, as `host:port`.
+    pub native: String,
+    /// Where other brokers will reach it.
+    pub peer: String,
+    /// Where its admin API will be.
+    pub http: String,
+    /// What fails together with it.
+    pub rack: Option<String>,
+}
+
+/// What a broker that has joined needs to begin.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Joined {
+    /// Its id.
+    pub id: u64,
+    /// The voters that each copy of the metadata log begins with.
+    pub founders: Vec<u64>,
+}
+
+/// A broker, and what it holds.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokerStatus {
+    /// Who it is.
+    pub broker: KnownBroker,
+    /// Partitions it holds a replica of, or is to hold one.
+    pub replicas: usize,
+    /// Whether it is, or is to be, one of the metadata's voters.
+    pub metadata: bool,
+}
+
+impl Cluster {
+    /// Makes a broker a member; the same directory always gets the same id.
+    ///
+    /// # Errors
+    /// This broker does not lead the metadata, or the newcomer cannot be told from another broker.
+    pub async fn join(&self, newcomer: &Newcomer) -> Result<Joined, MetadataError> {
+        let decide = |state: &MetadataState| {
+            let member = admit(newcomer, state)?;
+            let is_known = state.member(member.id).is_some_and(|(known, _)| **known == member);
+            Ok(if is_known { Vec::new() } else { vec![Command::RegisterBroker(member)] })
+        };
+        let (_, state) = self.change(Instant::now() + TIMEOUT, decide).await?;
+        let found = state.members().find(|(member, _)| member.directory == newcomer.directory);
+        let (member, _) = found.ok_or(MetadataError::OutcomeUnknown)?;
+        Ok(Joined { id: member.id, founders: state.founders().to_vec() })
+    }
+
+    /// Removes a broker that holds nothing, for good.
+    ///
+    /// # Errors
+    /// This broker does not lead the metadata, there is no such broker, or it still holds replicas.
+    pub async fn remove_broker(&self, id: u64) -> Result<(), MetadataError> {
+        let decide = |state: &MetadataState| {
+            let command = Command::RemoveBroker { id };
+            state.check(&command).map(|()| vec![command])
+        };
+        self.change(Instant::now() + TIMEOUT, decide).await.map(|_| ())
+    }
+
+    /// All brokers, by id, and what each holds.
+    pub fn brokers(&self) -> Vec<BrokerStatus> {
+        let state = self.state();
+        let status = |broker: &KnownBroker| BrokerStatus {
+            replicas: state.replicas_of(broker.id),
+            metadata: state
+                .placement(METADATA_SHARD)
+                .is_some_and(|metadata| metadata.hosts().any(|host| host == broker.id)),
+            broker: broker.clone(),
+        };
+        self.members().iter().map(status).collect()
+    }
+}
+
+/// The member that a newcomer becomes; the one it is already, if its directory is known.
+fn admit(newcomer: &Newcomer, state: &MetadataState) -> Result<Member, Refusal> {
+    if !state.is_founded() {
+        return Err(Refusal::NotFounded);
+    }
+    for (setting, address) in
+        [("native", &newcomer.native), ("peer", &newcomer.peer), ("http", &newcomer.http)]
+    {
+        if !crate::config::is_address(address) {
+            return Err(Refusal::InvalidAddress { setting: setting.into(), address: address.clone() });
+        }
+    }
+    let of_directory = state.members().find(|(member, _)| member.directory == newcomer.directory);
+    let id = of_directory.map_or(state.next_broker(), |(member, _)| member.id);
+    let others = state.members().filter(|(member, _)| member.id != id);
+    if let Some((other, _)) = others.into_iter().find(|(other, _)| other.peer == newcomer.peer) {
+        return Err(Refusal::AddressTaken { broker: other.id, address: newcomer.peer.clone() });
+    }
+    Ok(Member {
+        id,
+        directory: newcomer.directory,
+        native: newcomer.native.clone(),
+        peer: newcomer.peer.clone(),
+        http: newcomer.http.clone(),
+        rack: newcomer.rack.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn newcomer(directory: u8, port: u16) -> Newcomer {
+        let at = |offset: u16| format!("10.0.0.9:{}", port + offset);
+        let directory = DirectoryId([directory; 16]);
+        Newcomer { directory, native: at(0), peer: at(1), http: at(2), rack: Some("b".into()) }
+    }
+
+    fn founded() -> MetadataState {
+        let mut state = MetadataState::default();
+        state.apply(&Command::FoundCluster { replicas: vec![1, 2, 3] }).unwrap();
+        state
+    }
+
+    #[test]
+    fn a_newcomer_gets_the_next_id_and_whoever_asks_again_the_same() {
+        let mut state = founded();
+        let first = admit(&newcomer(7, 7400), &state).unwrap();
+        assert_eq!((first.id, first.rack.as_deref()), (4, Some("b")));
+        state.apply(&Command::RegisterBroker(first.clone())).unwrap();
+        assert_eq!(admit(&newcomer(7, 7400), &state).unwrap(), first);
+        assert_eq!(admit(&newcomer(7, 9000), &state).unwrap().id, 4, "at other addresses too");
+        assert_eq!(admit(&newcomer(8, 9000), &state).unwrap().id, 5);
+    }
+
+    #[test]
+    fn a_newcomer_that_cannot_be_reached_or_told_apart_is_refused() {
+        let mut state = founded();
+        state.apply(&Command::RegisterBroker(admit(&newcomer(7, 7400), &state).unwrap())).unwrap();
+        let taken = Refusal::AddressTaken { broker: 4, address: "10.0.0.9:7401".into() };
+        assert_eq!(admit(&newcomer(8, 7400), &state), Err(taken));
+        for address in ["", "nowhere", "host:", ":7400", "host:70000", "host:0"] {
+            let lost = Newcomer { peer: address.into(), ..newcomer(8, 9000) };
+            assert!(matches!(admit(&lost, &state), Err(Refusal::InvalidAddress { .. })), "{address}");
+        }
+        assert_eq!(admit(&newcomer(8, 9000), &MetadataState::default()), Err(Refusal::NotFounded));
+    }
+}
