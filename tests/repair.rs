@@ -3,8 +3,8 @@
 mod cluster;
 
 use cluster::{Cluster, ELECTION_TICKS};
-use lockstep::shard::{AppendError, Health};
-use lockstep_storage::io::Disk;
+use lockstep::shard::{AppendError, Command, Health};
+use lockstep_storage::{Finding, inspect, io::Disk};
 
 const RECORDS: usize = 60;
 
@@ -108,6 +108,48 @@ fn a_hole_in_entries_that_lost_an_election_is_given_up_for_the_leaders() {
 }
 
 #[test]
+fn a_hole_whose_beginning_the_others_have_trimmed_is_given_up_for_their_checkpoint() {
+    let mut cluster = Cluster::with_segments(3, 4096 + 2048);
+    cluster.elect(1);
+    for (number, value) in (1..).zip(values()) {
+        cluster.produce(1, &[&value]);
+        // Whoever starts anew goes on in a new segment: this one's begin elsewhere than the others'.
+        if number == RECORDS / 2 {
+            cluster.crash(3, 0);
+            cluster.start(3);
+        }
+    }
+    cluster.let_them_seal();
+    let starts = |cluster: &Cluster, node: u64| {
+        let mut starts = Vec::new();
+        let mut note = |finding: Finding<'_>| {
+            if let Finding::Segment { file, header, .. } = finding {
+                starts.push((file.to_owned(), header.checkpoint.index, header.checkpoint.last_lsn));
+            }
+        };
+        inspect(cluster.disk(node), "shard", &mut note).expect("a healthy disk");
+        starts
+    };
+    let (others, here) = (starts(&cluster, 1), starts(&cluster, 3));
+    let inside = |at: u64| here.windows(2).position(|pair| pair[0].1 < at && at < pair[1].1);
+    let (hole, log_start) = others
+        .iter()
+        .find_map(|(_, at, last_lsn)| inside(*at).filter(|hole| *hole > 0).map(|hole| (hole, last_lsn + 1)))
+        .expect("a segment of the others begins in the middle of one here");
+    cluster.crash(3, 0);
+    cluster.disk(3).flip_bit(&here[hole].0, 40, 0);
+    cluster.command(1, Command::Trim { log_start });
+    cluster.produce(1, &["one more"]);
+    cluster.start(3);
+    assert!(matches!(cluster.health(3), Health::Faulty(_)), "{:?}", cluster.health(3));
+    cluster.wait_until("node 3 is well", |cluster| cluster.health(3) == Health::Ok);
+    cluster.tick_all();
+    let kept = cluster.records(1);
+    assert_eq!(kept.first().map(|(lsn, _)| *lsn), Some(log_start));
+    (2..=3).for_each(|node| assert_eq!(cluster.records(node), kept, "on node {node}"));
+}
+
+#[test]
 fn what_recovery_cannot_read_again_and_again_comes_back_from_the_leader() {
     let mut cluster = stopped_cluster();
     let (path, position) = find(&cluster, 3, &value(RECORDS - 1));
@@ -118,6 +160,24 @@ fn what_recovery_cannot_read_again_and_again_comes_back_from_the_leader() {
     heal(&mut cluster);
     assert_all_records(&mut cluster);
     assert!(!cluster.disk(3).is_harmed(harm));
+}
+
+#[test]
+fn replicas_that_cannot_read_closed_segments_heal_each_other_without_a_leader() {
+    let mut cluster = stopped_cluster();
+    for (node, at) in [(2, 1), (3, 2)] {
+        let segments = cluster.segments(node);
+        assert!(at + 1 < segments.len(), "{} segments", segments.len());
+        cluster.disk(node).make_unreadable(&segments[at], 8, 512).expect("it is there");
+        cluster.start(node);
+        assert!(matches!(cluster.health(node), Health::Failed(_)), "{:?}", cluster.health(node));
+    }
+    // Node 1 stays away: whoever waits for a leader waits for ever.
+    cluster.wait_until("both are well", |cluster| {
+        [2, 3].into_iter().all(|node| cluster.health(node) == Health::Ok)
+    });
+    cluster.start(1);
+    assert_all_records(&mut cluster);
 }
 
 #[test]

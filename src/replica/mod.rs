@@ -302,12 +302,16 @@ impl Replica {
         self.step_shard(shard::Input::DiskFull(self.disk_full), outputs);
     }
 
-    /// What is lost where the log cannot be opened again. What cannot be read again and again is damage too, and where it
-    /// stands nobody knows; without peers there is nothing for it but to try on.
+    /// What is lost where the log cannot be opened again. What cannot be read again and again is damage too, and in the
+    /// segment that the log ends in nobody knows where; without peers there is nothing for it but to try on.
     fn loss_at(&mut self, error: &OpenError) -> Option<Loss> {
-        self.unreadable = if is_unreadable(error) { self.unreadable + 1 } else { 0 };
+        let OpenError::Recovery(RecoveryError::Unreadable { closed, .. }) = error else {
+            self.unreadable = 0;
+            return loss_of(error);
+        };
+        self.unreadable += 1;
         let is_damage = self.unreadable >= UNREADABLE_MAX && !self.peers.is_empty();
-        loss_of(error).or(is_damage.then_some(Loss::Tail))
+        is_damage.then_some(if *closed { Loss::Holes } else { Loss::Tail })
     }
 
     /// The log takes nothing more; it is opened again after a pause.

@@ -125,8 +125,8 @@ impl Directory<'_> {
         RecoveryError::Io { directory: self.path.to_owned(), error }
     }
 
-    fn unread(&self, number: u64, error: io::Error) -> RecoveryError {
-        RecoveryError::Unreadable { file: self.file(number), error }
+    fn unread(&self, number: u64, closed: bool, error: io::Error) -> RecoveryError {
+        RecoveryError::Unreadable { file: self.file(number), closed, error }
     }
 
     fn unknown(&self, number: u64, position: u64, error: EntryError) -> RecoveryError {
@@ -294,8 +294,8 @@ fn before_base(
         if before.index < after.index && before.term == after.term {
             push_term(&mut terms, before.index + 1, before.term);
         } else if before.index < after.index {
-            let index =
-                load_index(&place.open(segment.number)?, &segment, place.options.index_interval_bytes);
+            let (file, interval) = (place.open(segment.number)?, place.options.index_interval_bytes);
+            let index = load_index(&file, &segment, after.index, interval);
             let index = match index {
                 Ok(index) if index.terms().last().is_some_and(|run| run.term == after.term) => index,
                 Ok(_) => return Err(place.unreadable(&segment, after, segment.header_bytes)),
@@ -305,7 +305,7 @@ fn before_base(
                 Err(ScanError::Unknown { position, error }) => {
                     return Err(place.unknown(segment.number, position, error));
                 }
-                Err(ScanError::Io(error)) => return Err(place.unread(segment.number, error)),
+                Err(ScanError::Io(error)) => return Err(place.unread(segment.number, true, error)),
             };
             index.terms().iter().for_each(|run| push_term(&mut terms, run.first_index, run.term));
             segment.index = Some(Arc::new(index));

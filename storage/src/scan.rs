@@ -184,15 +184,19 @@ impl Cursor {
     }
 }
 
-/// The index of a sealed segment: from its footer, or by scanning it if that one is damaged.
+/// The index of a sealed segment through entry `last_index`: from its footer, or by scanning it if that one is damaged
+/// or cannot be read.
 pub(crate) fn load_index(
     file: &Arc<dyn DiskFile>,
     segment: &Segment,
+    last_index: u64,
     interval_bytes: u64,
 ) -> Result<SegmentIndex, ScanError> {
     match read_footer(file, segment) {
         Ok(index) => Ok(index),
-        Err(ScanError::Bad { .. }) => rebuild_index(file, segment, interval_bytes),
+        Err(ScanError::Bad { .. } | ScanError::Io(_)) => {
+            rebuild_index(file, segment, last_index, interval_bytes)
+        }
         Err(error) => Err(error),
     }
 }
@@ -214,22 +218,25 @@ fn read_footer(file: &Arc<dyn DiskFile>, segment: &Segment) -> Result<SegmentInd
 fn rebuild_index(
     file: &Arc<dyn DiskFile>,
     segment: &Segment,
+    last_index: u64,
     interval_bytes: u64,
 ) -> Result<SegmentIndex, ScanError> {
     let mut index = SegmentIndex::default();
     let mut last_lsn = segment.checkpoint.last_lsn;
     let mut cursor = Cursor::new(file.clone(), segment.nonce, segment.header_bytes, segment.end);
-    loop {
+    let mut through = segment.checkpoint.index;
+    while through < last_index {
         match cursor.next() {
             Ok(Some(frame)) if frame.header.frame_type == FrameType::Entry => {
                 index.note(&frame.noted(last_lsn), interval_bytes);
                 last_lsn += frame.record_count();
+                through = frame.header.index;
             }
             Ok(Some(_)) => {}
-            Ok(None) => return Ok(index),
             // The footer was bad already; that the frames reach it is for the caller's chain to judge.
-            Err(ScanError::Bad { .. }) => return Ok(index),
+            Ok(None) | Err(ScanError::Bad { .. }) => break,
             Err(error) => return Err(error),
         }
     }
+    Ok(index)
 }

@@ -213,6 +213,33 @@ fn a_damaged_footer_is_no_loss_to_readers_recovery_or_inspection() {
 }
 
 #[test]
+fn a_footer_that_cannot_be_read_keeps_no_log_from_opening_and_nobody_from_reading() {
+    let mut rig = Rig::new(small_options());
+    // More than one term, so that recovery wants the index of each segment it does not scan.
+    for term in 1..=24 {
+        rig.append(term, 2, 1000);
+        rig.flush();
+    }
+    rig.log.set_commit(24);
+    rig.log.seal();
+    rig.flush();
+    let newest =
+        rig.disk.list(DIRECTORY).unwrap().iter().filter(|name| name.ends_with(".segment")).count() as u64;
+    assert!(newest > 3, "{newest} segments");
+    for number in 1..newest {
+        let length = rig.disk.open(&segment(number), OpenMode::Read).unwrap().len().unwrap();
+        rig.disk.make_unreadable(&segment(number), length - 1, 1).unwrap();
+    }
+    for _ in 0..2 {
+        rig.disk.kill_process();
+        rig.recover();
+        assert_eq!(rig.reader.read_entries(1, 25, usize::MAX).unwrap().len(), 24);
+        assert_eq!(rig.reader.read(1, usize::MAX, 48).unwrap().len(), 24);
+        (1..=24).for_each(|index| assert_eq!(rig.log.term(index), Some(index)));
+    }
+}
+
+#[test]
 fn a_read_that_meets_damage_returns_the_good_batches_before_it() {
     let rig = sealed_log();
     // Each frame has 96 bytes before its body of 1000.

@@ -28,7 +28,11 @@ impl Repair {
     ) {
         let Some(survey) = &self.survey else { return };
         let hole = survey.holes().iter().find(|hole| hole.is_closed());
-        let dropped = hole.and_then(|hole| hole.last_index).is_none_or(|last| checkpoint.index >= last);
+        let dropped = hole.is_none_or(|hole| match hole.before {
+            // A log may begin in the middle of what is missing here: the first of it is gone there.
+            Some(before) => checkpoint.index > before.index,
+            None => hole.last_index.is_none_or(|last| checkpoint.index >= last),
+        });
         let behind = survey.tip().is_some_and(|tip| checkpoint.index <= tip.index);
         let beyond = hole.and_then(|hole| hole.last_index).is_some_and(|last| last > confirmed.commit_index);
         if self.exhausted && !(dropped || beyond || self.contradicted) {

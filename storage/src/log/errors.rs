@@ -224,6 +224,8 @@ pub enum RecoveryError {
     Unreadable {
         /// The file.
         file: String,
+        /// Another segment stands behind it: all of it was synced, and the log ends elsewhere.
+        closed: bool,
         /// What the disk said.
         error: io::Error,
     },

@@ -120,7 +120,8 @@ impl<'a> Walk<'a> {
     /// The sparse index of a sealed segment, fetched from its footer on first use.
     fn load_index(&mut self) -> Result<Arc<SegmentIndex>, ReadError> {
         let file = self.file()?;
-        let loaded = load_index(&file, &self.segment, self.shared.index_interval_bytes);
+        let last_index = self.successor.as_ref().map_or(u64::MAX, |next| next.index);
+        let loaded = load_index(&file, &self.segment, last_index, self.shared.index_interval_bytes);
         let index = Arc::new(loaded.map_err(|error| self.explain(error))?);
         self.shared.view().index.set_index(self.segment.number, index.clone());
         Ok(index)

@@ -1,6 +1,7 @@
 //! Replaying the segments from the base on, and judging where they end.
 
 use super::{Recovery, Replay};
+use crate::checkpoint::Checkpoint;
 use crate::frame::{FrameType, chain_after};
 use crate::index::Segment;
 use crate::io::DiskFile;
@@ -31,7 +32,7 @@ impl Recovery<'_> {
         for (header, next) in headers.iter().zip(headers.iter().skip(1)) {
             let file = self.place.open(header.number)?;
             let end = self.place.final_bytes(header, next)?;
-            let ending = self.scan(&file, header, end, visit)?;
+            let ending = self.scan(&file, header, end, Some(&next.checkpoint), visit)?;
             // A damaged footer alone is no loss: it is derived.
             if self.log.tip != Tip::of(&next.checkpoint) {
                 let why = ending.stopped.unwrap_or("its entries do not reach the next segment's checkpoint");
@@ -53,9 +54,9 @@ impl Recovery<'_> {
         let place = self.place;
         let file = place.open(header.number)?;
         let length = file.len().map_err(|error| place.failed(error))?;
-        let ending = self.scan(&file, header, length, visit)?;
+        let ending = self.scan(&file, header, length, None, visit)?;
         let beyond = highest_synced_beyond(&*file, header, ending.beyond, length);
-        let beyond = beyond.map_err(|error| place.unread(header.number, error))?;
+        let beyond = beyond.map_err(|error| place.unread(header.number, false, error))?;
         let mut proven = ending.synced_index.max(beyond.unwrap_or(0));
         if planted::is_active(Bug::TakeCommitForSynced) {
             proven = proven.max(self.log.commit);
@@ -72,12 +73,14 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Takes the frames of one segment into the log, to `end` or to the first that does not belong.
+    /// Takes the frames of one segment into the log, to `end` or to the first that does not belong. Where a segment stands
+    /// behind it, nothing behind the entry before that one's first needs to be readable.
     fn scan(
         &mut self,
         file: &Arc<dyn DiskFile>,
         header: &SegmentHeader,
         end: u64,
+        successor: Option<&Checkpoint>,
         visit: &mut dyn FnMut(Replay<'_>),
     ) -> Result<Ending, RecoveryError> {
         let mut cursor = Cursor::new(file.clone(), header.nonce, header.header_bytes(), end);
@@ -97,7 +100,12 @@ impl Recovery<'_> {
                 Err(ScanError::Unknown { position, error }) => {
                     return Err(self.place.unknown(header.number, position, error));
                 }
-                Err(ScanError::Io(error)) => return Err(self.place.unread(header.number, error)),
+                Err(ScanError::Io(_)) if successor.is_some_and(|next| Tip::of(next) == self.log.tip) => {
+                    return Ok(Ending { stopped: Some("it cannot be read"), ..ending });
+                }
+                Err(ScanError::Io(error)) => {
+                    return Err(self.place.unread(header.number, successor.is_some(), error));
+                }
             };
             // A whole header speaks the truth about syncs, wherever it stands in this segment.
             ending.synced_index = ending.synced_index.max(frame.header.synced_index);
