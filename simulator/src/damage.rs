@@ -1,8 +1,9 @@
 //! Damage to what a disk has held for long, done so that it can be undone.
 //!
-//! What holds: at any time an entry, or a vote, is damaged on a minority of the replicas at most, wherever else they are
-//! damaged; and only what is committed is damaged, so that a majority has it. Where more is gone than that, halting is
-//! all a shard can do, and nothing is to be learned from it.
+//! What holds: at any time an entry, or a vote, is damaged on a minority at most of those who decide for its shard, and of
+//! those who shall once its replicas have moved, wherever else they are damaged; and only what is committed is damaged,
+//! so that a majority has it. Where more is gone than that, halting is all a shard can do, and nothing is to be learned
+//! from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,9 +12,8 @@ use lockstep::random::Random;
 use lockstep_storage::io::fake::Harm;
 use lockstep_storage::io::{Disk, FakeDisk};
 
-use crate::kinds::FaultKind;
-use crate::layout::{self, Holds, Stretch};
-use crate::plan::Part;
+use crate::layout::{self, Holds, Range, Stretch};
+use crate::node::Node;
 use crate::queue::Time;
 use crate::server::shard_of;
 use crate::world::{World, directory};
@@ -105,9 +105,9 @@ impl World {
     /// A block from here on cannot be read.
     fn make_unreadable(&mut self, node: u64, shard: u64, block: &Stretch) -> bool {
         let length = block.to - block.from;
-        // A footer that cannot be read fails each opening, and no repair writes it anew: see docs/testing.md.
-        let is_footer = matches!(block.holds, Holds::Spent(_));
-        if is_footer || !self.may_damage(node, shard, block.holds) {
+        // A file that is reused takes its unreadable block along into another log, behind what that has written: its end
+        // is in doubt then, and nobody could say in time on how many replicas.
+        if self.plan.cluster.pool_files > 0 || !self.may_damage(node, shard, block.holds) {
             return false;
         }
         let Some(harm) = self.nodes[&node].disk.make_unreadable(&block.path, block.from, length) else {
@@ -165,20 +165,6 @@ impl World {
 
     /// Whether the other replicas can make good for it.
     fn may_damage(&self, node: u64, shard: u64, holds: Holds) -> bool {
-        let damaged = |other: u64, counts: &dyn Fn(Holds) -> bool| {
-            let mut done = self.damages.iter().filter(|damage| (damage.node, damage.shard) == (other, shard));
-            done.any(|damage| counts(damage.holds) && self.is_there(damage))
-        };
-        let others = |counts: &dyn Fn(Holds) -> bool| {
-            self.nodes.keys().filter(|other| **other != node && damaged(**other, counts)).count()
-        };
-        // Whoever moves replicas to fewer nodes may be left with the damaged copy alone.
-        // What the others have trimmed they cannot give back, and repair does not ask for a checkpoint in time: see
-        // docs/testing.md, "Open".
-        let retention = |part: &Part| matches!(part.kind, FaultKind::Retention { .. });
-        if self.plan.moves() || self.plan.parts.iter().any(retention) {
-            return false;
-        }
         // Nobody else may have what is not committed. Where nothing stands behind it, a leader says what does instead.
         let committed = self.invariants.committed_index(shard);
         let last = match holds {
@@ -188,17 +174,57 @@ impl World {
         if last > committed && last != u64::MAX {
             return false;
         }
-        let entries_elsewhere = holds.range().is_none_or(|range| {
-            let same_place = others(&|other| other.range().is_some_and(|other| other.overlaps(range)));
-            (same_place + 1) * 2 < self.nodes.len()
+        let lost_votes = self.damaged_nodes(shard, Holds::is_vote).into_iter().filter(|other| *other != node);
+        let vote_left = !holds.is_vote() || lost_votes.count() == 0;
+        // Whoever decides, now or when the replicas have moved, needs a majority that has it.
+        let electorates = self.electorates(shard).into_iter().filter(|members| members.contains(&node));
+        vote_left && electorates.into_iter().all(|members| self.majority_keeps(shard, &members, node, holds))
+    }
+
+    /// Whether a majority of `members` has all that is damaged on `node` if this is.
+    fn majority_keeps(&self, shard: u64, members: &BTreeSet<u64>, node: u64, holds: Holds) -> bool {
+        let with_node = |mut damaged: BTreeSet<u64>| {
+            damaged.insert(node);
+            damaged.intersection(members).count() * 2 < members.len()
+        };
+        let same_place = |range: Range| {
+            self.damaged_nodes(shard, |other| other.range().is_some_and(|other| other.overlaps(range)))
+        };
+        // A lost end, or a lost vote, is made good for by a majority that still votes.
+        holds.range().is_none_or(|range| with_node(same_place(range)))
+            && (!holds.needs_leader() || with_node(self.damaged_nodes(shard, Holds::needs_leader)))
+    }
+
+    /// Whether whatever is damaged of a shard is whole on a majority of these nodes.
+    pub(crate) fn may_be_left_with(&self, shard: u64, members: &BTreeSet<u64>) -> bool {
+        let there = self.damages.iter().filter(|damage| {
+            damage.shard == shard && members.contains(&damage.node) && self.is_there(damage)
         });
-        // Whoever makes such good needs a majority that still votes.
-        let leader_left = !holds.needs_leader() || (others(&Holds::needs_leader) + 1) * 2 < self.nodes.len();
-        entries_elsewhere && leader_left && (!holds.is_vote() || others(&Holds::is_vote) == 0)
+        there.into_iter().all(|damage| self.majority_keeps(shard, members, damage.node, damage.holds))
+    }
+
+    /// Whoever decides for a shard, as far as anybody knows, and whoever shall.
+    fn electorates(&self, shard: u64) -> Vec<BTreeSet<u64>> {
+        let running = |node: &Node| Some(node.process.as_ref()?.hosted.get(&shard)?.membership.clone());
+        let dead = |node: &Node| Some(node.corpse.get(&shard)?.membership.clone());
+        let known = self.nodes.values().filter_map(|node| running(node).or_else(|| dead(node)));
+        let halves = known.flat_map(|membership| [membership.voters, membership.voters_outgoing]);
+        let target = self.placements[&shard].target.clone();
+        halves.map(BTreeSet::from_iter).chain([target]).collect()
+    }
+
+    /// Nodes on which such a thing is damaged still.
+    fn damaged_nodes(&self, shard: u64, counts: impl Fn(Holds) -> bool) -> BTreeSet<u64> {
+        let such = self.damages.iter().filter(|damage| damage.shard == shard && counts(damage.holds));
+        such.filter(|damage| self.is_there(damage)).map(|damage| damage.node).collect()
     }
 
     /// Whether damage has not been undone yet: it can be seen, or its replica is known not to be whole.
     fn is_there(&self, damage: &Damage) -> bool {
+        // What has moved elsewhere is gone with what was wrong with it.
+        if !self.placements[&damage.shard].holders.contains(&damage.node) {
+            return false;
+        }
         let disk = &self.nodes[&damage.node].disk;
         let is_seen = match &damage.what {
             What::Bytes(harm) => disk.is_harmed(*harm),
@@ -264,13 +290,10 @@ fn choose<'a>(stretches: &'a [Stretch], random: &mut Random) -> Option<&'a Stret
     let wanted: fn(&Holds) -> bool = match random.below(10) {
         0 => |holds| matches!(holds, Holds::Header(_)),
         1 => |holds| matches!(holds, Holds::Vote),
-        2 => |holds| matches!(holds, Holds::Nothing | Holds::Spent(_)),
+        2 => |holds| matches!(holds, Holds::Nothing | Holds::Spent(_) | Holds::Seal(_)),
         _ => |holds| matches!(holds, Holds::Entry { .. }),
     };
-    // A damaged seal is found by whoever reads over it and not by the scrub: see docs/testing.md.
-    let spared = |holds: &Holds| matches!(holds, Holds::Spent(_));
-    let such = stretches.iter().filter(|stretch| wanted(&stretch.holds) && !spared(&stretch.holds));
-    let such: Vec<&Stretch> = such.collect();
+    let such: Vec<&Stretch> = stretches.iter().filter(|stretch| wanted(&stretch.holds)).collect();
     match such.len() {
         0 => None,
         count => Some(such[random.below(count as u64) as usize]),

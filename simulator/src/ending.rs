@@ -12,8 +12,6 @@ use crate::world::World;
 
 /// How long the cluster may take to work again once all faults have stopped.
 const RECOVERY_MAX: Time = 120 * SECOND;
-/// How long a scrub takes until it has seen a whole log, once the faults have stopped.
-const SCRUB_MAX: Time = SECOND;
 /// How long moves go on beside the writers once the faults have stopped.
 const MOVES_UNDER_LOAD: Time = SECOND;
 /// How often that is looked at.
@@ -60,16 +58,23 @@ impl World {
         }
     }
 
-    /// The scrub finds damage in segments that are sealed, and recovery that in the last one: nodes that still have any
+    /// The scrub finds damage in segments that are closed, and recovery that in the last one: nodes that still have any
     /// are started anew.
     fn repair_what_is_left(&mut self) {
-        self.run_until(self.queue.now() + SCRUB_MAX);
+        self.scrub_all();
         for node in self.damaged() {
             self.kill(node, MILLISECOND);
         }
         let since = self.queue.now();
         self.wait_for("damage-is-repaired", since, |world| world.unrepaired().into_values().next());
         self.wait_for("replicas-converge", since, Self::diverging);
+        self.scrub_all();
+        self.wait_for("replicas-converge", self.queue.now(), Self::diverging);
+    }
+
+    fn scrub_all(&mut self) {
+        self.begin_scrubs();
+        self.wait_for("scrub-ends", self.queue.now(), Self::unscrubbed);
     }
 
     fn unanswered(&self, since: Time) -> Option<String> {

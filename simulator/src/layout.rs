@@ -31,7 +31,9 @@ pub(crate) enum Holds {
         /// What counts as damaged with it: its segment's entries.
         range: Range,
     },
-    /// A frame without an entry that is of use no more: a seal with entries behind it, a footer.
+    /// A seal with entries of its segment behind it, which nobody reaches who does not read over it.
+    Seal(Range),
+    /// A frame that is of use no more: a seal or footer behind the last entry of its segment.
     Spent(Range),
     /// One copy of the vote.
     Vote,
@@ -60,7 +62,9 @@ impl Holds {
     /// Entries that may be lost with it.
     pub(crate) fn range(self) -> Option<Range> {
         match self {
-            Self::Header(range) | Self::Entry { range, .. } | Self::Spent(range) => Some(range),
+            Self::Header(range) | Self::Entry { range, .. } | Self::Seal(range) | Self::Spent(range) => {
+                Some(range)
+            }
             Self::Everything => Some(Range::ALL),
             Self::Vote | Self::Nothing => None,
         }
@@ -78,7 +82,7 @@ impl Holds {
 
     /// Whether entries are missing as long as it is damaged.
     pub(crate) fn is_needed(self) -> bool {
-        matches!(self, Self::Header(_) | Self::Entry { .. } | Self::Everything)
+        matches!(self, Self::Header(_) | Self::Entry { .. } | Self::Seal(_) | Self::Everything)
     }
 }
 
@@ -114,11 +118,15 @@ pub(crate) fn of_replica(disk: &FakeDisk, shard: u64) -> Vec<Stretch> {
         let next = segments.get(at + 1).map(|next| next.before);
         let range = Range { first: segment.before + 1, last: next.unwrap_or(u64::MAX) };
         let vouched_for = if next.is_some() { u64::MAX } else { segment.vouched_for() };
+        let last_entry =
+            segment.frames.iter().filter(|frame| frame.holds_entry).map(|frame| frame.from).max();
+        let last_entry = last_entry.unwrap_or(0);
         let stretch = |from, to, holds| Stretch { path: segment.path.clone(), from, to, holds };
         stretches.push(stretch(0, segment.header_bytes, Holds::Header(range)));
         for frame in segment.frames.iter().filter(|frame| frame.to <= vouched_for) {
             let holds = match frame.holds_entry {
                 true => Holds::Entry { index: frame.index, range },
+                false if frame.from < last_entry => Holds::Seal(range),
                 false => Holds::Spent(range),
             };
             stretches.push(stretch(frame.from, frame.to, holds));

@@ -106,6 +106,8 @@ pub struct Hosted {
     pub reader: Option<LogReader>,
     /// How far its scrub has come.
     pub scrubbed: ScrubCursor,
+    /// How often it has come to the end.
+    pub scrubs: u64,
     /// What it asked for and has not got yet.
     pub outputs: Vec<Output>,
     /// Whether it has something to do.
@@ -122,6 +124,13 @@ pub enum Mail {
     PeerLost(u64),
     /// The disk fell below its reserve, or has room again.
     DiskFull(bool),
+}
+
+impl Hosted {
+    /// Its scrub begins anew, and counts from nothing.
+    pub fn begin_scrub(&mut self) {
+        (self.scrubbed, self.scrubs) = (ScrubCursor::default(), 0);
+    }
 }
 
 impl Node {

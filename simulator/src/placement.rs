@@ -79,7 +79,7 @@ impl World {
         let shard = shard_of(self.partition_of(target));
         let nodes = self.plan.nodes;
         let leaders_go = self.random.below(2) == 0;
-        let Some(placement) = self.placements.get_mut(&shard) else { return false };
+        let Some(placement) = self.placements.get(&shard) else { return false };
         let may_hold = |node: &u64| !placement.dropping.contains(node);
         let mut able: Vec<u64> = (1..=nodes).filter(may_hold).collect();
         shuffle(&mut able, &mut self.random);
@@ -87,6 +87,11 @@ impl World {
         if chosen.is_empty() || chosen == placement.target {
             return false;
         }
+        // Nobody would move to fewer nodes who knew that what is damaged on them is whole on the others.
+        if !self.may_be_left_with(shard, &chosen) {
+            return false;
+        }
+        let Some(placement) = self.placements.get_mut(&shard) else { return false };
         placement.target = chosen.clone();
         placement.hand_overs = if leaders_go { 0 } else { HAND_OVERS_MAX };
         self.tell_peers(shard);

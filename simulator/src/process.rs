@@ -57,7 +57,7 @@ impl World {
         node.process = Some(process);
         self.queue.after(first_tick, Event::Tick { node: id, life });
         self.queue.after(MILLISECOND, Event::FreeSpace { node: id, life });
-        self.queue.after(self.plan.disk.scrub_pause_ms * MILLISECOND, Event::Scrub { node: id, life });
+        self.queue.after(self.scrub_pause(), Event::Scrub { node: id, life });
         for partition in 0..self.plan.shards {
             let shard = shard_of(partition);
             self.invariants.process_begins(id, shard);
@@ -77,7 +77,7 @@ impl World {
         Some(opened.map(|replica| {
             let membership = replica.membership().map(|(_, members)| members.clone()).unwrap_or_default();
             let (writing, reader, scrubbed) = (None, None, ScrubCursor::default());
-            Hosted { replica, writing, membership, reader, scrubbed, outputs, touched: true }
+            Hosted { replica, writing, membership, reader, scrubbed, scrubs: 0, outputs, touched: true }
         }))
     }
 
@@ -363,6 +363,7 @@ impl World {
                 let process = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut());
                 if let Some(hosted) = process.and_then(|process| process.hosted.get_mut(&shard)) {
                     hosted.reader = Some(reader);
+                    hosted.begin_scrub();
                 }
             }
             Output::Recovered(_) => self.check_opened(id, shard),
