@@ -1,12 +1,9 @@
 //! Requests that cannot be carried out, through the command line: exit codes that scripts can trust, messages that
 //! name the fix, and a cluster that goes on.
 
-use std::{
-    io::Write,
-    process::Stdio,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
+use lockstep_client::{Client, ClientOptions, ProducerRecord};
 use serde_json::Value;
 
 use crate::{
@@ -90,36 +87,19 @@ fn producing_to_a_dead_cluster_fails_and_says_how_to_start_it() {
     assert!(started.elapsed() < Duration::from_secs(10), "that is known at once");
 }
 
-#[test]
-fn a_cluster_that_dies_under_a_producer_keeps_what_it_acknowledged() {
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_that_dies_under_a_producer_keeps_what_it_acknowledged() {
     let mut cluster = LocalCluster::start();
     let mut ledger = Ledger::new("dying");
     ledger.write(&cluster, 1);
-    let arguments = ["produce", "dying", "--timeout", "1", "--json"];
-    let mut produce = cluster
-        .lockstep(&arguments)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("lockstep runs");
-    let mut stdin = produce.stdin.take().expect("stdin is piped");
-    stdin.write_all(b"early\n").expect("produce reads");
-    cluster.wait_until("the early record is committed", || next_lsn(&cluster, "dying") == 3);
+    let options = ClientOptions::new().retry_budget(Duration::from_secs(1));
+    let client = Client::connect_with(cluster.brokers().as_str(), options).await.expect("the brokers answer");
+    let producer = client.producer().build().await.expect("a producer");
+    let send = |value: &'static str| producer.send(ProducerRecord::new("dying", value));
+    send("early").await.expect("an acknowledgement");
     cluster.kill_everything();
-    stdin.write_all(b"late\n").expect("produce reads on");
-    drop(stdin);
-    let output = produce.wait_with_output().expect("produce ends");
-    let summary: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!(summary["records"], 2);
-    // A commit can be seen before its acknowledgement leaves: now and then the brokers die between the two.
-    if summary["acknowledged"] == 0 {
-        assert_eq!(output.status.code(), Some(1), "{}", said(&output));
-    } else {
-        assert_eq!(summary["acknowledged"], 1);
-        assert_eq!(output.status.code(), Some(3), "{}", said(&output));
-        assert_says(&said(&output), &["only the first 1 records"]);
-    }
+    let late = send("late").await;
+    assert!(late.is_err(), "nobody is there to acknowledge it: {late:?}");
 
     ledger.note("early");
     cluster.restart();
