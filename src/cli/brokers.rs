@@ -36,13 +36,18 @@ pub(crate) struct BrokerArgs {
 impl BrokerArgs {
     /// Connects to the first broker that answers.
     pub(crate) async fn connect(&self) -> Result<Client, CliError> {
+        self.connect_with(self.options()?).await
+    }
+
+    /// Options that keep to the timeout.
+    pub(crate) fn options(&self) -> Result<ClientOptions, CliError> {
         let budget = Duration::try_from_secs_f64(self.timeout)
             .map_err(|_| CliError::Usage(format!("--timeout {}: give seconds from 0 on", self.timeout)))?;
         // One answer may not take longer than all attempts together.
         let request_timeout = budget.clamp(REQUEST_TIMEOUT_MIN, REQUEST_TIMEOUT_MAX);
         let connect_timeout = budget.clamp(CONNECT_TIMEOUT_MIN, CONNECT_TIMEOUT_MAX);
         let options = ClientOptions::new().retry_budget(budget).request_timeout(request_timeout);
-        self.connect_with(options.connect_timeout(connect_timeout)).await
+        Ok(options.connect_timeout(connect_timeout))
     }
 
     /// Connects with other options.

@@ -7,6 +7,7 @@
 //! - Exit codes: 0 done, 1 failed, 2 wrong usage, 3 partly done (`produce`: not all records acknowledged).
 //! - A reader that closes the pipe ends the command quietly.
 
+mod bench;
 mod brokers;
 mod cluster;
 mod consume;
@@ -60,6 +61,9 @@ enum Command {
     Produce(produce::ProduceArgs),
     /// Read records to standard output.
     Consume(consume::ConsumeArgs),
+    /// Measure what the cluster, and this machine, can do.
+    #[command(subcommand)]
+    Bench(bench::BenchCommand),
     /// Look at the cluster.
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
@@ -105,6 +109,7 @@ fn run(command: Command, output: &mut Output) -> Result<ExitCode, CliError> {
         Command::Topic(command) => topic::run(command, output),
         Command::Produce(args) => produce::run(args, output),
         Command::Consume(args) => consume::run(args, output),
+        Command::Bench(command) => bench::run(command, output),
         Command::Cluster(command) => cluster::run(command, output),
         Command::Partition(command) => partition::run(command, output),
         Command::Log(command) => log::run(command, output),

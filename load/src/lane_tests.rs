@@ -1,0 +1,123 @@
+//! Both loops against a server whose every answer takes a millisecond, and which once stalls. Time is virtual.
+
+use tokio::time::{Instant, sleep, sleep_until};
+
+use super::*;
+use crate::error::LoadError;
+use crate::series::{Figures, Latencies};
+
+const STALL_BEGINS: Duration = Duration::from_millis(4_000);
+const STALL_ENDS: Duration = Duration::from_millis(5_000);
+const RUN: Duration = Duration::from_secs(10);
+
+/// Answers after a millisecond, but for a second after nothing at all.
+struct Stalling {
+    origin: Instant,
+    stalls: bool,
+}
+
+impl Append for Stalling {
+    type Pending = Instant;
+
+    async fn append(&self, _: Duration) -> Result<Instant, LoadError> {
+        let now = self.origin.elapsed();
+        let stalled = self.stalls && now >= STALL_BEGINS && now < STALL_ENDS;
+        let taken = if stalled { STALL_ENDS } else { now };
+        Ok(self.origin + taken + Duration::from_millis(1))
+    }
+
+    async fn acknowledged(answer: Instant) -> Result<(), LoadError> {
+        sleep_until(answer).await;
+        Ok(())
+    }
+
+    fn records(&self) -> u64 {
+        1
+    }
+
+    fn bytes(&self) -> u64 {
+        100
+    }
+}
+
+async fn latencies(pace: Loop, stalls: bool) -> Latencies {
+    let origin = Instant::now();
+    let clock = Arc::new(Clock::new(origin, Duration::ZERO, RUN));
+    let series = Arc::new(Series::new(Arc::clone(&clock)));
+    let append = Stalling { origin, stalls };
+    let lane = Lane { number: 0, append, clock, series: Arc::clone(&series) };
+    let sent = lane.run(pace).await.unwrap();
+    let mut figures = Figures::default();
+    series.drain_into(&mut figures);
+    assert_eq!(figures.latencies.count(), sent, "nothing is lost on the way to the figures");
+    figures.latencies
+}
+
+fn open() -> Loop {
+    Loop::Open(Schedule::new(1_000.0, 0, 1), Alarm::Tokio)
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_open_loop_counts_a_stall_for_every_send_it_delays() {
+    let latencies = latencies(open(), true).await;
+    assert_eq!(latencies.count(), 10_000, "a stall takes no send away");
+    // A tenth of the sends were due in the stall, and waited for between 0 and 1,000 ms.
+    assert!(latencies.percentile(89.0).as_millis() <= 3, "{:?}", latencies.percentile(89.0));
+    let waited = |percent, low, high| {
+        let found = latencies.percentile(percent).as_millis();
+        assert!((low..=high).contains(&found), "p{percent}: {found} ms");
+    };
+    waited(95.0, 490, 510);
+    waited(99.0, 890, 910);
+    waited(99.9, 980, 1_002);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_closed_loop_would_hide_the_same_stall() {
+    let latencies = latencies(Loop::Closed(1), true).await;
+    // It sent nothing while the server stood still: one latency in thousands is long.
+    assert!(latencies.percentile(99.9).as_millis() <= 3, "{:?}", latencies.percentile(99.9));
+    assert!(latencies.max().as_millis() >= 990, "{:?}", latencies.max());
+}
+
+#[tokio::test(start_paused = true)]
+async fn without_a_stall_an_open_loop_has_no_long_latency() {
+    let latencies = latencies(open(), false).await;
+    assert!(latencies.max().as_millis() <= 3, "{:?}", latencies.max());
+}
+
+/// Takes sends and fails the acknowledgement of one.
+struct Failing;
+
+impl Append for Failing {
+    type Pending = ();
+
+    async fn append(&self, _: Duration) -> Result<(), LoadError> {
+        sleep(Duration::from_millis(1)).await;
+        Ok(())
+    }
+
+    async fn acknowledged((): ()) -> Result<(), LoadError> {
+        Err(LoadError::Violation("planted".into()))
+    }
+
+    fn records(&self) -> u64 {
+        1
+    }
+
+    fn bytes(&self) -> u64 {
+        1
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_send_ends_the_lane_at_once() {
+    for pace in [open(), Loop::Closed(4)] {
+        let started = Instant::now();
+        let clock = Arc::new(Clock::new(started, Duration::ZERO, RUN));
+        let series = Arc::new(Series::new(Arc::clone(&clock)));
+        let lane = Lane { number: 0, append: Failing, clock, series };
+        assert!(matches!(lane.run(pace).await, Err(LoadError::Violation(_))));
+        assert!(started.elapsed() < Duration::from_secs(1));
+    }
+}
