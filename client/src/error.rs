@@ -292,6 +292,62 @@ impl PartitionError {
     }
 }
 
+/// Why a group's position was not committed, told or deleted.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PositionError {
+    /// There is no such topic or partition.
+    #[error("{}", advised(.message, "Correct the topic or the partition number"))]
+    Unknown {
+        /// The broker's words.
+        message: String,
+    },
+    /// The group's name, the LSN or the metadata is not allowed.
+    #[error("{}", advised(.message, "Correct what it names"))]
+    Invalid {
+        /// The broker's words.
+        message: String,
+    },
+    /// The position is not the expected one.
+    #[error("the group's position is {next_lsn}, not the expected one: read it again, then decide anew")]
+    Conflict {
+        /// What it is; 0 if there is none.
+        next_lsn: u64,
+    },
+    /// Another member has taken over.
+    #[error("generation {generation} of the group has committed: stop this member, or take over anew")]
+    Fenced {
+        /// The generation that committed last.
+        generation: u64,
+    },
+    /// Anything else.
+    #[error(transparent)]
+    Request(RequestError),
+}
+
+from_request_error! { PositionError {
+    ErrorCode::UnknownTopic | ErrorCode::UnknownPartition => |error| Self::Unknown { message: error.message },
+    ErrorCode::InvalidPosition => |error| Self::Invalid { message: error.message },
+    ErrorCode::PositionConflict => |error| Self::Conflict { next_lsn: error.detail },
+    ErrorCode::GenerationFenced => |error| Self::Fenced { generation: error.detail },
+} }
+
+impl PositionError {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Request(error) if error.is_retryable())
+    }
+
+    /// What a partition that was asked for its ends said.
+    pub(crate) fn of_partition(error: PartitionError) -> Self {
+        match error {
+            PartitionError::Unknown { message } => Self::Unknown { message },
+            PartitionError::Request(error) => Self::Request(error),
+            other => Self::Invalid { message: other.to_string() },
+        }
+    }
+}
+
 /// Why records were not acknowledged.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum ProduceError {
@@ -328,6 +384,18 @@ pub enum ProduceError {
         /// The epoch in force.
         epoch: u64,
     },
+    /// The group's position is not the one that the batch's was to replace. Nothing was written.
+    #[error("the group's position is {next_lsn}, not the expected one: somebody else processed that input")]
+    PositionConflict {
+        /// What it is; 0 if there is none.
+        next_lsn: u64,
+    },
+    /// Another member of the group has taken over. Nothing was written.
+    #[error("generation {generation} of the group has committed: stop this member")]
+    GenerationFenced {
+        /// The generation that committed last.
+        generation: u64,
+    },
     /// The batch was stored, too long ago for its LSNs to be remembered.
     #[error("the batch was stored before, but its LSNs are no longer remembered: treat it as stored")]
     StoredLongAgo,
@@ -351,6 +419,8 @@ from_request_error! { ProduceError {
     ErrorCode::UnknownTopic | ErrorCode::UnknownPartition => |error| Self::Unknown { message: error.message },
     ErrorCode::ConditionFailed => |error| Self::ConditionFailed { next_lsn: error.detail },
     ErrorCode::Fenced => |error| Self::Fenced { epoch: error.detail },
+    ErrorCode::PositionConflict => |error| Self::PositionConflict { next_lsn: error.detail },
+    ErrorCode::GenerationFenced => |error| Self::GenerationFenced { generation: error.detail },
     ErrorCode::DuplicateTooOld => |_error| Self::StoredLongAgo,
 } }
 
@@ -430,6 +500,9 @@ pub enum ConsumeError {
         /// What is wrong.
         error: BatchError,
     },
+    /// The position of the consumer's group could not be read or committed.
+    #[error(transparent)]
+    Commit(PositionError),
     /// The broker asked for holds no copy of the partition.
     #[error("broker {node} holds no copy of partition {partition}: choose one of {replicas:?}")]
     NotThere {
@@ -456,6 +529,7 @@ impl ConsumeError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::Request(error) => error.is_retryable(),
+            Self::Commit(error) => error.is_retryable(),
             Self::BeyondTail { .. } => true,
             _ => false,
         }

@@ -41,6 +41,7 @@
 
 pub mod consumer;
 pub mod error;
+pub mod group;
 pub mod jitter;
 pub mod producer;
 pub mod retry;
@@ -62,8 +63,10 @@ pub use admin::{NewTopic, TopicChange};
 pub use client::Client;
 pub use consumer::{ConsumedBatch, ConsumedRecord, Consumer, ConsumerBuilder, Start};
 pub use error::{
-    BrokerError, ConnectError, ConsumeError, PartitionError, ProduceError, RequestError, TopicError,
+    BrokerError, ConnectError, ConsumeError, PartitionError, PositionError, ProduceError, RequestError,
+    TopicError,
 };
+pub use group::{Group, KeptPosition, Lag, Member, Position, PositionCommit};
 pub use options::ClientOptions;
 pub use producer::{Ack, BatchAck, BatchDelivery, Delivery, Producer, ProducerBuilder, ProducerRecord};
 

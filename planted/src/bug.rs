@@ -68,6 +68,8 @@ pub enum Bug {
     KeepProducersAtRollback,
     /// A fence that was rolled back still stands.
     KeepFenceAtRollback,
+    /// A group is still believed to have come as far as a rolled-back entry said.
+    KeepPositionsAtRollback,
     // ---- LSNs, batches and what is served ----
     /// Everything in the log is shown to readers, committed or not.
     ServeAboveHighWatermark,
@@ -101,6 +103,10 @@ pub enum Bug {
     ForwardStampedProposal,
     /// A checkpoint leaves out the producers, and a restart or a snapshot forgets them.
     ForgetProducersInCheckpoint,
+    /// A checkpoint leaves out the groups' positions, and a restart or a snapshot forgets them.
+    ForgetPositionsInCheckpoint,
+    /// A position is committed whatever it was to depend on, and a batch with it.
+    CommitPositionWithoutCondition,
     /// A checkpoint holds the state of entries that come after it.
     CheckpointLaterState,
     // ---- Files and their names ----
@@ -157,7 +163,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug, in the order of their declaration.
-    pub const ALL: [Self; 66] = [
+    pub const ALL: [Self; 69] = [
         Self::AcknowledgeBeforeSync,
         Self::AcknowledgeAfterFailedSync,
         Self::CountOwnCopyEarly,
@@ -185,6 +191,7 @@ impl Bug {
         Self::KeepTailAtTruncation,
         Self::KeepProducersAtRollback,
         Self::KeepFenceAtRollback,
+        Self::KeepPositionsAtRollback,
         Self::ServeAboveHighWatermark,
         Self::ReadPastHighWatermarkOnDisk,
         Self::ResetLsnOnElection,
@@ -200,6 +207,8 @@ impl Bug {
         Self::AcceptSequenceGap,
         Self::ForwardStampedProposal,
         Self::ForgetProducersInCheckpoint,
+        Self::ForgetPositionsInCheckpoint,
+        Self::CommitPositionWithoutCondition,
         Self::CheckpointLaterState,
         Self::ForgetDirectorySyncAfterCreation,
         Self::ForgetDirectorySyncAfterRoll,

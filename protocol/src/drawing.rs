@@ -118,7 +118,9 @@ mod tests {
             FetchItem, FetchResponse, Fetched, SubscribeRequest, SubscribeResponse, Push, Credit,
             UnsubscribeRequest, UnsubscribeResponse, TailRequest, TailResponse, LsnForTimeRequest,
             LsnForTimeResponse, TrimRequest, TrimResponse, FenceRequest, FenceResponse, InitProducerRequest,
-            InitProducerResponse, AlterTopicRequest, AlterTopicResponse, JoinRequest, JoinResponse,
+            InitProducerResponse, AlterTopicRequest, AlterTopicResponse, PositionCommit, CommitPositionRequest,
+            CommitPositionResponse, ListPositionsRequest, ListPositionsResponse, Position,
+            DeletePositionsRequest, PositionSource, DeletePositionsResponse, JoinRequest, JoinResponse,
             ListBrokersRequest, ListBrokersResponse, BrokerInfo, RemoveBrokerRequest, RemoveBrokerResponse, PeerHello, PeerWelcome,
         }
     }

@@ -101,6 +101,9 @@ error_codes! {
     70 CreditExceeded, final, "The subscription's credit is out of range.", "Grant at least 1 byte, and no more in all than the broker allows.";
     71 SubscriptionExists, final, "The connection has a subscription under this correlation already.", "Choose another correlation, or unsubscribe first.";
     72 UnknownSubscription, final, "The connection has no subscription under this correlation.", "Subscribe first; the subscription may have ended meanwhile.";
+    80 PositionConflict, final, "The group's position is not the one the commit expected; the detail is the actual one, 0 if there is none.", "Read the position again, then decide anew.";
+    81 GenerationFenced, final, "Another generation of the group has committed; the detail is that generation.", "Stop this member, or take over with a greater generation.";
+    82 InvalidPosition, final, "The group's name, the LSN or the metadata of a position is not allowed.", "Use a name of 1 to 255 bytes without control characters, an LSN from 1 on, and at most 4096 bytes of metadata.";
     90 UnknownBroker, final, "There is no broker of this id.", "Use an id that the list of brokers shows.";
     91 BrokerConflict, final, "The broker's id, directory or address belongs to another broker.", "Give each broker an empty directory and addresses of its own.";
     92 BrokerInUse, final, "The broker still holds replicas.", "Drain it first, then remove it.";

@@ -201,6 +201,7 @@ fn records() -> Vec<Vector> {
         partition: 0,
         expected_next_lsn: Some(41),
         fence: None,
+        position: None,
         batch_length: sent.len() as u32,
     };
     let produce = ProduceRequest { timeout_ms: 10_000, batches: vec![item] };
@@ -301,6 +302,74 @@ fn partitions() -> Vec<Vector> {
     ]
 }
 
+fn position() -> PositionCommit {
+    PositionCommit {
+        group: "billing".into(),
+        topic: orders(),
+        partition: 0,
+        next_lsn: 42,
+        generation: 3,
+        metadata: "host-1".into(),
+        expected_next_lsn: Some(41),
+        expected_generation: None,
+    }
+}
+
+fn positions() -> Vec<Vector> {
+    let commit = CommitPositionRequest { topic: orders(), partition: 0, position: position() };
+    let sent = batch(false);
+    let item = ProduceItem {
+        topic: "invoices".into(),
+        partition: 0,
+        expected_next_lsn: None,
+        fence: None,
+        position: Some(position()),
+        batch_length: sent.len() as u32,
+    };
+    let produce = ProduceRequest { timeout_ms: 10_000, batches: vec![item] };
+    let list = ListPositionsRequest { topic: orders(), partition: 0, group: Some("billing".into()) };
+    let kept = Position {
+        group: "billing".into(),
+        topic: orders(),
+        partition: 0,
+        next_lsn: 42,
+        generation: 3,
+        metadata: "host-1".into(),
+        leader_time_ms: 1_700_000_000_000,
+    };
+    let source = Some(PositionSource { topic: orders(), partition: 0 });
+    let delete = DeletePositionsRequest { topic: orders(), partition: 0, group: "billing".into(), source };
+    vec![
+        Vector::request(
+            "06-produce-position-request",
+            "Produce one batch and, with it, commit how far its input is processed",
+            produce,
+            &[sent],
+        ),
+        Vector::request("17-commit-position-request", "CommitPosition, if it is 41 until then", commit, &[]),
+        Vector::response::<CommitPositionRequest>(
+            "17-commit-position-response",
+            "committed",
+            Ok(CommitPositionResponse {}),
+            &[],
+        ),
+        Vector::request("18-list-positions-request", "ListPositions of one group", list, &[]),
+        Vector::response::<ListPositionsRequest>(
+            "18-list-positions-response",
+            "one",
+            Ok(ListPositionsResponse { positions: vec![kept] }),
+            &[],
+        ),
+        Vector::request("19-delete-positions-request", "DeletePositions in one source", delete, &[]),
+        Vector::response::<DeletePositionsRequest>(
+            "19-delete-positions-response",
+            "there are none now",
+            Ok(DeletePositionsResponse {}),
+            &[],
+        ),
+    ]
+}
+
 fn peers() -> Vec<Vector> {
     let hello = PeerHello { version: PEER_VERSION, cluster: CLUSTER, from: 1, to: 2, directory: DIRECTORY };
     let stranger = ErrorOutcome::new(ErrorCode::ClusterMismatch, "this node belongs to another cluster");
@@ -368,7 +437,7 @@ fn peers() -> Vec<Vector> {
 }
 
 fn all() -> Vec<Vector> {
-    [connection(), topics(), brokers(), records(), subscriptions(), partitions(), peers()]
+    [connection(), topics(), brokers(), records(), subscriptions(), partitions(), positions(), peers()]
         .into_iter()
         .flatten()
         .collect()

@@ -2,15 +2,18 @@
 //!
 //! | rule | says |
 //! |---|---|
-//! | `equal-logs-equal-state` | two replicas with the same log have the same fence, producers and leader time |
+//! | `equal-logs-equal-state` | two replicas with the same log have the same fence, producers, positions and leader time |
 //! | `fence-held` | no batch is acknowledged behind a greater fence than its writer's |
 //! | `log-start-committed` | no log starts behind what a committed entry allows |
+//! | `position-once` | of the batches that come with a group's position, each goes further than the one before |
 //! | `refused-when-committed` | a refusal speaks of no LSN that is not committed |
 
 use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::hash::{Hash, Hasher};
+use std::sync::Arc;
 
+use lockstep::shard::positions::PositionCommit;
 use lockstep::shard::{AppendError, Command, Health, command};
 use lockstep_storage::{Entry, EnvelopeKind};
 
@@ -32,6 +35,8 @@ struct ShardTruth {
     fences: Vec<(u64, u64)>,
     /// The greatest log start that was allowed.
     log_start: u64,
+    /// How far each group has come, by what it reads.
+    positions: BTreeMap<(Arc<str>, u64), u64>,
     /// What was derived from the log that ends with an (index, chain): who said so, and a hash of it.
     states: BTreeMap<(u64, u64), (u64, u64)>,
 }
@@ -42,7 +47,7 @@ impl Derived {
         let Some(log) = replica.log() else { return Ok(()) };
         let truth = self.shards.entry(shard).or_default();
         for index in truth.read_to + 1..=log.commit() {
-            truth.read(entry_at(replica, index));
+            truth.read(shard, entry_at(replica, index))?;
             truth.read_to = index;
         }
         if log.log_start() > truth.log_start.max(1) {
@@ -104,17 +109,33 @@ impl Derived {
 }
 
 impl ShardTruth {
-    fn read(&mut self, entry: Option<Entry>) {
-        let Some(entry) = entry else { return };
-        let Ok(Some(envelope)) = entry.decode_envelope() else { return };
+    fn read(&mut self, shard: u64, entry: Option<Entry>) -> Checked {
+        let Some(entry) = entry else { return Ok(()) };
+        let Ok(Some(envelope)) = entry.decode_envelope() else { return Ok(()) };
         if envelope.kind != EnvelopeKind::State {
-            return;
+            let section = entry.body.get(..envelope.state_length as usize).unwrap_or_default();
+            return command::decode_position(section).map_or(Ok(()), |commit| self.follow(shard, commit));
         }
         match command::decode(&entry.body) {
             Some(Command::Fence { epoch }) => self.fences.push((envelope.first_lsn, epoch)),
             Some(Command::Trim { log_start }) => self.log_start = self.log_start.max(log_start),
             _ => {}
         }
+        Ok(())
+    }
+
+    fn follow(&mut self, shard: u64, commit: PositionCommit) -> Checked {
+        let PositionCommit { group, source, next_lsn, .. } = commit;
+        let before = self.positions.insert((Arc::clone(&group), source), next_lsn).unwrap_or(0);
+        if next_lsn > before {
+            return Ok(());
+        }
+        breach(
+            "position-once",
+            format!(
+                "in shard {shard} group {group} comes to {next_lsn} with a batch, and was at {before} before"
+            ),
+        )
     }
 }
 

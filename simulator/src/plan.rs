@@ -103,6 +103,8 @@ pub struct LoadSettings {
     pub conditional: u32,
     /// Writers that take the partition over with a greater fencing epoch now and then.
     pub fenced: u32,
+    /// Writers whose batches come with a group's position, and are told apart by it alone.
+    pub positioned: u32,
     /// Readers from the start.
     pub readers: u32,
     /// Readers at any place.
@@ -160,6 +162,7 @@ impl Plan {
         if plan.moves() {
             placement::draw_spares(&mut plan, random);
         }
+        plan.load.positioned = u32::from(chance(random, 1, 3));
         plan
     }
 
@@ -254,6 +257,7 @@ impl LoadSettings {
             plain: random.below(2) as u32,
             conditional: random.below(3) as u32,
             fenced: u32::from(chance(random, 1, 6)),
+            positioned: 0,
             readers: 1 + random.below(2) as u32,
             random_readers: random.below(2) as u32,
             tail_readers: random.below(2) as u32,

@@ -7,12 +7,13 @@ use bytes::{Bytes, BytesMut};
 use lockstep::broker::{FetchError, LocateError, ProduceError};
 use lockstep::cluster::ReadFault;
 use lockstep::net::native::outcome::{Brokers, ToOutcome};
+use lockstep::shard::positions::PositionCommit;
 use lockstep::shard::{Answer, Append, AppendError, Command, Health, Input, ShardView};
 use lockstep_protocol::native::{
     Durability, FenceRequest, FenceResponse, FetchRequest, FetchResponse, Fetched, InitProducerRequest,
-    InitProducerResponse, MetadataRequest, MetadataResponse, NodeInfo, PartitionMetadata, ProduceRequest,
-    ProduceResponse, Produced, TailRequest, TailResponse, TopicConfig, TopicMetadata, TrimRequest,
-    TrimResponse,
+    InitProducerResponse, MetadataRequest, MetadataResponse, NodeInfo, PartitionMetadata,
+    PositionCommit as WireCommit, ProduceRequest, ProduceResponse, Produced, TailRequest, TailResponse,
+    TopicConfig, TopicMetadata, TrimRequest, TrimResponse,
 };
 use lockstep_protocol::{
     Api, EncodedFrame, ErrorCode, ErrorOutcome, Frame, FrameDecoder, Outcome, ValidationLimits, Wire,
@@ -88,6 +89,19 @@ pub fn address(node: u64) -> String {
 /// The shard of a partition.
 pub fn shard_of(partition: u32) -> u64 {
     u64::from(partition) + 1
+}
+
+/// A client's commit as a shard takes it.
+fn to_commit(commit: WireCommit) -> PositionCommit {
+    PositionCommit {
+        group: commit.group.into(),
+        source: shard_of(commit.partition),
+        next_lsn: commit.next_lsn,
+        generation: commit.generation,
+        metadata: commit.metadata.into(),
+        expected_next_lsn: commit.expected_next_lsn,
+        expected_generation: commit.expected_generation,
+    }
 }
 
 /// The partition of a shard.
@@ -188,7 +202,13 @@ fn produce(
         Err(error) => return refuse(error.into()),
     };
     let fence = item.fence;
-    let append = Append { batch, header: validated.header, expected_next_lsn: item.expected_next_lsn, fence };
+    let append = Append {
+        batch,
+        header: validated.header,
+        expected_next_lsn: item.expected_next_lsn,
+        fence,
+        position: item.position.clone().map(to_commit),
+    };
     let what = Wanted::Append { timeout_ms: request.timeout_ms, fence };
     let asked = Asked { connection, correlation: frame.correlation, what };
     let input = |token| Input::Append { token, append };

@@ -72,6 +72,7 @@ const SIMPLER: &[fn(&mut Plan)] = &[
     |plan| plan.load.plain = 0,
     |plan| plan.load.conditional = 0,
     |plan| plan.load.fenced = 0,
+    |plan| plan.load.positioned = 0,
     |plan| plan.load.pipelined = 1,
     |plan| plan.load.records = 1,
     |plan| plan.load.padding = 0,

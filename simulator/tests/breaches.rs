@@ -79,7 +79,7 @@ fn append(value: &str) -> Append {
     builder.push(&Record::new(1, value.to_owned())).expect("a small record");
     let batch = builder.build(ProducerSequence::NONE).expect("it has a record");
     let header = BatchHeader::parse(&batch).expect("a built batch");
-    Append { batch, header, expected_next_lsn: None, fence: None }
+    Append { batch, header, expected_next_lsn: None, fence: None, position: None }
 }
 
 /// An observer that has seen `alone` as node 1 and found nothing wrong.

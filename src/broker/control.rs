@@ -186,7 +186,7 @@ async fn find_in_batches(
     }
 }
 
-async fn within<T>(work: impl Future<Output = Result<T, AppendError>>) -> Result<T, ControlError> {
+pub(super) async fn within<T>(work: impl Future<Output = Result<T, AppendError>>) -> Result<T, ControlError> {
     match tokio::time::timeout(CONTROL_TIMEOUT, work).await {
         Ok(answer) => answer.map_err(ControlError::from),
         Err(_) => {

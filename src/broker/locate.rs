@@ -25,12 +25,9 @@ pub(super) struct Located {
 impl Broker {
     /// The local replica of a partition, if there is one now.
     pub(super) fn locate_now(&self, topic: &str, partition: u32) -> Result<Located, LocateError> {
-        let current = self.cluster().is_current();
+        let missing = self.missing(topic);
         let state = self.cluster().state();
-        let topic = state.topic(topic).ok_or_else(|| {
-            // Asked before the state was taken: what is missing from a current one does not exist.
-            if current { LocateError::UnknownTopic(topic.to_owned()) } else { METADATA_OPENING }
-        })?;
+        let topic = state.topic(topic).ok_or(missing)?;
         let placement = self.placement(topic, partition)?;
         if let Some(handle) = self.cluster().replica(placement.shard) {
             return Ok(Located { topic: Arc::clone(topic), handle });
@@ -72,7 +69,19 @@ impl Broker {
         }
     }
 
-    fn placement<'a>(&self, topic: &'a Topic, partition: u32) -> Result<&'a Placement, LocateError> {
+    /// Why a topic is missing from a state that is taken after this call: what a current one lacks does not exist.
+    pub(super) fn missing(&self, topic: &str) -> LocateError {
+        match self.cluster().is_current() {
+            true => LocateError::UnknownTopic(topic.to_owned()),
+            false => METADATA_OPENING,
+        }
+    }
+
+    pub(super) fn placement<'a>(
+        &self,
+        topic: &'a Topic,
+        partition: u32,
+    ) -> Result<&'a Placement, LocateError> {
         topic.partitions.get(partition as usize).ok_or_else(|| LocateError::UnknownPartition {
             topic: topic.name.clone(),
             partition,

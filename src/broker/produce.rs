@@ -7,7 +7,7 @@ use bytes::Bytes;
 use lockstep_protocol::validate::{ValidationLimits, validate};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Broker, ProduceError};
+use super::{Broker, GroupCommit, ProduceError};
 use crate::engine::{Append, AppendError, Appended};
 use crate::metrics;
 
@@ -24,6 +24,8 @@ pub struct ProduceBatch {
     pub expected_next_lsn: Option<u64>,
     /// Append only if the partition's fencing epoch allows this one.
     pub fence: Option<u64>,
+    /// Commit this position with the batch: both or neither.
+    pub position: Option<GroupCommit>,
 }
 
 /// A batch that its partition has been handed.
@@ -56,12 +58,17 @@ impl Broker {
             trust_producer: settings.trust_producers,
         };
         let validated = validate(&request.batch, &limits)?;
+        let position = match request.position {
+            Some(commit) => Some(self.resolve(commit).await?),
+            None => None,
+        };
         let bytes = request.batch.len() as u64;
         let answer = located.handle.begin_append(Append {
             batch: request.batch,
             header: validated.header,
             expected_next_lsn: request.expected_next_lsn,
             fence: request.fence,
+            position,
         });
         let deadline = Instant::now() + timeout;
         let records = validated.records.into();

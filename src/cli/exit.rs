@@ -3,7 +3,9 @@
 use std::io;
 use std::process::ExitCode;
 
-use lockstep_client::{ConnectError, ConsumeError, PartitionError, ProduceError, RequestError, TopicError};
+use lockstep_client::{
+    ConnectError, ConsumeError, PartitionError, PositionError, ProduceError, RequestError, TopicError,
+};
 
 /// Why a command did not do what it was asked for.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +63,7 @@ failed_from!(
     ConnectError,
     ConsumeError,
     PartitionError,
+    PositionError,
     ProduceError,
     RequestError,
     TopicError,

@@ -13,6 +13,7 @@ mod cluster;
 mod consume;
 mod exit;
 mod format;
+mod group;
 mod history;
 mod log;
 mod output;
@@ -70,6 +71,9 @@ enum Command {
     /// Look at, trim and fence a partition.
     #[command(subcommand)]
     Partition(partition::PartitionCommand),
+    /// See and move how far consumer groups have come.
+    #[command(subcommand)]
+    Group(group::GroupCommand),
     /// Inspect and verify the files of a stopped broker.
     #[command(subcommand)]
     Log(log::LogCommand),
@@ -112,6 +116,7 @@ fn run(command: Command, output: &mut Output) -> Result<ExitCode, CliError> {
         Command::Bench(command) => bench::run(command, output),
         Command::Cluster(command) => cluster::run(command, output),
         Command::Partition(command) => partition::run(command, output),
+        Command::Group(command) => group::run(command, output),
         Command::Log(command) => log::run(command, output),
         Command::History(command) => history::run(command, output),
         Command::Format(args) => format::run(&args, output),

@@ -118,6 +118,12 @@ impl MetadataState {
         }
     }
 
+    /// The topic and the partition that a live shard serves; none for the metadata.
+    pub fn partition_of(&self, shard: ShardId) -> Option<(&Arc<Topic>, u32)> {
+        let (topic, partition) = self.shards.get(&shard)?;
+        Some((self.topics.get(&**topic)?, u32::try_from(*partition).ok()?))
+    }
+
     /// All brokers, by id, and what each is there for.
     pub fn members(&self) -> impl ExactSizeIterator<Item = (&Arc<Member>, Duty)> {
         self.members.values().map(|(member, duty)| (member, *duty))

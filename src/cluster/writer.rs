@@ -121,7 +121,13 @@ impl Cluster {
         }
         let batch = batch.build(ProducerSequence::NONE).map_err(malformed)?;
         let header = BatchHeader::parse(&batch).map_err(malformed)?;
-        Ok(Append { batch, header, expected_next_lsn: Some(before.applied_lsn() + 1), fence: None })
+        Ok(Append {
+            batch,
+            header,
+            expected_next_lsn: Some(before.applied_lsn() + 1),
+            fence: None,
+            position: None,
+        })
     }
 
     /// The state once it includes this LSN.

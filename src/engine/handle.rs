@@ -1,5 +1,7 @@
 //! One local replica of a shard, as the rest of the broker sees it.
 
+use std::sync::Arc;
+
 use lockstep_storage::LogReader;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -7,7 +9,10 @@ use super::worker::{Ask, Mail};
 use crate::{
     raft::MembershipChange,
     replica::Input,
-    shard::{Answer, Append, AppendError, Appended, Command, ShardDescription, ShardId, ShardView},
+    shard::{
+        Answer, Append, AppendError, Appended, Command, ShardDescription, ShardId, ShardView,
+        positions::Position,
+    },
 };
 
 /// One local replica of a shard. Cheap to clone; outlives the shard, and then answers [`AppendError::Stopped`].
@@ -82,6 +87,14 @@ impl PartitionHandle {
     /// Changes the shard's state; returns once the change is committed.
     pub async fn command(&self, command: Command) -> Result<(), AppendError> {
         self.ask(Ask::Command(command)).await.map(|_| ())
+    }
+
+    /// How far a group, or every one, has come, at some moment after the call, confirmed by a quorum.
+    pub async fn positions(&self, group: Option<Arc<str>>) -> Result<Vec<Position>, AppendError> {
+        match self.ask(Ask::Positions(group)).await? {
+            Answer::Positions(positions) => Ok(positions),
+            _ => Err(AppendError::OutcomeUnknown),
+        }
     }
 
     /// The last committed LSN at some moment after the call, confirmed by a quorum.

@@ -24,6 +24,7 @@ use lockstep_protocol::peer::{RaftMessage, RepairMessage};
 use lockstep_storage::{LogOptions, io::Disk, salvage};
 use tokio::sync::{mpsc, oneshot, watch};
 
+pub use crate::shard::positions::{Position, PositionCommit, PositionRefusal};
 pub use crate::shard::{
     Append, AppendError, Appended, Command, Health, OpenError, ShardDescription, ShardId, ShardSettings,
     ShardView,

@@ -31,6 +31,8 @@ pub enum Ask {
     Append(Append),
     /// Change the shard's state.
     Command(Command),
+    /// Say how far groups have come.
+    Positions(Option<Arc<str>>),
     /// Confirm the tail.
     Tail,
     /// Hand leadership over.
@@ -45,6 +47,7 @@ impl Input {
         match ask {
             Ask::Append(append) => Self::Append { token, append },
             Ask::Command(command) => Self::Command { token, command },
+            Ask::Positions(group) => Self::Positions { token, group },
             Ask::Tail => Self::Tail { token },
             Ask::Transfer(to) => Self::Transfer { token, to },
             Ask::Membership(changes) => Self::Membership { token, changes },

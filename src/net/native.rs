@@ -22,6 +22,7 @@ mod inbound;
 mod limits;
 mod outbound;
 pub mod outcome;
+mod positions;
 mod produce;
 mod requests;
 mod subscriptions;

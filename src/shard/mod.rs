@@ -16,6 +16,7 @@ mod backlog;
 pub mod command;
 mod former;
 mod open;
+pub mod positions;
 pub mod producers;
 mod propose;
 mod rebuild;
@@ -161,6 +162,7 @@ impl Shard {
             last_lsn: log.last_lsn(),
             log_bytes: log.log_bytes(),
             producers: self.state.producer_count(),
+            positions: self.state.position_count(),
             replicas: self.group.progress(),
         }
     }
@@ -263,6 +265,7 @@ pub fn token_of(input: &Input) -> Option<Token> {
     match input {
         Input::Append { token, .. }
         | Input::Command { token, .. }
+        | Input::Positions { token, .. }
         | Input::Membership { token, .. }
         | Input::Tail { token }
         | Input::Standing { token, .. }

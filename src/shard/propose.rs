@@ -7,14 +7,16 @@
 //! - A proposal that is refused is taken back whole.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use lockstep_planted::{self as planted, Bug};
 use lockstep_protocol::batch;
-use lockstep_storage::{Entry, EntryKind, Envelope, EnvelopeKind};
+use lockstep_storage::{BODY_PREFIX_BYTES, Entry, EntryKind, Envelope, EnvelopeKind};
 
 use super::{
     Shard, command,
+    positions::{PositionCommit, PositionRefusal, is_group},
     producers::Standing,
     state::sequence_of,
     types::{Answer, Append, AppendError, Appended, Command, Output, Token},
@@ -33,15 +35,25 @@ pub enum Request {
     Append(Append),
     /// Change the shard's state.
     Command(Command),
+    /// Say how far a group, or every one, has come.
+    Positions(Option<Arc<str>>),
 }
 
 impl Request {
     fn bytes(&self) -> usize {
         FRAME_OVERHEAD_BYTES
             + match self {
-                Self::Append(append) => append.batch.len(),
-                Self::Command(_) => 0,
+                Self::Append(append) => {
+                    append.batch.len() + append.position.as_ref().map_or(0, PositionCommit::bytes)
+                }
+                Self::Command(Command::CommitPosition(commit)) => commit.bytes(),
+                Self::Command(_) | Self::Positions(_) => 0,
             }
+    }
+
+    /// Whether a full disk has no room for it: it comes as often as records do.
+    fn fills_disk(&self) -> bool {
+        matches!(self, Self::Append(_) | Self::Command(Command::CommitPosition(_)))
     }
 }
 
@@ -116,11 +128,10 @@ impl Shard {
         self.backlog.is_full().then_some(AppendError::Overloaded)
     }
 
-    /// On a full disk only what is not records is taken: a trim makes room.
+    /// On a full disk neither records nor positions are taken: a trim is, and makes room.
     fn refuse_records(&mut self, outputs: &mut Vec<Output>) {
-        let (refused, kept) = std::mem::take(&mut self.requests)
-            .into_iter()
-            .partition(|(_, request)| matches!(request, Request::Append(_)));
+        let (refused, kept) =
+            std::mem::take(&mut self.requests).into_iter().partition(|(_, request)| request.fills_disk());
         self.requests = kept;
         let refused: VecDeque<(Token, Request)> = refused;
         let answer = |(token, _)| Output::Answer(token, Err(AppendError::StorageFull));
@@ -158,7 +169,14 @@ impl Shard {
                 let valid = (start..=limit).contains(log_start);
                 if valid { Ok(None) } else { Err(AppendError::InvalidTrim { log_start: start, limit }) }
             }
-            Request::Command(_) => Ok(None),
+            Request::Command(Command::CommitPosition(commit)) => {
+                self.judge_position(commit)?;
+                Ok(None)
+            }
+            Request::Command(Command::DeletePositions { group, .. }) if !is_group(group) => {
+                Err(PositionRefusal::Group.into())
+            }
+            Request::Command(_) | Request::Positions(_) => Ok(None),
             Request::Append(append) => self.judge_append(append),
         }
     }
@@ -191,17 +209,35 @@ impl Shard {
         if append.expected_next_lsn.is_some_and(|expected| expected != next_lsn) {
             return Err(AppendError::ConditionFailed { next_lsn });
         }
+        if let Some(commit) = &append.position {
+            self.judge_position(commit)?;
+        }
         Ok(None)
     }
 
-    /// Gives a request its place: the envelope, and for a batch the two fields its checksum does not cover.
+    fn judge_position(&self, commit: &PositionCommit) -> Result<(), AppendError> {
+        match self.state.judge_position(commit) {
+            Err(PositionRefusal::Conflict { .. } | PositionRefusal::Fenced { .. })
+                if planted::is_active(Bug::CommitPositionWithoutCondition) =>
+            {
+                Ok(())
+            }
+            judged => Ok(judged?),
+        }
+    }
+
+    /// Gives a request its place: the envelope, and for a batch the two fields its checksum does not cover. A question
+    /// takes none.
     fn stamp(&mut self, request: Request, time_ms: i64, entries: &mut Vec<(Bytes, Bytes)>) -> Verdict {
         let reset = !self.group.has_committed_in_term() && planted::is_active(Bug::ResetLsnOnElection);
         let first_lsn = if reset { self.state.committed().last_lsn + 1 } else { self.state.next_lsn() };
         let term = self.group.term();
         let (envelope, body, answer) = match request {
+            Request::Positions(group) => {
+                return Ok(Answer::Positions(self.state.positions(group.as_deref())));
+            }
             Request::Command(command) => {
-                let body = command::encode(command);
+                let body = command::encode(&command);
                 let envelope = Envelope {
                     kind: EnvelopeKind::State,
                     record_count: 0,
@@ -224,9 +260,16 @@ impl Shard {
                 if record_count > 1 && planted::is_active(Bug::DropSuffixOfBatch) {
                     record_count -= 1;
                 }
-                let mut body = BytesMut::from(&append.batch[..]);
+                let mut body = BytesMut::new();
+                let section = append.position.as_ref();
+                body.reserve(section.map_or(0, PositionCommit::bytes) + append.batch.len());
+                if let Some(commit) = section {
+                    command::encode_position(commit, &mut body);
+                }
+                let state_length = body.len();
+                body.extend_from_slice(&append.batch);
                 let stamped_lsn = if planted::is_active(Bug::LeaveOffsetUnstamped) { 1 } else { first_lsn };
-                let stamped = batch::stamp(&mut body, stamped_lsn, stamp_term);
+                let stamped = batch::stamp(&mut body[state_length..], stamped_lsn, stamp_term);
                 stamped.map_err(|error| AppendError::Failed(error.to_string()))?;
                 let envelope = Envelope {
                     kind: EnvelopeKind::Batch,
@@ -234,8 +277,8 @@ impl Shard {
                     first_lsn,
                     leader_time_ms: time_ms,
                     max_timestamp_ms: append.header.max_timestamp,
-                    body_crc: append.header.crc,
-                    state_length: 0,
+                    body_crc: body_crc(&body, state_length, append.header.crc),
+                    state_length: state_length as u32,
                     fence: self.state.fence(),
                 };
                 let last_lsn = first_lsn + u64::from(record_count) - 1;
@@ -254,4 +297,14 @@ impl Shard {
         entries.push((envelope, body));
         Ok(answer)
     }
+}
+
+/// The checksum of a body from byte 21 on. The batch's own, which its producer computed, is taken over and not made
+/// anew: what was damaged since then is found by whoever reads it.
+fn body_crc(body: &[u8], state_length: usize, batch_crc: u32) -> u32 {
+    if state_length == 0 {
+        return batch_crc;
+    }
+    let before = Envelope::checksum(&body[..state_length + BODY_PREFIX_BYTES]);
+    crc32c::crc32c_combine(before, batch_crc, body.len() - state_length - BODY_PREFIX_BYTES)
 }

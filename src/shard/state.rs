@@ -1,4 +1,5 @@
-//! Everything a shard derives from its log: producers, fence, log start, the last LSN of each uncommitted entry.
+//! Everything a shard derives from its log: producers, positions, fence, log start, the last LSN of each uncommitted
+//! entry.
 //!
 //! What holds here:
 //! - The state is a function of the log's prefix: [`ShardState::apply`] is called once for each entry, in order.
@@ -11,6 +12,7 @@
 //!  0  u8   version 1
 //!  1  u64  fence
 //!  9  …    producers
+//!  …  …    positions
 //!  …  u16  membership entries that are not applied yet
 //!     then each: u64 index | u64 term | u8 kind (1, 2) | u16 length | body
 //! ```
@@ -24,6 +26,7 @@ use lockstep_storage::{Checkpoint, Entry, EntryKind, Envelope, EnvelopeKind, Rol
 
 use super::{
     command,
+    positions::{self, Position, PositionCommit, PositionRefusal, Positions},
     producers::{self, Producers, Sequence, Standing},
     types::Command,
 };
@@ -38,6 +41,7 @@ pub struct ShardState {
     log_start: u64,
     leader_time_ms: i64,
     producers: Producers,
+    positions: Positions,
     last_index: u64,
     last_lsn: u64,
     committed: Committed,
@@ -66,6 +70,8 @@ struct Change {
     before_lsn: u64,
     before_leader_time_ms: i64,
     undo: Undo,
+    /// A batch may change both its producer and a position.
+    undo_positions: Option<positions::Undo>,
 }
 
 #[derive(Clone, Debug)]
@@ -88,13 +94,14 @@ impl ShardState {
     /// The state as of a checkpoint whose index is committed; `None` if its state section does not read.
     pub fn from_checkpoint(checkpoint: &Checkpoint) -> Option<Self> {
         let mut bytes = &checkpoint.state[..];
-        let (mut fence, mut producers, mut unapplied_membership) = Default::default();
+        let (mut fence, mut producers, mut positions, mut unapplied_membership) = Default::default();
         if !bytes.is_empty() {
             if bytes.try_get_u8().ok()? != VERSION {
                 return None;
             }
             fence = bytes.try_get_u64_le().ok()?;
             producers = Producers::decode(&mut bytes)?;
+            positions = Positions::decode(&mut bytes)?;
             unapplied_membership = decode_entries(&mut bytes)?;
         }
         let committed = Committed {
@@ -107,6 +114,7 @@ impl ShardState {
             log_start: checkpoint.log_start,
             leader_time_ms: checkpoint.leader_time_ms,
             producers,
+            positions,
             last_index: checkpoint.index,
             last_lsn: checkpoint.last_lsn,
             committed,
@@ -125,16 +133,22 @@ impl ShardState {
         } else {
             self.producers.encode(&mut bytes);
         }
+        if planted::is_active(Bug::ForgetPositionsInCheckpoint) {
+            Positions::default().encode(&mut bytes);
+        } else {
+            self.positions.encode(&mut bytes);
+        }
         encode_entries(&self.unapplied_membership, &mut bytes);
         bytes.freeze()
     }
 
-    /// What the log as a whole says of fence, time and producers, whatever of it is committed.
+    /// What the log as a whole says of fence, time, producers and positions, whatever of it is committed.
     pub fn derived(&self) -> Bytes {
         let mut bytes = BytesMut::new();
         bytes.put_u64_le(self.fence);
         bytes.put_i64_le(self.leader_time_ms);
         self.producers.encode(&mut bytes);
+        self.positions.encode(&mut bytes);
         bytes.freeze()
     }
 
@@ -162,11 +176,12 @@ impl ShardState {
             before_lsn: self.last_lsn,
             before_leader_time_ms: self.leader_time_ms,
             undo: Undo::Nothing,
+            undo_positions: None,
         };
         if !entry.envelope.is_empty() {
             let envelope = Envelope::decode(&entry.envelope).map_err(|refused| error(refused.to_string()))?;
             change.last_lsn += u64::from(envelope.record_count);
-            change.undo = self.apply_body(entry, &envelope).map_err(error)?;
+            (change.undo, change.undo_positions) = self.apply_body(entry, &envelope).map_err(error)?;
             change.log_start = self.log_start;
             self.leader_time_ms = self.leader_time_ms.max(envelope.leader_time_ms);
         } else if planted::is_active(Bug::GiveSystemEntryAnLsn) {
@@ -181,24 +196,43 @@ impl ShardState {
         Ok(())
     }
 
-    fn apply_body(&mut self, entry: &Entry, envelope: &Envelope) -> Result<Undo, String> {
+    fn apply_body(
+        &mut self,
+        entry: &Entry,
+        envelope: &Envelope,
+    ) -> Result<(Undo, Option<positions::Undo>), String> {
+        let (index, leader_time_ms) = (entry.index, envelope.leader_time_ms);
         if envelope.kind == EnvelopeKind::State {
-            return match command::decode(&entry.body).ok_or("an unknown command")? {
-                Command::Fence { epoch } => Ok(Undo::Fence(std::mem::replace(&mut self.fence, epoch))),
+            let undo = match command::decode(&entry.body).ok_or("an unknown command")? {
+                Command::Fence { epoch } => Undo::Fence(std::mem::replace(&mut self.fence, epoch)),
                 Command::Trim { log_start } => {
-                    Ok(Undo::LogStart(std::mem::replace(&mut self.log_start, log_start)))
+                    Undo::LogStart(std::mem::replace(&mut self.log_start, log_start))
+                }
+                Command::CommitPosition(commit) => {
+                    let undo = self.positions.record(&commit, index, leader_time_ms);
+                    return Ok((Undo::Nothing, Some(undo)));
+                }
+                Command::DeletePositions { group, source } => {
+                    return Ok((Undo::Nothing, Some(self.positions.delete(&group, source))));
                 }
             };
+            return Ok((undo, None));
         }
-        let batch =
-            entry.body.get(envelope.state_length as usize..).ok_or("a state section beyond the body")?;
+        let (section, batch) = entry
+            .body
+            .split_at_checked(envelope.state_length as usize)
+            .ok_or("a state section beyond the body")?;
         let header = BatchHeader::parse(batch).map_err(|refused| refused.to_string())?;
-        Ok(match sequence_of(&header) {
-            Some(sequence) => {
-                Undo::Producer(self.producers.record(sequence, entry.index, envelope.first_lsn))
-            }
+        let commit = match section.is_empty() {
+            true => None,
+            false => Some(command::decode_position(section).ok_or("an unknown state section")?),
+        };
+        let undo_positions = commit.map(|commit| self.positions.record(&commit, index, leader_time_ms));
+        let undo = match sequence_of(&header) {
+            Some(sequence) => Undo::Producer(self.producers.record(sequence, index, envelope.first_lsn)),
             None => Undo::Nothing,
-        })
+        };
+        Ok((undo, undo_positions))
     }
 
     /// The entries up to `index` are committed; returns whether that is news.
@@ -220,6 +254,11 @@ impl ShardState {
             self.last_index = change.index - 1;
             self.last_lsn = change.before_lsn;
             self.leader_time_ms = change.before_leader_time_ms;
+            if let Some(undo) = change.undo_positions
+                && !planted::is_active(Bug::KeepPositionsAtRollback)
+            {
+                self.positions.undo(undo);
+            }
             match change.undo {
                 Undo::Nothing => {}
                 Undo::Producer(_) if planted::is_active(Bug::KeepProducersAtRollback) => {}
@@ -244,6 +283,16 @@ impl ShardState {
     /// Judges a producer's sequence against everything in the log, committed or not.
     pub fn judge(&self, sequence: Sequence) -> Standing {
         self.producers.judge(sequence)
+    }
+
+    /// Judges a commit of a position against everything in the log, committed or not.
+    pub fn judge_position(&self, commit: &PositionCommit) -> Result<(), PositionRefusal> {
+        self.positions.judge(commit)
+    }
+
+    /// The positions of a group, or of all, after everything in the log, committed or not.
+    pub fn positions(&self, group: Option<&str>) -> Vec<Position> {
+        self.positions.list(group).collect()
     }
 
     /// The committed prefix.
@@ -284,6 +333,11 @@ impl ShardState {
     /// Producers remembered.
     pub fn producer_count(&self) -> usize {
         self.producers.len()
+    }
+
+    /// Positions remembered.
+    pub fn position_count(&self) -> usize {
+        self.positions.len()
     }
 }
 

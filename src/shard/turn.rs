@@ -17,7 +17,7 @@ use lockstep_protocol::peer::{Confirmed, WireEntry};
 use lockstep_storage::{Checkpoint, Entry, EntryKind, Envelope, GroupOutcome, Vote};
 
 use super::{
-    Shard,
+    Shard, command,
     propose::Request,
     types::{Answer, AppendError, Event, Health, Input, Output},
     waiters::Confirm,
@@ -53,6 +53,9 @@ impl Shard {
             }
             Input::Append { token, append } => self.requests.push_back((token, Request::Append(append))),
             Input::Command { token, command } => self.requests.push_back((token, Request::Command(command))),
+            Input::Positions { token, group } => {
+                self.requests.push_back((token, Request::Positions(group)));
+            }
             Input::Membership { token, changes } => {
                 let proposed = self.group.propose_membership(&changes);
                 let answer = proposed.map(|()| Answer::Done).map_err(|error| match error {
@@ -452,5 +455,6 @@ impl Shard {
 /// entry nobody could confirm a read, and without a trim no room would ever be made.
 fn carries_records(entry: &WireEntry) -> bool {
     // What cannot be read is refused later, by name.
-    Envelope::decode(&entry.envelope).is_ok_and(|envelope| envelope.record_count > 0)
+    Envelope::decode(&entry.envelope)
+        .is_ok_and(|envelope| envelope.record_count > 0 || command::commits_position(&entry.body))
 }

@@ -1,11 +1,15 @@
 //! What goes into a shard's turn and what comes out of it. Plain data: no channels, no clocks, no files.
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use lockstep_protocol::{
     batch::BatchHeader,
     peer::{Confirmed, RaftMessage},
 };
 use lockstep_storage::{Entry, GroupOutcome, LogReader, WriteGroup};
+
+use super::positions::{Position, PositionCommit, PositionRefusal};
 
 use crate::raft::{ColdRead, ColdReadId, MembershipChange, ReplicaProgress, Role};
 
@@ -26,6 +30,8 @@ pub struct Append {
     pub expected_next_lsn: Option<u64>,
     /// Append only if the partition's fencing epoch is not greater than this one.
     pub fence: Option<u64>,
+    /// Commit this position with the batch: both or neither.
+    pub position: Option<PositionCommit>,
 }
 
 /// Where a batch went.
@@ -40,7 +46,7 @@ pub struct Appended {
 }
 
 /// A change of a shard's own state, which takes a Raft index and no LSN.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Command {
     /// From now on, batches that carry a lower fencing epoch are refused.
     Fence {
@@ -51,6 +57,15 @@ pub enum Command {
     Trim {
         /// The first LSN to be kept: at most one past the high watermark.
         log_start: u64,
+    },
+    /// How far a group has come.
+    CommitPosition(PositionCommit),
+    /// A group's positions go, and its generations with them.
+    DeletePositions {
+        /// The group.
+        group: Arc<str>,
+        /// In what it reads there; `None` in everything.
+        source: Option<ShardId>,
     },
 }
 
@@ -104,6 +119,9 @@ pub enum AppendError {
         "the batch was appended before, too long ago for its LSNs to be remembered; do not send it again"
     )]
     DuplicateTooOld,
+    /// The position is not committed; nothing was appended.
+    #[error(transparent)]
+    Position(#[from] PositionRefusal),
     /// A trim point outside of the log.
     #[error("the log can be trimmed to {log_start} up to {limit}, one past the last committed record")]
     InvalidTrim {
@@ -133,7 +151,7 @@ pub enum AppendError {
 }
 
 /// What a request gets when all went well.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Answer {
     /// A batch is synced on a majority.
     Appended(Appended),
@@ -143,6 +161,8 @@ pub enum Answer {
     Tail(u64),
     /// What a replica under repair must reach, confirmed by a quorum after the request came.
     Standing(Confirmed),
+    /// Positions, in order of group and source, as of a moment after the request came.
+    Positions(Vec<Position>),
 }
 
 /// Whether a replica works.
@@ -215,6 +235,8 @@ pub struct ShardDescription {
     pub log_bytes: u64,
     /// Producers remembered.
     pub producers: usize,
+    /// Consumer groups' positions remembered.
+    pub positions: usize,
     /// How far the others are; on the leader only.
     pub replicas: Vec<ReplicaProgress>,
 }
@@ -238,6 +260,13 @@ pub enum Input {
         token: Token,
         /// What for.
         command: Command,
+    },
+    /// Say how far groups have come.
+    Positions {
+        /// Who waits.
+        token: Token,
+        /// Of this group; `None` of all.
+        group: Option<Arc<str>>,
     },
     /// Change the membership.
     Membership {

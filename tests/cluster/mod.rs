@@ -449,6 +449,13 @@ impl Cluster {
         token
     }
 
+    /// Asks how far all groups have come, confirmed.
+    pub fn positions(&mut self, node: u64) -> Token {
+        let token = self.token();
+        self.step(node, Input::Positions { token, group: None });
+        token
+    }
+
     /// Proposes a membership change and lets everything happen.
     pub fn change_membership(&mut self, node: u64, changes: Vec<MembershipChange>) {
         let token = self.token();
@@ -683,5 +690,5 @@ pub fn append_of(values: &[&str], producer: ProducerSequence) -> Append {
     }
     let batch = builder.build(producer).expect("there are records");
     let header = BatchHeader::parse(&batch).expect("a built batch has a header");
-    Append { batch, header, expected_next_lsn: None, fence: None }
+    Append { batch, header, expected_next_lsn: None, fence: None, position: None }
 }

@@ -93,6 +93,7 @@ impl Socket {
             partition: 0,
             expected_next_lsn: None,
             fence: None,
+            position: None,
             batch_length: batch.len() as u32,
         };
         let produce = ProduceRequest { timeout_ms: 10_000, batches: vec![item] };
@@ -247,6 +248,7 @@ fn a_truncated_frame_changes_nothing_wherever_it_is_cut() {
         partition: 0,
         expected_next_lsn: None,
         fence: None,
+        position: None,
         batch_length: batch(&["never whole"]).len() as u32,
     };
     let produce = ProduceRequest { timeout_ms: 1_000, batches: vec![item] };

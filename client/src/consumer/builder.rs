@@ -1,13 +1,17 @@
 //! Where a consumer starts and ends, and whom it reads from.
 
+use std::time::Duration;
+
 use tokio::sync::mpsc;
 
 use super::Consumer;
 use super::partition::{PartitionReader, ReadFrom, ReaderSettings};
+use super::progress::Progress;
 use super::verify::Position;
 use crate::attempt::Target;
 use crate::client::{Client, unknown_partition};
 use crate::error::{ConsumeError, RequestError};
+use crate::group::Group;
 use crate::retry::Repeat;
 use lockstep_protocol::native::{LsnForTimeRequest, TailRequest};
 
@@ -36,13 +40,26 @@ pub struct ConsumerBuilder {
     start: Start,
     until_end: bool,
     settings: ReaderSettings,
+    group: Option<Group>,
+    generation: u64,
+    commit_every: Option<Duration>,
 }
 
 impl ConsumerBuilder {
     pub(crate) fn new(client: Client, topic: String) -> Self {
         let settings =
             ReaderSettings { from: ReadFrom::Any(None), credit_bytes: 8 << 20, push_bytes_max: 1 << 20 };
-        Self { client, topic, partition: None, start: Start::Earliest, until_end: false, settings }
+        Self {
+            client,
+            topic,
+            partition: None,
+            start: Start::Earliest,
+            until_end: false,
+            settings,
+            group: None,
+            generation: 0,
+            commit_every: None,
+        }
     }
 
     /// Reads this partition alone. Without it all partitions of the topic are merged, each in its own order.
@@ -54,6 +71,26 @@ impl ConsumerBuilder {
     /// Where to start. Default [`Start::Earliest`].
     pub fn from(mut self, start: Start) -> Self {
         self.start = start;
+        self
+    }
+
+    /// Goes on where a group has come to, partition by partition; where it has not begun, at [`ConsumerBuilder::from`]. What
+    /// was removed meanwhile is left out. What it reads is committed by [`Consumer::commit`].
+    pub fn group(mut self, group: Group) -> Self {
+        self.group = Some(group);
+        self
+    }
+
+    /// The generation to commit with, of a member that took over ([`Group::take_over`]).
+    pub fn generation(mut self, generation: u64) -> Self {
+        self.generation = generation;
+        self
+    }
+
+    /// Also commits by itself, that often: before a record is returned, those returned before it. Each record is
+    /// then processed at least once.
+    pub fn commit_every(mut self, interval: Duration) -> Self {
+        self.commit_every = Some(interval);
         self
     }
 
@@ -101,10 +138,18 @@ impl ConsumerBuilder {
             return Err(ConsumeError::Unknown { message: format!("topic {:?} was deleted", self.topic) });
         };
         let (sender, batches) = mpsc::channel(BATCHES_WAITING_MAX);
-        let mut consumer = Consumer { batches, current: None, failed: false, tasks: Vec::new() };
+        let progress = self
+            .group
+            .clone()
+            .map(|group| Progress::new(group, self.topic.clone(), self.generation, self.commit_every));
+        let mut consumer = Consumer { batches, current: None, failed: false, tasks: Vec::new(), progress };
         for partition in partitions {
             self.check_node(partition)?;
-            let next_lsn = self.start_lsn(partition).await?;
+            let committed = self.committed(partition).await?;
+            let next_lsn = match committed {
+                Some(next_lsn) => next_lsn,
+                None => self.start_lsn(partition).await?,
+            };
             let end = if self.until_end { Some(self.tail(partition, true).await?.1) } else { None };
             if let Some(end) = end.filter(|end| next_lsn > end + 1) {
                 return Err(ConsumeError::BeyondTail { partition, from_lsn: next_lsn, next_lsn: end + 1 });
@@ -114,7 +159,7 @@ impl ConsumerBuilder {
                 (self.topic.clone(), id),
                 Position { partition, next_lsn },
                 end,
-                self.start == Start::Earliest,
+                self.start == Start::Earliest || committed.is_some(),
                 self.settings,
                 sender.clone(),
             );
@@ -134,28 +179,55 @@ impl ConsumerBuilder {
         }
     }
 
+    /// Where the group goes on, if there is one and it has begun.
+    async fn committed(&self, partition: u32) -> Result<Option<u64>, ConsumeError> {
+        let Some(group) = &self.group else { return Ok(None) };
+        let found = group.committed(&self.topic, partition).await.map_err(ConsumeError::Commit)?;
+        let Some(found) = found else { return Ok(None) };
+        Ok(Some(found.next_lsn.max(self.tail(partition, false).await?.0)))
+    }
+
     async fn start_lsn(&self, partition: u32) -> Result<u64, ConsumeError> {
-        match self.start {
+        self.client.first_lsn(&self.topic, partition, self.start).await
+    }
+
+    async fn tail(&self, partition: u32, linearizable: bool) -> Result<(u64, u64), ConsumeError> {
+        self.client.ends(&self.topic, partition, linearizable).await
+    }
+}
+
+impl Client {
+    /// The LSN of the first record from a place on.
+    ///
+    /// # Errors
+    /// [`ConsumeError::Unknown`] if there is no such partition.
+    pub async fn first_lsn(&self, topic: &str, partition: u32, start: Start) -> Result<u64, ConsumeError> {
+        match start {
             Start::Lsn(0) => Err(ConsumeError::Zero),
             Start::Lsn(lsn) => Ok(lsn),
-            Start::Earliest => Ok(self.tail(partition, false).await?.0.max(1)),
-            Start::Latest => Ok(self.tail(partition, false).await?.1 + 1),
+            Start::Earliest => Ok(self.ends(topic, partition, false).await?.0.max(1)),
+            Start::Latest => Ok(self.ends(topic, partition, false).await?.1 + 1),
             Start::Time(timestamp_ms) => {
-                let request = LsnForTimeRequest { topic: self.topic.clone(), partition, timestamp_ms };
-                let target = Target::Leader(&self.topic, partition);
-                match self.client.core.call(target, &request, Repeat::Harmless).await?.lsn {
+                let request = LsnForTimeRequest { topic: topic.to_owned(), partition, timestamp_ms };
+                let target = Target::Leader(topic, partition);
+                match self.core.call(target, &request, Repeat::Harmless).await?.lsn {
                     Some(lsn) => Ok(lsn),
-                    None => Ok(self.tail(partition, false).await?.1 + 1),
+                    None => Ok(self.ends(topic, partition, false).await?.1 + 1),
                 }
             }
         }
     }
 
     /// Log start and last committed LSN. A linearizable one and a start come from the leader.
-    async fn tail(&self, partition: u32, linearizable: bool) -> Result<(u64, u64), ConsumeError> {
-        let request = TailRequest { topic: self.topic.clone(), partition, linearizable };
-        let target = Target::Leader(&self.topic, partition);
-        let tail = self.client.core.call(target, &request, Repeat::Harmless).await?;
+    async fn ends(
+        &self,
+        topic: &str,
+        partition: u32,
+        linearizable: bool,
+    ) -> Result<(u64, u64), ConsumeError> {
+        let request = TailRequest { topic: topic.to_owned(), partition, linearizable };
+        let target = Target::Leader(topic, partition);
+        let tail = self.core.call(target, &request, Repeat::Harmless).await?;
         Ok((tail.log_start, tail.high_watermark))
     }
 }

@@ -10,6 +10,7 @@
 
 mod builder;
 mod partition;
+mod progress;
 pub(crate) mod verify;
 
 use std::iter::Skip;
@@ -21,7 +22,8 @@ use tokio::task::AbortHandle;
 
 pub use builder::{ConsumerBuilder, Start};
 
-use crate::error::ConsumeError;
+use crate::error::{ConsumeError, PositionError};
+use progress::Progress;
 
 /// Reads a topic. Dropping it ends its subscriptions.
 ///
@@ -44,6 +46,8 @@ pub struct Consumer {
     /// After an error there is nothing more.
     failed: bool,
     tasks: Vec<AbortHandle>,
+    /// What was returned, for its group.
+    progress: Option<Progress>,
 }
 
 /// A record as it was stored.
@@ -126,11 +130,17 @@ impl Consumer {
             if self.failed {
                 return None;
             }
+            if let Err(error) = self.commit_if_due().await {
+                return Some(Err(error));
+            }
             if let Some(record) = self.current.as_mut().and_then(Iterator::next) {
                 self.failed = record.is_err();
+                if let (Some(progress), Ok(record)) = (&mut self.progress, &record) {
+                    progress.returned(record.partition, record.lsn);
+                }
                 return Some(record);
             }
-            match self.next_batch().await? {
+            match self.receive().await? {
                 Ok(batch) => self.current = Some(batch.records()),
                 Err(error) => return Some(Err(error)),
             }
@@ -143,10 +153,51 @@ impl Consumer {
         if self.failed {
             return None;
         }
+        if let Err(error) = self.commit_if_due().await {
+            return Some(Err(error));
+        }
+        let batch = self.receive().await?;
+        if let (Some(progress), Ok(batch)) = (&mut self.progress, &batch) {
+            progress.returned(batch.partition, batch.last_lsn);
+        }
+        Some(batch)
+    }
+
+    /// Commits, for its group, that every record returned so far is processed; without a group nothing happens. What was
+    /// not committed when a consumer ends comes again to the next one.
+    ///
+    /// # Errors
+    /// [`PositionError::Fenced`] if another member reads for the group.
+    pub async fn commit(&mut self) -> Result<(), PositionError> {
+        match &mut self.progress {
+            Some(progress) => progress.commit().await,
+            None => Ok(()),
+        }
+    }
+
+    /// Of a batch that was returned whole, only what is at or below this LSN counts as processed.
+    pub fn processed(&mut self, partition: u32, lsn: u64) {
+        if let Some(progress) = &mut self.progress {
+            progress.returned(partition, lsn);
+        }
+    }
+
+    async fn receive(&mut self) -> Option<Result<ConsumedBatch, ConsumeError>> {
         let batch = self.batches.recv().await?;
         self.current = None;
         self.failed = batch.is_err();
         Some(batch)
+    }
+
+    /// Commits what was returned before, if that is to be done now and then and is due.
+    async fn commit_if_due(&mut self) -> Result<(), ConsumeError> {
+        match &mut self.progress {
+            Some(progress) if progress.is_due() => progress.commit().await.map_err(|error| {
+                self.failed = true;
+                ConsumeError::Commit(error)
+            }),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_planted::{self as planted, Bug};
-use lockstep_protocol::native::{InitProducerRequest, Produced};
+use lockstep_protocol::native::{InitProducerRequest, PositionCommit, Produced};
 use lockstep_protocol::{BatchBuilder, ProducerSequence, Record};
 use tokio::sync::Semaphore;
 
@@ -56,13 +56,15 @@ impl Identity {
     }
 }
 
-/// What an append depends on.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+/// What an append depends on, and what is committed with it.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Conditions {
     /// The LSN the batch's first record must get.
     pub expected_next_lsn: Option<u64>,
     /// The fencing epoch of the writer.
     pub fence: Option<u64>,
+    /// How far its group has come with it.
+    pub position: Option<PositionCommit>,
 }
 
 /// How a lane batches.
@@ -360,7 +362,7 @@ impl Lane {
 
     fn seal(&mut self) {
         if let Some(Open { builder, ticket, .. }) = self.open.take() {
-            let conditions = Conditions { expected_next_lsn: None, fence: self.settings.fence };
+            let conditions = Conditions { fence: self.settings.fence, ..Conditions::default() };
             self.queued.push_back(Queued { builder, conditions, ticket });
         }
     }

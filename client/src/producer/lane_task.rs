@@ -99,6 +99,7 @@ impl LaneHandle {
             partition: self.partition,
             expected_next_lsn: dispatch.conditions.expected_next_lsn,
             fence: dispatch.conditions.fence,
+            position: dispatch.conditions.position,
             batch_length: u32::try_from(dispatch.batch.len()).unwrap_or(u32::MAX),
         };
         let request = ProduceRequest { timeout_ms: self.client.timeout_ms(), batches: vec![item] };

@@ -31,7 +31,7 @@ fn push_batch(lane: &mut Lane, records: usize, expected_next_lsn: Option<u64>) -
     for _ in 0..records {
         builder.push(&Record::new(0, "x")).unwrap();
     }
-    lane.push_batch(builder, Conditions { expected_next_lsn, fence: None }, 10).unwrap()
+    lane.push_batch(builder, Conditions { expected_next_lsn, ..Conditions::default() }, 10).unwrap()
 }
 
 fn sequence(dispatch: &Dispatch) -> (i32, i32) {

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
+use lockstep_protocol::native::PositionCommit;
 use lockstep_protocol::{BatchBuilder, BatchError, Record};
 use tokio::sync::Semaphore;
 
@@ -196,9 +197,41 @@ impl Producer {
         records: Vec<Record>,
         expected_next_lsn: u64,
     ) -> Result<BatchAck, ProduceError> {
-        let conditions =
-            Conditions { expected_next_lsn: Some(expected_next_lsn), fence: self.inner.settings.fence };
+        let expected_next_lsn = Some(expected_next_lsn);
+        let conditions = Conditions { expected_next_lsn, fence: self.inner.settings.fence, position: None };
         self.enqueue_batch_with(topic, partition, &records, conditions).await?.await
+    }
+
+    /// Stores records as one batch and, with it, how far the group has come that made them of what it reads: both or
+    /// neither. The position is kept in the batch's partition ([`Group::kept_in`](crate::Group::kept_in)).
+    ///
+    /// # Errors
+    /// [`ProduceError::GenerationFenced`] or [`ProduceError::PositionConflict`] if the position's conditions do not
+    /// hold; nothing was written then, and this producer takes no more for the partition. See [`Producer::send`].
+    pub async fn send_batch_at(
+        &self,
+        topic: &str,
+        partition: u32,
+        records: Vec<Record>,
+        position: PositionCommit,
+    ) -> Result<BatchAck, ProduceError> {
+        self.enqueue_batch_at(topic, partition, &records, position).await?.await
+    }
+
+    /// [`Producer::send_batch_at`] that returns once the batch has room in the buffer.
+    ///
+    /// # Errors
+    /// [`ProduceError`] if the batch can never be sent.
+    pub async fn enqueue_batch_at(
+        &self,
+        topic: &str,
+        partition: u32,
+        records: &[Record],
+        position: PositionCommit,
+    ) -> Result<BatchDelivery, ProduceError> {
+        let position = Some(position);
+        let conditions = Conditions { expected_next_lsn: None, fence: self.inner.settings.fence, position };
+        self.enqueue_batch_with(topic, partition, records, conditions).await
     }
 
     /// Takes a batch into the buffer, waiting for room, and returns what becomes its acknowledgement.
@@ -211,7 +244,7 @@ impl Producer {
         partition: u32,
         records: &[Record],
     ) -> Result<BatchDelivery, ProduceError> {
-        let conditions = Conditions { expected_next_lsn: None, fence: self.inner.settings.fence };
+        let conditions = Conditions { fence: self.inner.settings.fence, ..Conditions::default() };
         self.enqueue_batch_with(topic, partition, records, conditions).await
     }
 

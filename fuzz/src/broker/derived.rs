@@ -19,7 +19,7 @@ pub fn state(input: &[u8]) {
         assert_eq!(Membership::decode(&membership.encode()), Ok(membership));
     }
     if let Some(told) = command::decode(input) {
-        assert_eq!(command::encode(told), input, "a command has one encoding");
+        assert_eq!(command::encode(&told), input, "a command has one encoding");
     }
     if let Ok(envelope) = Envelope::decode(input) {
         assert_eq!(&envelope.encode()[..], input, "an envelope has one encoding");

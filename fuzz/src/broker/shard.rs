@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use lockstep::raft::{ColdRead, GroupOptions, MembershipChange};
 use lockstep::random::Random;
+use lockstep::shard::positions::PositionCommit;
 use lockstep::shard::{
     Answer, Append, Command, Health, Input, Output, Shard, ShardOptions, ShardSettings, create,
 };
@@ -97,7 +98,18 @@ impl Host {
             }
             8..13 => return self.answer_as_peer(choices),
             13..17 => self.append(choices, token),
-            17 => Input::Command { token, command: Command::Fence { epoch: choices.number() } },
+            17 => match choices.below(4) {
+                0 => Input::Command { token, command: Command::Fence { epoch: choices.number() } },
+                1 => Input::Command { token, command: Command::CommitPosition(position(choices)) },
+                2 => {
+                    let command = Command::DeletePositions {
+                        group: group(choices),
+                        source: Some(choices.below(3) + 1),
+                    };
+                    Input::Command { token, command }
+                }
+                _ => Input::Positions { token, group: choices.flag().then(|| group(choices)) },
+            },
             18 => Input::Command { token, command: Command::Trim { log_start: choices.number() } },
             19 => {
                 self.alone = false;
@@ -118,6 +130,7 @@ impl Host {
         };
         if let Input::Append { .. }
         | Input::Command { .. }
+        | Input::Positions { .. }
         | Input::Membership { .. }
         | Input::Tail { .. }
         | Input::Transfer { .. } = input
@@ -150,7 +163,8 @@ impl Host {
         let header = BatchHeader::parse(&batch).expect("our own batch");
         let number = |choices: &mut Choices| (choices.byte() > 200).then(|| choices.number());
         let (expected_next_lsn, fence) = (number(choices), number(choices));
-        Input::Append { token, append: Append { batch, header, expected_next_lsn, fence } }
+        let position = (choices.byte() > 127).then(|| position(choices));
+        Input::Append { token, append: Append { batch, header, expected_next_lsn, fence, position } }
     }
 
     /// Answers one of the last messages as an honest peer would, at times a little wrong.
@@ -246,6 +260,24 @@ fn open(disk: &Arc<FakeDisk>, options: &ShardOptions) -> (Shard, Vec<Output>) {
     let opened = Shard::open(disk, options.clone(), Random::new(9), &mut outputs);
     let (shard, _) = opened.expect("a crash alone damages nothing");
     (shard, outputs)
+}
+
+/// Mostly one that can be kept.
+fn position(choices: &mut Choices) -> PositionCommit {
+    let number = |choices: &mut Choices| (choices.byte() > 200).then(|| choices.below(4));
+    PositionCommit {
+        group: group(choices),
+        source: choices.below(3) + 1,
+        next_lsn: choices.below(9),
+        generation: choices.below(3),
+        metadata: "m".repeat(choices.below(9) as usize * 513).into(),
+        expected_next_lsn: number(choices),
+        expected_generation: number(choices),
+    }
+}
+
+fn group(choices: &mut Choices) -> Arc<str> {
+    "g".repeat(choices.below(4) as usize * 100).into()
 }
 
 fn changes(choices: &mut Choices) -> Vec<MembershipChange> {

@@ -38,6 +38,9 @@ pub fn requests(input: &[u8]) {
             Api::Trim => exact::<TrimRequest>(&frame),
             Api::Fence => exact::<FenceRequest>(&frame),
             Api::InitProducer => exact::<InitProducerRequest>(&frame),
+            Api::CommitPosition => exact::<CommitPositionRequest>(&frame),
+            Api::ListPositions => exact::<ListPositionsRequest>(&frame),
+            Api::DeletePositions => exact::<DeletePositionsRequest>(&frame),
         }
     }
 }
@@ -71,6 +74,9 @@ pub fn responses(input: &[u8]) {
             Api::Trim => answer::<TrimResponse>(&frame),
             Api::Fence => answer::<FenceResponse>(&frame),
             Api::InitProducer => answer::<InitProducerResponse>(&frame),
+            Api::CommitPosition => answer::<CommitPositionResponse>(&frame),
+            Api::ListPositions => answer::<ListPositionsResponse>(&frame),
+            Api::DeletePositions => answer::<DeletePositionsResponse>(&frame),
         }
     }
 }

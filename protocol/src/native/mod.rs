@@ -12,6 +12,7 @@ mod hello;
 mod metadata;
 mod offsets;
 mod payload;
+mod positions;
 mod produce;
 mod producer;
 mod subscribe;
@@ -34,6 +35,10 @@ pub use metadata::{
     MetadataRequest, MetadataResponse, NodeInfo, PartitionMetadata, TopicConfig, TopicMetadata,
 };
 pub use offsets::{LsnForTimeRequest, LsnForTimeResponse, TailRequest, TailResponse};
+pub use positions::{
+    CommitPositionRequest, CommitPositionResponse, DeletePositionsRequest, DeletePositionsResponse,
+    ListPositionsRequest, ListPositionsResponse, Position, PositionCommit, PositionSource,
+};
 pub use produce::{Durability, ProduceItem, ProduceRequest, ProduceResponse, Produced};
 pub use producer::{InitProducerRequest, InitProducerResponse};
 pub use subscribe::{
@@ -124,6 +129,12 @@ apis! {
     InitProducer = 15,
     /// [`AlterTopicRequest`]
     AlterTopic = 16,
+    /// [`CommitPositionRequest`]
+    CommitPosition = 17,
+    /// [`ListPositionsRequest`]
+    ListPositions = 18,
+    /// [`DeletePositionsRequest`]
+    DeletePositions = 19,
     /// [`JoinRequest`]
     Join = 20,
     /// [`ListBrokersRequest`]
@@ -161,6 +172,9 @@ requests! {
     FenceRequest => Fence, FenceResponse;
     InitProducerRequest => InitProducer, InitProducerResponse;
     AlterTopicRequest => AlterTopic, AlterTopicResponse;
+    CommitPositionRequest => CommitPosition, CommitPositionResponse;
+    ListPositionsRequest => ListPositions, ListPositionsResponse;
+    DeletePositionsRequest => DeletePositions, DeletePositionsResponse;
     JoinRequest => Join, JoinResponse;
     ListBrokersRequest => ListBrokers, ListBrokersResponse;
     RemoveBrokerRequest => RemoveBroker, RemoveBrokerResponse;

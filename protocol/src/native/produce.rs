@@ -12,6 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use nom::number::complete::le_u8;
 
 use super::payload;
+use super::positions::PositionCommit;
 use crate::outcome::Outcome;
 use crate::wire::{DecodeError, Parsed, Wire, refuse, wire_fields};
 
@@ -49,11 +50,13 @@ pub struct ProduceItem {
     /// Append only if the partition's fencing epoch is not greater than this; else
     /// [`Fenced`](crate::ErrorCode::Fenced), its detail that epoch.
     pub fence: Option<u64>,
+    /// Commit this position with the batch: both or neither. It is kept in the partition.
+    pub position: Option<PositionCommit>,
     /// Bytes of the batch in the payload.
     pub batch_length: u32,
 }
 
-wire_fields!(ProduceItem { topic, partition, expected_next_lsn, fence, batch_length });
+wire_fields!(ProduceItem { topic, partition, expected_next_lsn, fence, position, batch_length });
 
 /// What became of each batch.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -51,7 +51,10 @@ macro_rules! for_every_message {
             UnsubscribeRequest, Outcome<UnsubscribeResponse>, TailRequest, Outcome<TailResponse>,
             LsnForTimeRequest, Outcome<LsnForTimeResponse>, TrimRequest, Outcome<TrimResponse>,
             FenceRequest, Outcome<FenceResponse>, InitProducerRequest, Outcome<InitProducerResponse>,
-            AlterTopicRequest, Outcome<AlterTopicResponse>, JoinRequest, Outcome<JoinResponse>,
+            AlterTopicRequest, Outcome<AlterTopicResponse>,
+            CommitPositionRequest, Outcome<CommitPositionResponse>, ListPositionsRequest,
+            Outcome<ListPositionsResponse>, DeletePositionsRequest, Outcome<DeletePositionsResponse>,
+            JoinRequest, Outcome<JoinResponse>,
             ListBrokersRequest, Outcome<ListBrokersResponse>, RemoveBrokerRequest, Outcome<RemoveBrokerResponse>,
         }
     };
@@ -112,6 +115,7 @@ fn produce_of(lengths: &[u32]) -> ProduceRequest {
         partition: 0,
         expected_next_lsn: None,
         fence: None,
+        position: None,
         batch_length: *batch_length,
     };
     ProduceRequest { timeout_ms: 0, batches: lengths.iter().map(item).collect() }

@@ -120,6 +120,7 @@ pub fn of_plan(
             (WriterKind::Plain, load.plain),
             (WriterKind::Conditional, load.conditional),
             (WriterKind::Fenced, load.fenced),
+            (WriterKind::Positioned, load.positioned),
         ];
         for (kind, count) in writers {
             for _ in 0..count {

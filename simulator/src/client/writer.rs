@@ -7,7 +7,7 @@ use lockstep_checker::{Append, AppendOutcome, RecordId};
 use lockstep_client::retry::{Failure, Repeat, Retry};
 use lockstep_client::sans_io::{Conditions, Dispatch, Identity, Lane, LaneSettings, Target, judge};
 use lockstep_client::{BatchAck, BatchDelivery, ProduceError};
-use lockstep_protocol::native::{ProduceItem, ProduceRequest, ProduceResponse, Produced};
+use lockstep_protocol::native::{PositionCommit, ProduceItem, ProduceRequest, ProduceResponse, Produced};
 use lockstep_protocol::{BatchBuilder, Frame, Outcome, Record, Wire};
 
 use super::core::{Connected, Core, News};
@@ -28,6 +28,9 @@ pub enum WriterKind {
     Conditional,
     /// Stating a fencing epoch.
     Fenced,
+    /// Without a producer id, and yet sent again: each batch comes with a position that the next one expects, as of a
+    /// group that makes one batch of each that it reads.
+    Positioned,
 }
 
 /// A batch whose fate is not known yet.
@@ -63,6 +66,9 @@ pub struct Writer {
     next_batch_at: Time,
     expected_lsn: u64,
     epoch: u64,
+    group: String,
+    /// How far its group has come, as it believes.
+    position: u64,
     /// The lane has ended, and the next begins when all of this one's batches are settled.
     ended: bool,
     /// When it was last told of a batch's fate.
@@ -100,6 +106,8 @@ impl Writer {
             next_batch_at,
             expected_lsn: 1,
             epoch: 0,
+            group: format!("writer-{client}"),
+            position: 0,
             ended: true,
             answered_at: 0,
         }
@@ -265,6 +273,7 @@ impl Writer {
                 partition: self.partition,
                 expected_next_lsn: dispatch.conditions.expected_next_lsn,
                 fence: dispatch.conditions.fence,
+                position: dispatch.conditions.position,
                 batch_length: dispatch.batch.len() as u32,
             };
             let timeout_ms = self.core.load.request_timeout_ms as u32;
@@ -292,6 +301,7 @@ impl Writer {
     fn outcome_of(&mut self, outcome: &Result<BatchAck, ProduceError>, client: u64) -> Option<AppendOutcome> {
         match outcome {
             Ok(BatchAck { first_lsn, last_lsn, duplicate, .. }) => {
+                self.position += 1;
                 self.expected_lsn = self.expected_lsn.max(last_lsn + 1);
                 let (first_lsn, last_lsn, duplicate) = (*first_lsn, *last_lsn, *duplicate);
                 Some(AppendOutcome::Acknowledged { first_lsn, last_lsn, duplicate })
@@ -299,6 +309,12 @@ impl Writer {
             Err(ProduceError::ConditionFailed { next_lsn }) => {
                 self.expected_lsn = *next_lsn;
                 Some(AppendOutcome::CertainlyFailed)
+            }
+            // Perhaps because an earlier attempt was carried out: the outcome is not known.
+            Err(ProduceError::PositionConflict { next_lsn }) => {
+                self.position = *next_lsn;
+                self.ended |= client == self.client;
+                None
             }
             Err(ProduceError::Fenced { epoch }) => {
                 self.epoch = *epoch;
@@ -335,7 +351,7 @@ impl Writer {
     /// What was in the old lane may still arrive; the new one is another client.
     fn begin_lane(&mut self, around: &mut Surroundings<'_>) {
         let identity = match self.kind {
-            WriterKind::Plain => Identity::NONE,
+            WriterKind::Plain | WriterKind::Positioned => Identity::NONE,
             _ => {
                 *around.producer_ids += 1;
                 Identity { id: *around.producer_ids, epoch: 0 }
@@ -347,6 +363,20 @@ impl Writer {
         self.number = 0;
         self.pending.clear();
         (self.held, self.retry, self.broker, self.ended) = (None, None, None, false);
+    }
+
+    /// One further than its group has come.
+    fn next_position(&self) -> PositionCommit {
+        PositionCommit {
+            group: self.group.clone(),
+            topic: TOPIC.to_owned(),
+            partition: self.partition,
+            next_lsn: self.position + 1,
+            generation: 0,
+            metadata: String::new(),
+            expected_next_lsn: Some(self.position),
+            expected_generation: None,
+        }
     }
 
     fn begin_batch(&mut self, around: &mut Surroundings<'_>) {
@@ -364,6 +394,7 @@ impl Writer {
         let conditions = Conditions {
             expected_next_lsn: conditional.then_some(self.expected_lsn),
             fence: (self.kind == WriterKind::Fenced).then_some(self.epoch),
+            position: (self.kind == WriterKind::Positioned).then(|| self.next_position()),
         };
         let mut append = Append::invoked(self.client, self.number, records, around.now);
         append.expected_next_lsn = conditions.expected_next_lsn;
@@ -386,7 +417,7 @@ fn settings(
         partition,
         linger: std::time::Duration::ZERO,
         batch_bytes: 1 << 20,
-        in_flight_max: if kind == WriterKind::Plain { 1 } else { load.in_flight },
+        in_flight_max: if identity == Identity::NONE { 1 } else { load.in_flight },
         fence: (kind == WriterKind::Fenced).then_some(epoch),
         identity,
     }

@@ -65,6 +65,7 @@ fn short_plan(seed: u64) -> Plan {
     plan.shards = plan.shards.min(2);
     plan.load.pipelined = plan.load.pipelined.min(2);
     plan.load.fenced = (seed % 2) as u32;
+    plan.load.positioned = 1 - plan.load.fenced;
     plan.load.pause_us = plan.load.pause_us.max(PAUSE_US_MIN);
     plan
 }

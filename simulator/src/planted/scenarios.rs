@@ -372,7 +372,7 @@ fn an_open_attempt_keeps_its_sequence() -> Result<(), String> {
         let mut builder = BatchBuilder::new();
         builder.push(&Record::new(0, "x")).map(|()| builder).map_err(text)
     };
-    let far = Conditions { expected_next_lsn: Some(7), fence: None };
+    let far = Conditions { expected_next_lsn: Some(7), ..Conditions::default() };
     let waiting = [lane.push_batch(batch()?, far, 0), lane.push_batch(batch()?, Conditions::default(), 0)];
     let first = lane.next_dispatch(Duration::ZERO);
     lane.resend(true);

@@ -6,7 +6,7 @@ use lockstep_client::Start;
 const LEAST_TIME_MS: u64 = 1_000_000_000_000;
 
 /// Reads `earliest`, `latest`, an LSN, `ms:` and milliseconds, or an RFC 3339 time.
-pub(super) fn parse(text: &str) -> Result<Start, String> {
+pub(in crate::cli) fn parse(text: &str) -> Result<Start, String> {
     let wrong = || {
         format!(
             "{text:?} is no place: use earliest, latest, an LSN from 1 on, or a time such as 2026-01-31T12:00:00Z"

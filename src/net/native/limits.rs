@@ -5,7 +5,8 @@ use lockstep_protocol::{ErrorCode, ErrorOutcome, Frame};
 
 /// Items of a request's list.
 const ITEMS_MAX: u32 = 4096;
-/// Bytes of a request's message: enough for [`ITEMS_MAX`] items with names of full length.
+/// Bytes of a request's message: enough for [`ITEMS_MAX`] items with names of full length and without
+/// positions.
 const PRODUCE_MESSAGE_BYTES_MAX: usize = 2 << 20;
 /// Bytes of any other request's message.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
@@ -70,6 +71,7 @@ mod tests {
                 partition,
                 expected_next_lsn: Some(1),
                 fence: Some(1),
+                position: None,
                 batch_length: 0,
             };
             let fetched = FetchItem { topic: topic.clone(), partition, from_lsn: 1, max_bytes: 1 };

@@ -5,7 +5,7 @@ use lockstep_protocol::{ErrorCode, ErrorOutcome, LeaderHint};
 
 use crate::broker::{Broker, ControlError, FetchError, LocateError, ProduceError, TopicError, TopicView};
 use crate::cluster::{ReadFault, Refusal, TopicSettings};
-use crate::engine::AppendError;
+use crate::engine::{AppendError, PositionRefusal};
 
 /// Where the other brokers are: for the hints.
 pub trait Brokers {
@@ -64,6 +64,13 @@ impl ToOutcome for AppendError {
                 (ErrorCode::ProducerFenced, u64::try_from(*current).unwrap_or(0))
             }
             AppendError::DuplicateTooOld => (ErrorCode::DuplicateTooOld, 0),
+            AppendError::Position(PositionRefusal::Conflict { next_lsn }) => {
+                (ErrorCode::PositionConflict, *next_lsn)
+            }
+            AppendError::Position(PositionRefusal::Fenced { current }) => {
+                (ErrorCode::GenerationFenced, *current)
+            }
+            AppendError::Position(_) => (ErrorCode::InvalidPosition, 0),
             AppendError::InvalidTrim { limit, .. } => (ErrorCode::LsnBeyondTail, *limit),
             AppendError::StorageFull => (ErrorCode::StorageFull, 0),
             AppendError::Overloaded | AppendError::ChangeUnderWay => (ErrorCode::Overloaded, 0),

@@ -10,6 +10,7 @@ use super::connection::Context;
 use super::inbound::lend;
 use super::outbound::Gone;
 use super::outcome::ToOutcome;
+use super::positions::to_commit;
 use crate::broker::{Broker, ByteLease, ProduceBatch, ProduceError};
 use crate::engine::Appended;
 use crate::metrics;
@@ -50,6 +51,7 @@ pub(super) async fn begin(
             batch,
             expected_next_lsn: item.expected_next_lsn,
             fence: item.fence,
+            position: item.position.map(to_commit),
         };
         begun.push(context.broker.begin_produce(batch, timeout, locate_by).await);
     }

@@ -16,6 +16,7 @@ use super::connection::Context;
 use super::fetch;
 use super::outbound::Gone;
 use super::outcome::{ToOutcome, to_metadata, to_settings};
+use super::positions;
 use crate::broker::{Broker, TopicError, TopicView};
 use crate::cluster::{NewTopic, SettingsChange, TopicChange};
 
@@ -40,6 +41,9 @@ pub(super) async fn serve(context: &Context, frame: &Frame) -> Result<(), Gone> 
         Api::Trim => ask(context, frame, trim).await,
         Api::Fence => ask(context, frame, fence).await,
         Api::InitProducer => ask(context, frame, init_producer).await,
+        Api::CommitPosition => ask(context, frame, positions::commit).await,
+        Api::ListPositions => ask(context, frame, positions::list).await,
+        Api::DeletePositions => ask(context, frame, positions::delete).await,
         Api::Hello | Api::Produce | Api::Subscribe | Api::Credit | Api::Unsubscribe => {
             let outcome = ErrorOutcome::from(ErrorCode::UnknownRequest);
             context.refuse(frame, &outcome).await
@@ -70,6 +74,9 @@ pub(super) fn label(api: Api) -> &'static str {
         Api::Trim => "trim",
         Api::Fence => "fence",
         Api::InitProducer => "init_producer",
+        Api::CommitPosition => "commit_position",
+        Api::ListPositions => "list_positions",
+        Api::DeletePositions => "delete_positions",
     }
 }
 

@@ -170,6 +170,7 @@ pub(super) fn produce_item(topic: &str, batch: &Bytes) -> ProduceItem {
         partition: 0,
         expected_next_lsn: None,
         fence: None,
+        position: None,
         batch_length: batch.len() as u32,
     }
 }

@@ -3,6 +3,7 @@
 mod bad_input;
 mod client;
 mod cluster;
+mod groups;
 mod joining;
 mod peers;
 mod requests;
