@@ -13,6 +13,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use lockstep_protocol::peer::{RaftMessage, WireEntry};
 use metrics::Label;
 
 use definitions::{BUILD_INFO, ERRORS, HTTP_REQUESTS, PARTITION_SERIES, REQUESTS, SHARDS, handles};
@@ -146,6 +147,17 @@ pub fn committed(duration: Duration) {
 /// Raft messages were handed to peer connections.
 pub fn messages_sent(count: u64) {
     handles().messages_sent.increment(count);
+}
+
+/// A message leaves for a peer: what it carries of snapshot and log.
+pub fn sent_to_peer(message: &RaftMessage) {
+    if let Some(snapshot) = &message.snapshot {
+        handles().snapshot_bytes_sent.increment(snapshot.data.len() as u64);
+    }
+    if !message.entries.is_empty() {
+        let bytes = |entry: &WireEntry| (entry.envelope.len() + entry.body.len()) as u64;
+        handles().entry_bytes_sent.increment(message.entries.iter().map(bytes).sum());
+    }
 }
 
 /// Raft messages arrived from a peer.

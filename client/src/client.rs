@@ -20,6 +20,12 @@ use crate::producer::ProducerBuilder;
 use crate::retry::{Failure, Repeat, Retry};
 use crate::routing::{NodeId, RoutingTable};
 
+/// How long a leader may be silent before others are asked whether it still leads. A process that stands still keeps its
+/// connections open.
+pub(crate) const DOUBT: Duration = Duration::from_millis(300);
+/// How long until they are asked again.
+pub(crate) const DOUBT_AGAIN: Duration = Duration::from_millis(100);
+
 /// A connection to a cluster. Cheap to clone; all clones share one connection per broker.
 ///
 /// ```no_run
@@ -188,7 +194,11 @@ impl Core {
             let (node, result) = match routed.unwrap_or(Err((None, Failure::Unreachable))) {
                 Ok((node, connection)) => {
                     let limit = limit.min(retry.remaining(self.now()));
-                    (node, connection.call_with_payload(request, limit).await)
+                    let result = tokio::select! {
+                        result = connection.call_with_payload(request, limit) => result,
+                        () = self.replaced(retry.repeat(), target, node) => Err(Failure::TimedOut),
+                    };
+                    (node, result)
                 }
                 Err((node, failure)) => (node, Err(failure)),
             };
@@ -197,6 +207,41 @@ impl Core {
                 Err(failure) => self.after_failure(retry, target, node, failure).await?,
             }
         }
+    }
+
+    /// Returns once another broker than the one that is silent is known to lead the target; never, if the request is not
+    /// for a leader, or must not be sent twice.
+    async fn replaced(&self, repeat: Repeat, target: Target<'_>, node: Option<NodeId>) {
+        let (Target::Leader(topic, partition), Some(node), Repeat::Harmless) = (target, node, repeat) else {
+            return std::future::pending().await;
+        };
+        tokio::time::sleep(DOUBT).await;
+        while !self.is_replaced(topic, partition, node).await {
+            tokio::time::sleep(DOUBT_AGAIN).await;
+        }
+    }
+
+    /// Asks the other brokers, in turn, who leads a partition; whether the first that answers names another than `node`.
+    pub(crate) async fn is_replaced(&self, topic: &str, partition: u32, node: NodeId) -> bool {
+        let others: Vec<String> = {
+            let routing = self.routing();
+            routing
+                .nodes()
+                .filter(|(other, _)| *other != node)
+                .map(|(_, address)| address.to_owned())
+                .collect()
+        };
+        let request = MetadataRequest { topics: Some(vec![topic.to_owned()]), create_missing: false };
+        for address in others {
+            let ask = async { self.pool.get(&address).await?.call(&request, DOUBT).await };
+            if let Ok(Ok(response)) = tokio::time::timeout(DOUBT, ask).await
+                && self.learn(response, Some(topic)).is_ok()
+            {
+                let routing = self.routing();
+                return routing.leader(topic, partition).is_some_and(|(leader, _)| leader != node);
+            }
+        }
+        false
     }
 
     /// Judges a failed attempt: corrects the routes and waits before the next, or says why there is none.

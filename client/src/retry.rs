@@ -6,8 +6,8 @@
 //! - A failure that leaves the outcome open is tried again only if repeating is harmless ([`Repeat`]).
 //! - A leader hint is followed at once, but only once in a row: two brokers that name each other cannot make
 //!   a client spin.
-//! - Delays double from `first_delay` to `max_delay`, each drawn between half and all of it, and never reach
-//!   past the budget.
+//! - A delay is about a quarter of the time since the first attempt, from `first_delay` to `max_delay`, drawn between half
+//!   and all of it, and never reaches past the budget: an outage is noticed to be over soon, and a long one costs few attempts.
 
 use std::time::Duration;
 
@@ -132,6 +132,11 @@ impl Retry {
         Self { policy, repeat, started: now, failures: 0, followed_hint: false, outcome_open: false }
     }
 
+    /// Whether sending the request twice does harm.
+    pub(crate) fn repeat(&self) -> Repeat {
+        self.repeat
+    }
+
     /// How many attempts have failed so far.
     #[must_use]
     pub fn failures(&self) -> u32 {
@@ -165,7 +170,7 @@ impl Retry {
         }
         let route = self.route(failure);
         let follows = matches!(route, Route::Follow(_));
-        let after = if follows && !self.followed_hint { Duration::ZERO } else { self.delay(jitter) };
+        let after = if follows && !self.followed_hint { Duration::ZERO } else { self.delay(now, jitter) };
         self.followed_hint = follows;
         if now.saturating_sub(self.started).saturating_add(after) >= self.policy.budget {
             return Verdict::BudgetSpent;
@@ -182,10 +187,10 @@ impl Retry {
         }
     }
 
-    /// Half of the doubling delay, and up to as much again.
-    fn delay(&self, jitter: &mut dyn Jitter) -> Duration {
-        let doublings = self.failures.saturating_sub(1).min(20);
-        let full = self.policy.first_delay.saturating_mul(1 << doublings).min(self.policy.max_delay);
+    /// Half of the delay that is due after so much time, and up to as much again.
+    fn delay(&self, now: Duration, jitter: &mut dyn Jitter) -> Duration {
+        let passed = now.saturating_sub(self.started);
+        let full = (passed / 4).max(self.policy.first_delay).min(self.policy.max_delay);
         let half_us = u64::try_from(full.as_micros() / 2).unwrap_or(u64::MAX / 2);
         Duration::from_micros(half_us + jitter.next() % (half_us + 1))
     }
@@ -239,11 +244,12 @@ mod tests {
     }
 
     #[test]
-    fn delays_double_up_to_the_limit_and_stay_between_half_and_all_of_it() {
+    fn delays_grow_with_the_outage_up_to_the_limit_and_stay_between_half_and_all_of_it() {
         let mut jitter = SplitMix::new(SEED);
         let mut retry = retry(Repeat::Harmless);
-        for full_ms in [10, 20, 40, 80, 80, 80] {
-            let delay = delay_of(retry.failed(&Failure::Unreachable, Duration::ZERO, &mut jitter));
+        for (passed_ms, full_ms) in [(0, 10), (30, 10), (80, 20), (160, 40), (320, 80), (9_000, 80)] {
+            let passed = Duration::from_millis(passed_ms);
+            let delay = delay_of(retry.failed(&Failure::Unreachable, passed, &mut jitter));
             let full = Duration::from_millis(full_ms);
             assert!(delay >= full / 2 && delay <= full, "{delay:?} for {full:?}");
         }

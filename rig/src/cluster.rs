@@ -4,6 +4,8 @@ use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 use crate::broker::{Broker, Place};
 use crate::error::RigError;
 use crate::http;
@@ -22,27 +24,33 @@ pub struct Settings {
     pub segment_bytes: u64,
     /// The largest batch.
     pub max_batch_bytes: u64,
-    /// One tick of consensus.
-    pub tick_ms: u64,
-    /// Ticks without a leader before an election.
-    pub election_ticks: u64,
+    /// Whether timeouts are far shorter than as shipped, so that a short run sees many.
+    pub quick: bool,
 }
 
 impl Default for Settings {
     /// Small segments, so that a short run fills many, and a quick election.
     fn default() -> Self {
-        Self { segment_bytes: 4 << 20, max_batch_bytes: 1 << 20, tick_ms: 10, election_ticks: 20 }
+        Self { segment_bytes: 4 << 20, max_batch_bytes: 1 << 20, quick: true }
     }
 }
 
 impl Settings {
+    /// As brokers are by default: what is measured is what users see.
+    #[must_use]
+    pub fn shipped() -> Self {
+        Self { segment_bytes: 64 << 20, max_batch_bytes: 8 << 20, quick: false }
+    }
+
     fn toml(self) -> String {
-        let Self { segment_bytes, max_batch_bytes, tick_ms, election_ticks } = self;
+        let Self { segment_bytes, max_batch_bytes, quick } = self;
+        let pace = "[raft]\ntick_ms = 10\nheartbeat_ticks = 5\nelection_ticks = 20\n\n";
+        let pace = if quick { pace } else { "" };
         let record = max_batch_bytes;
         format!(
             "[limits]\nmax_batch_bytes = {max_batch_bytes}\nmax_record_bytes = {record}\n\n\
              [storage]\nsegment_bytes = {segment_bytes}\nfree_space_reserve_bytes = {}\n\n\
-             [raft]\ntick_ms = {tick_ms}\nelection_ticks = {election_ticks}\n\n\
+             {pace}\
              [log]\nfilter = \"info\"\n",
             32 << 20,
         )
@@ -209,13 +217,50 @@ impl Cluster {
         places.map(|place| place.native().to_string()).collect::<Vec<_>>().join(",")
     }
 
+    /// Waits until somebody leads a partition; who it is.
+    ///
+    /// # Errors
+    /// Nobody does in a minute.
+    pub fn wait_for_leader(&self, rig: &Rig, topic: &str, partition: u32) -> Result<u64, RigError> {
+        let mut leader = None;
+        rig.wait_until(PATIENCE, || {
+            leader = self.leader(topic, partition);
+            leader.is_some()
+        })?;
+        leader.ok_or_else(|| RigError::Refused { what: "a leader", said: "nobody leads".to_owned() })
+    }
+
     /// Who leads a partition, by its own account.
     #[must_use]
     pub fn leader(&self, topic: &str, partition: u32) -> Option<u64> {
+        let told = self.tellings(topic);
+        told.into_iter().find_map(|topic| topic["partitions"][partition as usize]["leader"].as_u64())
+    }
+
+    /// A topic as the first broker that knows it tells of it.
+    #[must_use]
+    pub fn topic(&self, topic: &str) -> Option<Value> {
+        self.tellings(topic).into_iter().next()
+    }
+
+    fn tellings(&self, topic: &str) -> Vec<Value> {
         let running = self.brokers.iter().filter(|broker| broker.pid().is_some());
-        running
-            .filter_map(|broker| http::json(broker.place().http(), &format!("/v1/topics/{topic}")))
-            .find_map(|topic| topic["partitions"][partition as usize]["leader"].as_u64())
+        let path = format!("/v1/topics/{topic}");
+        running.filter_map(|broker| http::json(broker.place().http(), &path)).collect()
+    }
+
+    /// A series of the brokers' metrics, summed over those that run.
+    #[must_use]
+    pub fn metric(&self, name: &str) -> u64 {
+        self.brokers.iter().map(|broker| self.metric_of(broker.place().node, name)).sum()
+    }
+
+    /// A series of one broker's metrics; 0 while it does not run.
+    #[must_use]
+    pub fn metric_of(&self, node: u64, name: &str) -> u64 {
+        let broker = self.brokers.iter().find(|broker| broker.place().node == node && broker.pid().is_some());
+        let metrics = broker.and_then(|broker| http::get(broker.place().http(), "/metrics"));
+        metrics.and_then(|(_, metrics)| http::series(&metrics, name)).unwrap_or(0.0) as u64
     }
 }
 

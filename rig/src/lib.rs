@@ -12,6 +12,7 @@
 //! | [`scenario`] | what is done to the brokers |
 //! | [`load`], [`judge`] | what the users do meanwhile, and the verdict on it |
 //! | [`cluster`], [`broker`], [`http`] | the brokers |
+//! | [`conversation`], [`process`] | one broker's socket, one process's time and memory |
 //! | [`volume`], [`tracer`] | file systems whose power can be cut, calls that fail |
 //! | [`rig`], [`workspace`], [`machine`], [`command`] | the surroundings |
 //! | [`measure`], [`random`], [`error`] | figures, choices, errors |
@@ -19,12 +20,14 @@
 pub mod broker;
 pub mod cluster;
 pub mod command;
+pub mod conversation;
 pub mod error;
 pub mod http;
 pub mod judge;
 pub mod load;
 pub mod machine;
 pub mod measure;
+pub mod process;
 pub mod random;
 pub mod rig;
 pub mod scenario;

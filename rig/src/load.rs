@@ -8,6 +8,7 @@
 
 mod reader;
 mod recorder;
+mod steady;
 mod writer;
 
 use std::sync::Arc;
@@ -22,9 +23,12 @@ use crate::error::RigError;
 use crate::random::Random;
 use crate::rig::Rig;
 pub use recorder::{Recorder, ids};
+pub use steady::Timing;
 
 /// The topic of every load.
 pub const TOPIC: &str = "rig";
+/// Producers that share an open loop's sends.
+const STEADY_WRITERS: u32 = 4;
 /// How long the last outcomes may take once the cluster is well again.
 const FAREWELL: Duration = Duration::from_secs(90);
 
@@ -41,6 +45,16 @@ pub struct Plan {
     pub value_bytes_max: u64,
     /// How long a writer rests between batches, at most.
     pub rest_max: Duration,
+    /// Sends a second and partition, in an open loop; 0: writers wait for their answers, and rest.
+    pub rate: u32,
+}
+
+impl Plan {
+    /// One partition, and an open loop of `rate` sends a second.
+    #[must_use]
+    pub fn steady(rate: u32) -> Self {
+        Self { partitions: 1, writers: STEADY_WRITERS, rate, ..Self::default() }
+    }
 }
 
 impl Default for Plan {
@@ -51,6 +65,7 @@ impl Default for Plan {
             writers: 8,
             value_bytes_max: 16 << 10,
             rest_max: Duration::from_millis(8),
+            rate: 0,
         }
     }
 }
@@ -62,6 +77,10 @@ struct Shared {
     recorder: Arc<Recorder>,
     stopping: AtomicBool,
     next_writer: AtomicU64,
+    failures: steady::Failures,
+    /// The last LSN that an open loop's acknowledgement named, and the last that its consumer got.
+    last_lsn: AtomicU64,
+    consumed: AtomicU64,
 }
 
 impl Shared {
@@ -77,7 +96,9 @@ impl Shared {
     /// A connection of its own; `None` if the load stops first.
     async fn client(&self) -> Option<Client> {
         while !self.is_stopping() {
-            if let Ok(client) = connect(&self.bootstrap).await {
+            // Of an open loop what is measured is what users see.
+            let options = if self.plan.rate > 0 { ClientOptions::new() } else { options() };
+            if let Ok(client) = Client::connect_with(self.bootstrap.as_str(), options).await {
                 return Some(client);
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
@@ -107,10 +128,23 @@ impl Load {
             recorder: Arc::new(Recorder::new(plan.partitions)),
             stopping: AtomicBool::new(false),
             next_writer: AtomicU64::new(1),
+            failures: steady::Failures::default(),
+            last_lsn: AtomicU64::new(0),
+            consumed: AtomicU64::new(0),
         });
         let mut tasks = Vec::new();
         let mut random = rig.random.split();
         for partition in 0..plan.partitions {
+            if plan.rate > 0 {
+                let period = Duration::from_secs(plan.writers.into()) / plan.rate;
+                for number in 0..plan.writers {
+                    let offset = period * number / plan.writers;
+                    tasks.push(handle.spawn(steady::send(Arc::clone(&shared), partition, period, offset)));
+                }
+                tasks.push(handle.spawn(steady::consume(Arc::clone(&shared), partition)));
+                tasks.push(handle.spawn(steady::ask_for_tails(Arc::clone(&shared), partition)));
+                continue;
+            }
             for number in 0..plan.writers {
                 let writer = writer::Writer::new(Arc::clone(&shared), partition, number, random.split());
                 tasks.push(handle.spawn(writer.run()));
@@ -130,6 +164,36 @@ impl Load {
     #[must_use]
     pub fn acknowledged(&self) -> u64 {
         self.shared.recorder.acknowledged()
+    }
+
+    /// Microseconds since the load began, as its timings have them.
+    #[must_use]
+    pub fn now(&self) -> u64 {
+        self.shared.recorder.now()
+    }
+
+    /// Operations of an open loop that ended in an error so far.
+    #[must_use]
+    pub fn failures(&self) -> u64 {
+        self.shared.failures.count()
+    }
+
+    /// The greatest LSN that an open loop's acknowledgements have named so far.
+    #[must_use]
+    pub fn last_lsn(&self) -> u64 {
+        self.shared.last_lsn.load(Ordering::Relaxed)
+    }
+
+    /// The last LSN that an open loop's consumer has got so far.
+    #[must_use]
+    pub fn consumed(&self) -> u64 {
+        self.shared.consumed.load(Ordering::Relaxed)
+    }
+
+    /// Acknowledged sends of an open loop so far, in the order in which they were acknowledged.
+    #[must_use]
+    pub fn timings(&self) -> Vec<Timing> {
+        self.shared.recorder.timings()
     }
 
     /// Ends the load: what is under way is waited for.

@@ -7,7 +7,9 @@ use clap::{Parser, Subcommand};
 use lockstep_rig::error::RigError;
 use lockstep_rig::judge::Findings;
 use lockstep_rig::rig::Rig;
-use lockstep_rig::scenario::{bite, bytes, inject, kill, network, power, restart};
+use lockstep_rig::scenario::{
+    behind, bite, bytes, failover, follower, inject, kill, network, power, restart, rolling, shards,
+};
 
 /// Ill-treats real brokers and says what came of it. Exits with 1 on any violation.
 #[derive(Debug, Parser)]
@@ -50,6 +52,16 @@ enum Scenario {
     Inject(inject::Options),
     /// Isolates brokers, cuts directions, loses packets.
     Network(network::Options),
+    /// Kills leaders and makes them stand still under a steady load, and measures the gaps.
+    Failover(failover::Options),
+    /// Restarts one broker after another under a steady load.
+    Rolling(rolling::Options),
+    /// Kills followers under a steady load.
+    Follower(follower::Options),
+    /// Puts a thousand partitions on three brokers, and measures what they cost.
+    Shards(shards::Options),
+    /// Brings a broker back whose log ends before that of the others begins.
+    Behind(behind::Options),
     /// Proves that the rig bites: brokers whose syncs do nothing must be caught.
     Bite,
 }
@@ -81,6 +93,11 @@ fn run(arguments: Arguments) -> Result<Findings, RigError> {
         Scenario::Bytes(options) => bytes::run(&mut rig, &options),
         Scenario::Inject(options) => inject::run(&mut rig, &options),
         Scenario::Network(options) => network::run(&mut rig, &options),
+        Scenario::Failover(options) => failover::run(&mut rig, &options),
+        Scenario::Rolling(options) => rolling::run(&mut rig, &options),
+        Scenario::Follower(options) => follower::run(&mut rig, &options),
+        Scenario::Shards(options) => shards::run(&mut rig, &options),
+        Scenario::Behind(options) => behind::run(&mut rig, &options),
         Scenario::Bite => bite::run(&mut rig),
     };
     if result.as_ref().is_err_and(|error| !matches!(error, RigError::Interrupted)) {
@@ -92,7 +109,7 @@ fn run(arguments: Arguments) -> Result<Findings, RigError> {
 /// Every scenario. One that cannot go on counts as a violation, and the next one begins.
 fn all(rig: &mut Rig) -> Result<Findings, RigError> {
     type Run = fn(&mut Rig) -> Result<Findings, RigError>;
-    let scenarios: [Run; 7] = [
+    let scenarios: [Run; 12] = [
         bite::run,
         |rig| power::run(rig, &defaults()),
         |rig| kill::run(rig, &defaults()),
@@ -100,6 +117,11 @@ fn all(rig: &mut Rig) -> Result<Findings, RigError> {
         |rig| network::run(rig, &defaults()),
         |rig| bytes::run(rig, &defaults()),
         |rig| restart::run(rig, &defaults()),
+        |rig| failover::run(rig, &defaults()),
+        |rig| rolling::run(rig, &defaults()),
+        |rig| follower::run(rig, &defaults()),
+        |rig| shards::run(rig, &defaults()),
+        |rig| behind::run(rig, &defaults()),
     ];
     let mut findings = Findings::default();
     for scenario in scenarios {

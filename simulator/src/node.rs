@@ -122,6 +122,8 @@ pub enum Mail {
     Tick,
     /// A peer's connection closed.
     PeerLost(u64),
+    /// A peer can be reached.
+    PeerFound(u64),
     /// The disk fell below its reserve, or has room again.
     DiskFull(bool),
 }

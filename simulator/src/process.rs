@@ -254,6 +254,11 @@ impl World {
                     .into_iter()
                     .for_each(|shard| self.step(id, shard, ShardInput::PeerLost { node }.into()));
             }
+            Mail::PeerFound(node) => {
+                shards
+                    .into_iter()
+                    .for_each(|shard| self.step(id, shard, ShardInput::PeerFound { node }.into()));
+            }
             Mail::DiskFull(full) => {
                 shards.into_iter().for_each(|shard| self.step(id, shard, ShardInput::DiskFull(full).into()));
             }
@@ -599,12 +604,21 @@ impl World {
         self.network.disconnect(from, to);
         let (after, life) = (self.network.latency(&mut self.stats), self.nodes[&to].life);
         self.queue.after(after, Event::PeerLost { node: to, life, lost: from });
+        let (again, life) = (self.network.latency(&mut self.stats), self.nodes[&from].life);
+        self.queue.after(after + again, Event::PeerFound { node: from, life, found: to });
     }
 
     pub(crate) fn peer_lost(&mut self, id: u64, life: u64, lost: u64) {
         let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.alive(life)) else { return };
         process.inbox.push_back(Mail::PeerLost(lost));
         self.note(id, "peer-lost", [lost], || format!("node {lost}"));
+        self.wake_worker(id);
+    }
+
+    pub(crate) fn peer_found(&mut self, id: u64, life: u64, found: u64) {
+        let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.alive(life)) else { return };
+        process.inbox.push_back(Mail::PeerFound(found));
+        self.note(id, "peer-found", [found], || format!("node {found}"));
         self.wake_worker(id);
     }
 }

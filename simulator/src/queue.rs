@@ -40,6 +40,8 @@ pub enum Event {
     Peer { from: u64, to: u64, connection: u64, frame: Bytes },
     /// A node hears that another's connection closed.
     PeerLost { node: u64, life: u64, lost: u64 },
+    /// A node has a connection to another, for the first time or again.
+    PeerFound { node: u64, life: u64, found: u64 },
     /// A client's bytes reach a node.
     Request { connection: u64, frame: Bytes },
     /// A node's bytes reach a client.

@@ -173,6 +173,7 @@ impl World {
             Event::Start { node } => self.start(node),
             Event::Peer { from, to, connection, frame } => self.peer_frame(from, to, connection, &frame),
             Event::PeerLost { node, life, lost } => self.peer_lost(node, life, lost),
+            Event::PeerFound { node, life, found } => self.peer_found(node, life, found),
             Event::Request { connection, frame } => self.request(connection, frame),
             Event::Response { client, connection, frame } => {
                 self.tell(client, Told::Frame { connection, frame });

@@ -137,7 +137,8 @@ pub struct Storage {
 pub struct Raft {
     /// One tick, in milliseconds.
     pub tick_ms: u64,
-    /// Ticks without a leader's sign of life before an election.
+    /// Ticks without a leader's sign of life before an election. Where a broker dies or falls silent, the others do not
+    /// wait for it.
     pub election_ticks: usize,
     /// Ticks between a leader's heartbeats.
     pub heartbeat_ticks: usize,
@@ -248,7 +249,7 @@ impl Default for Storage {
 
 impl Default for Raft {
     fn default() -> Self {
-        Raft { tick_ms: 50, election_ticks: 20, heartbeat_ticks: 2 }
+        Raft { tick_ms: 50, election_ticks: 60, heartbeat_ticks: 20 }
     }
 }
 

@@ -157,7 +157,7 @@ impl Config {
             format!("{tick_ms} is out of range"),
             "give it 1 to 10000; 50 is usual",
         )?;
-        check(heartbeat_ticks >= 1, "raft.heartbeat_ticks", "it is 0", "give it at least 1; 2 is usual")?;
+        check(heartbeat_ticks >= 1, "raft.heartbeat_ticks", "it is 0", "give it at least 1; 20 is usual")?;
         check(
             election_ticks >= heartbeat_ticks.saturating_mul(3),
             "raft.election_ticks",
@@ -168,7 +168,7 @@ impl Config {
             election_ticks <= 10_000,
             "raft.election_ticks",
             "it is more than 10000",
-            "lower it; 20 is usual",
+            "lower it; 60 is usual",
         )?;
         check(self.workers <= 1024, "workers", "it is more than 1024", "give it 0 for one per processor")
     }

@@ -110,6 +110,13 @@ impl PartitionHandle {
         self.ask(Ask::Transfer(to)).await.map(|_| ())
     }
 
+    /// Begins to hand leadership to whoever has come furthest, from the moment of the call on; the view tells when it is
+    /// done. Refused if this replica does not lead, or nobody else may.
+    pub fn hand_over(&self) -> impl Future<Output = Result<(), AppendError>> + use<> {
+        let answer = self.begin(Ask::HandOver);
+        async move { answer.await.unwrap_or(Err(AppendError::OutcomeUnknown)).map(|_| ()) }
+    }
+
     /// Proposes a change of the membership.
     pub async fn change_membership(&self, changes: Vec<MembershipChange>) -> Result<(), AppendError> {
         self.ask(Ask::Membership(changes)).await.map(|_| ())

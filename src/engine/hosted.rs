@@ -83,6 +83,12 @@ impl Hosted {
         self.replica.step(input, &mut self.outputs);
     }
 
+    /// Hands the replica a tick; most ask for no turn.
+    pub fn tick(&mut self) {
+        self.replica.step(shard::Input::Tick.into(), &mut self.outputs);
+        self.touched |= !self.outputs.is_empty() || self.replica.needs_turn();
+    }
+
     /// Lets the replica take its turn and carries out what it asks for.
     pub fn turn(
         &mut self,
@@ -97,7 +103,10 @@ impl Hosted {
         let mut to_peers: BTreeMap<u64, Vec<RaftMessage>> = BTreeMap::new();
         for output in std::mem::take(&mut self.outputs) {
             match output {
-                Output::Send(message) => to_peers.entry(message.to).or_default().push(message),
+                Output::Send(message) => {
+                    metrics::sent_to_peer(&message);
+                    to_peers.entry(message.to).or_default().push(message);
+                }
                 Output::Repair { to, number, message } => {
                     // Behind what was said before: an acknowledgement must not arrive after it.
                     to_peers.remove(&to).into_iter().for_each(|messages| peers.send(to, shard, messages));

@@ -220,11 +220,18 @@ impl Engine {
         let _ = self.worker_of(shard).send(Mail::Input { shard, input });
     }
 
-    /// The connection from a node closed. Messages may be lost, and if it led, it may be dead: do not wait for the
-    /// election timeout.
+    /// The connection from a node closed, or nothing is heard on it. Messages may be lost, and if it led, it may be dead:
+    /// do not wait for the election timeout.
     pub fn peer_disconnected(&self, node: u64) {
         for worker in &self.inner.workers {
             let _ = worker.send(Mail::PeerLost(node));
+        }
+    }
+
+    /// A node can be reached, for the first time or again: what it missed need not wait for the next heartbeat.
+    pub fn peer_connected(&self, node: u64) {
+        for worker in &self.inner.workers {
+            let _ = worker.send(Mail::PeerFound(node));
         }
     }
 
@@ -245,26 +252,15 @@ impl Engine {
         }
     }
 
-    /// Asks each shard's best follower to lead, and waits a little for it to.
-    async fn hand_over(&self) {
-        let leads = |handle: &PartitionHandle| handle.view().is_leader;
-        let led: Vec<_> = self.shards().into_iter().filter(leads).collect();
-        for handle in &led {
-            let Some(description) = handle.describe().await else { continue };
-            let others = description.replicas.iter().filter(|replica| {
-                replica.node != self.inner.options.node
-                    && replica.recent_active
-                    && description.voters.contains(&replica.node)
-            });
-            if let Some(best) = others.max_by_key(|replica| (replica.matched_index, replica.node)) {
-                let _ = handle.transfer_leadership(best.node).await;
-            }
-        }
+    /// Asks the best follower of each shard that is led here to lead it, all at once, and waits a little for them to.
+    pub async fn hand_over(&self) {
+        let led = self.shards().into_iter().filter(|handle| handle.view().is_leader);
+        let asked: Vec<_> = led.map(|handle| (handle.hand_over(), handle)).collect();
         let wait = async {
-            for handle in led {
+            for (asked, handle) in asked {
                 let mut watch = handle.watch();
-                let alone = handle.describe().await.is_none_or(|d| d.voters.len() < 2);
-                while !alone && watch.borrow_and_update().is_leader && watch.changed().await.is_ok() {}
+                let begun = asked.await.is_ok();
+                while begun && watch.borrow_and_update().is_leader && watch.changed().await.is_ok() {}
             }
         };
         let _ = tokio::time::timeout(HAND_OVER_TIMEOUT, wait).await;

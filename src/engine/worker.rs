@@ -37,6 +37,8 @@ pub enum Ask {
     Tail,
     /// Hand leadership over.
     Transfer(u64),
+    /// Hand leadership to whoever has come furthest.
+    HandOver,
     /// Change the membership.
     Membership(Vec<MembershipChange>),
 }
@@ -50,6 +52,7 @@ impl Input {
             Ask::Positions(group) => Self::Positions { token, group },
             Ask::Tail => Self::Tail { token },
             Ask::Transfer(to) => Self::Transfer { token, to },
+            Ask::HandOver => Self::HandOver { token },
             Ask::Membership(changes) => Self::Membership { token, changes },
         }
     }
@@ -69,8 +72,10 @@ pub enum Mail {
     Input { shard: ShardId, input: replica::Input },
     /// A shard in detail.
     Describe { shard: ShardId, reply: oneshot::Sender<ShardDescription> },
-    /// A node's connection closed.
+    /// A node's connection closed, or nothing is heard on it.
     PeerLost(u64),
+    /// A node can be reached.
+    PeerFound(u64),
     /// The disk fell below its reserve, or has room again.
     DiskFull(bool),
     /// Seal and sync everything, and end.
@@ -126,9 +131,7 @@ impl Worker {
                     }
                 }
                 _ = ticks.tick() => {
-                    for hosted in self.shards.values_mut() {
-                        hosted.step(Input::Tick);
-                    }
+                    self.shards.values_mut().for_each(Hosted::tick);
                 }
             }
             self.turn();
@@ -168,6 +171,7 @@ impl Worker {
                 }
             }
             Mail::PeerLost(node) => self.step_all(|| Input::PeerLost { node }),
+            Mail::PeerFound(node) => self.step_all(|| Input::PeerFound { node }),
             Mail::DiskFull(full) => {
                 self.disk_full = full;
                 self.step_all(|| Input::DiskFull(full));

@@ -126,6 +126,8 @@ define_metrics! {
         entries_committed "lockstep_raft_entries_committed_total" "Appends, commands and confirmations that leaders here answered as committed.";
         messages_sent "lockstep_raft_messages_sent_total" "Raft messages handed to peer connections.";
         messages_received "lockstep_raft_messages_received_total" "Raft messages received from peers.";
+        snapshot_bytes_sent "lockstep_raft_snapshot_sent_bytes_total" "Bytes of snapshots sent to followers whose log ends before this one begins.";
+        entry_bytes_sent "lockstep_raft_entry_sent_bytes_total" "Bytes of log entries sent to followers.";
         peer_bytes_sent "lockstep_peer_sent_bytes_total" "Bytes written to peer connections.";
         peer_bytes_received "lockstep_peer_received_bytes_total" "Bytes read from peer connections.";
         peer_messages_dropped "lockstep_peer_messages_dropped_total" "Messages dropped because a peer was away or its queue full; Raft repeats them.";

@@ -15,9 +15,11 @@
 //! - Links come, go and move with the members: see [`Roster`]. A broker that was removed is told so, and cut off.
 //! - Sending never blocks: what does not fit into a peer's queue, or finds no connection, is dropped, and
 //!   Raft repeats it.
-//! - A connection that is silent for five seconds is given up; both sides say something every second.
+//! - Whoever dialed says something every 100 ms, for all its shards together. When an accepted connection ends, or is
+//!   silent for 400 ms, the engine is told at once: its node may be dead. So shards need no frequent heartbeats of their
+//!   own. A false alarm is harmless, and taken back when something is heard again.
+//! - A connection that is silent for five seconds is given up; the accepting side says something every second.
 //! - A question is answered on the connection it came on. If that ends first, whoever asked is told so at once.
-//! - When an accepted connection ends, the engine is told at once: its node may be dead.
 
 mod handshake;
 mod link;
@@ -42,8 +44,12 @@ use crate::random::Random;
 use link::Link;
 pub use queue::{Letter, to_frames};
 
-/// Something is said at least this often.
-const KEEPALIVE: Duration = Duration::from_secs(1);
+/// The dialing side says something at least this often.
+const KEEPALIVE: Duration = Duration::from_millis(100);
+/// A node from which nothing is heard for this long may be dead: its shards do not wait for their election timeouts.
+const SUSPICION: Duration = Duration::from_millis(400);
+/// The accepting side says something at least this often.
+const ECHO: Duration = Duration::from_secs(1);
 /// A connection on which nothing is heard for this long is given up.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
 /// The longest frame between brokers: the format's largest body, and room for the messages around it.
@@ -76,7 +82,8 @@ impl Peers {
         let accepting =
             listener::Shared::new(engine.clone(), Arc::clone(directory), Arc::clone(self), mailbox);
         tasks.spawn(listener::serve(listener, accepting));
-        tasks.spawn(dial_members(Arc::clone(self), Arc::clone(directory), Random::new(seed)));
+        let random = Random::new(seed);
+        tasks.spawn(dial_members(Arc::clone(self), engine.clone(), Arc::clone(directory), random));
         tasks
     }
 
@@ -117,7 +124,12 @@ impl Peers {
 }
 
 /// Keeps a connection to every member, for ever.
-async fn dial_members(peers: Arc<Peers>, directory: Arc<DataDirectory>, mut random: Random) {
+async fn dial_members(
+    peers: Arc<Peers>,
+    engine: Engine,
+    directory: Arc<DataDirectory>,
+    mut random: Random,
+) {
     let mut members = peers.roster.watch();
     let mut dialing = JoinSet::new();
     let mut handles: BTreeMap<u64, AbortHandle> = BTreeMap::new();
@@ -135,7 +147,7 @@ async fn dial_members(peers: Arc<Peers>, directory: Arc<DataDirectory>, mut rand
         for link in new {
             let (roster, directory) = (Arc::clone(&peers.roster), Arc::clone(&directory));
             let node = link.node;
-            let dial = link::keep_connected(link, roster, directory, random.split());
+            let dial = link::keep_connected(link, roster, engine.clone(), directory, random.split());
             handles.insert(node, dialing.spawn(dial));
         }
         while dialing.try_join_next().is_some() {}

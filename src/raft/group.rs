@@ -20,6 +20,12 @@ use crate::random::Random;
 
 /// A membership entry is a handful of node ids; anything longer was not written by us.
 const MEMBERSHIP_BODY_BYTES_MAX: usize = 1024;
+/// How often a leader speaks while a follower has not confirmed all it was sent, in ticks.
+const REPEAT_TICKS: u64 = 2;
+/// How long the other replicas of a log without entries leave its first leader to the one whose turn it is, in ticks.
+const FIRST_LEADER_TICKS: u64 = 20;
+/// How often that one asks again, in ticks: the others may not be there yet.
+const FIRST_LEADER_ASKS_TICKS: u64 = 4;
 /// Committed entries are handed back as stubs; this bounds how many at a time.
 const COMMITTED_STUB_BYTES_MAX: u64 = 1 << 20;
 
@@ -30,7 +36,7 @@ pub struct GroupOptions {
     pub node: u64,
     /// A follower that hears nothing for this long, up to twice as long, asks for votes.
     pub election_ticks: usize,
-    /// A leader speaks at least this often.
+    /// A leader speaks at least this often; where a follower has not confirmed all it was sent, every other tick.
     pub heartbeat_ticks: usize,
     /// Body and envelope bytes in one append message, at least one entry.
     pub message_bytes_max: u64,
@@ -161,7 +167,22 @@ pub struct Group {
     apply_to: u64,
     /// The last index from which on this replica takes part in elections.
     takes_part_from: u64,
+    /// Set while nobody is known to lead and there is reason not to wait for the election timeout.
+    haste: Option<Haste>,
+    ticks: u64,
     options: GroupOptions,
+}
+
+/// When a replica that knows no leader asks whether it would be elected. The voters ask one after another, so that they do
+/// not split the votes, and less and less often.
+#[derive(Clone, Copy, Debug)]
+struct Haste {
+    /// Whose turn is first is shifted by this, so that the leaders of many groups spread.
+    rotation: u64,
+    /// Ticks until it asks.
+    wait: u64,
+    /// Ticks from then on until it asks again.
+    interval: u64,
 }
 
 /// Why a group could not start.
@@ -205,14 +226,11 @@ impl Group {
             timeout: ((u64::MAX, StateRole::Follower), 0),
             apply_to: applied,
             takes_part_from: 0,
+            haste: None,
+            ticks: 0,
             options,
         };
         group.pin_timeout();
-        let membership = group.membership();
-        if membership.voters == [group.options.node] && membership.voters_outgoing.is_empty() {
-            // Whoever votes alone has no other leader to wait for.
-            group.hurry_election();
-        }
         Ok(group)
     }
 
@@ -275,8 +293,51 @@ impl Group {
         if self.awaits_snapshot() || self.abstains() || self.would_lead_unsynced() {
             return;
         }
+        self.ticks += 1;
+        self.hasten();
         self.node.tick();
+        self.repeat_unconfirmed();
         self.pin_timeout();
+    }
+
+    /// Makes the next tick ask for votes, if it is time to.
+    fn hasten(&mut self) {
+        let longest = match self.log().last_index() {
+            0 => FIRST_LEADER_ASKS_TICKS,
+            _ => self.options.election_ticks as u64,
+        };
+        if self.leader().is_some() {
+            self.haste = None;
+        }
+        let Some(haste) = &mut self.haste else { return };
+        if haste.wait > 1 {
+            haste.wait -= 1;
+            return;
+        }
+        haste.wait = haste.interval;
+        haste.interval = (2 * haste.interval).min(longest).max(1);
+        self.node.raft.election_elapsed = self.timeout.1;
+    }
+
+    /// A message that was lost is repeated when its follower answers a heartbeat. Idle groups speak rarely; those with
+    /// something on its way must not wait that long.
+    fn repeat_unconfirmed(&mut self) {
+        if !self.ticks.is_multiple_of(REPEAT_TICKS) || self.role() != Role::Leader {
+            return;
+        }
+        let (node, last_index) = (self.options.node, self.log().last_index());
+        let raft = &self.node.raft;
+        let is_behind = |(id, progress): (&u64, &raft::Progress)| {
+            *id != node && progress.recent_active && progress.matched < last_index
+        };
+        if raft.pending_read_count() > 0 || raft.prs().iter().any(is_behind) {
+            self.node.ping();
+        }
+    }
+
+    /// Whether something came up that the host has to be told; see [`Group::ready`].
+    pub fn has_ready(&self) -> bool {
+        self.node.has_ready()
     }
 
     /// Whether a snapshot was installed that is not synced yet. Whoever asks for votes meanwhile looks for entries before
@@ -318,7 +379,12 @@ impl Group {
         if elects.contains(&message.msg_type) && self.abstains() {
             return Err(StepError::Ignored("its log does not reach as far as that of the one before".into()));
         }
+        let asks = elects.contains(&message.msg_type);
         let result = self.node.step(message);
+        if asks && self.role() == Role::Leader {
+            // Whoever asks has not heard of this leader, or believes it dead.
+            self.node.ping();
+        }
         self.pin_timeout();
         result.map_err(|error| StepError::Ignored(error.to_string()))
     }
@@ -433,24 +499,58 @@ impl Group {
         self.pin_timeout();
     }
 
-    /// The connection to a peer broke: messages on their way may be lost.
-    pub fn peer_unreachable(&mut self, node: u64) {
+    /// A peer's connection broke, or nothing is heard of it: messages on their way may be lost. If it leads, it is believed
+    /// dead, and a successor is elected without waiting for the election timeout. The pre-vote makes a false alarm
+    /// harmless: whoever still hears the leader does not answer.
+    pub fn peer_lost(&mut self, node: u64, rotation: u64) {
         self.node.report_unreachable(node);
+        if self.role() == Role::Leader && self.transferee() == Some(node) {
+            self.node.raft.abort_leader_transfer();
+        }
+        if self.leader() == Some(node) && self.role() == Role::Follower {
+            self.node.raft.leader_id = raft::INVALID_ID;
+            let rank = self.rank(Some(node), rotation);
+            self.haste = Some(Haste { rotation, wait: 2 * rank, interval: self.voters() });
+            if rank == 0 {
+                self.tick();
+            }
+        }
         self.pin_timeout();
     }
 
-    /// The leader's process is believed dead: do not wait for the election timeout. Draws a short wait, so that the
-    /// survivors do not all ask at once; the pre-vote makes a false alarm harmless.
-    pub fn hurry_election(&mut self) {
-        if self.role() == Role::Leader {
+    /// A peer can be reached again: a leader speaks to it at once, and whoever looks for a leader asks it.
+    pub fn peer_found(&mut self) {
+        match (self.role(), self.haste) {
+            (Role::Leader, _) => self.node.ping(),
+            (_, Some(haste)) => self.look_for_leader(haste.rotation),
+            (_, None) => {}
+        }
+        self.pin_timeout();
+    }
+
+    /// Nobody is known to lead, as after a start: asks whether it would be elected, before its election timeout. Where
+    /// somebody leads, that one answers.
+    pub fn look_for_leader(&mut self, rotation: u64) {
+        if self.leader().is_some() {
             return;
         }
-        let stagger = self.random.below(self.options.heartbeat_ticks as u64 + 2) as usize;
-        let election_ticks = self.options.election_ticks;
-        self.node.raft.election_elapsed = election_ticks;
-        let timeout = (election_ticks + 1 + stagger).min(2 * election_ticks - 1);
-        self.timeout = ((self.term(), self.node.raft.state), timeout);
-        self.pin_timeout();
+        let patience = if self.log().last_index() == 0 { FIRST_LEADER_TICKS } else { 1 };
+        let wait = 1 + self.rank(None, rotation) * patience;
+        self.haste = Some(Haste { rotation, wait, interval: self.voters() });
+    }
+
+    /// This node's place in the order in which the voters ask, without one of them.
+    fn rank(&self, without: Option<u64>, rotation: u64) -> u64 {
+        let mut voters = self.membership().voters;
+        voters.retain(|voter| Some(*voter) != without);
+        voters.sort_unstable();
+        let count = voters.len().max(1) as u64;
+        let place = voters.iter().position(|voter| *voter == self.options.node).unwrap_or(0) as u64;
+        (place + count - rotation % count) % count
+    }
+
+    fn voters(&self) -> u64 {
+        self.membership().voters.len() as u64
     }
 
     /// What the group wants done, if anything.

@@ -203,6 +203,14 @@ impl Replica {
         }
     }
 
+    /// Whether a turn would do anything after a tick.
+    pub fn needs_turn(&self) -> bool {
+        match &self.state {
+            State::Running(shard) => shard.needs_turn() || self.leaving.is_some() || self.reader_due,
+            _ => true,
+        }
+    }
+
     /// Does all there is to do.
     pub fn turn(&mut self, now_ms: i64, outputs: &mut Vec<Output>) {
         self.leave_once_handed_over(outputs);

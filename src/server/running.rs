@@ -135,7 +135,8 @@ impl Server {
 
     /// Stops: no new clients, leadership handed over, every log sealed and synced.
     pub async fn stop(mut self) {
-        // Clients first: whoever is cut off here tries another broker.
+        // While clients are still connected: they are told who leads now, rather than cut off.
+        self.engine.hand_over().await;
         self.native.abort();
         let _ = (&mut self.native).await;
         self.engine.shutdown().await;

@@ -269,7 +269,8 @@ pub fn token_of(input: &Input) -> Option<Token> {
         | Input::Membership { token, .. }
         | Input::Tail { token }
         | Input::Standing { token, .. }
-        | Input::Transfer { token, .. } => Some(*token),
+        | Input::Transfer { token, .. }
+        | Input::HandOver { token } => Some(*token),
         _ => None,
     }
 }

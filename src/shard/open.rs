@@ -140,6 +140,7 @@ impl Shard {
         )
         .map_err(|error| content(error.to_string()))?;
         group.take_part_from(former.last_index);
+        group.look_for_leader(shard);
         group.log_mut().set_commit(commit);
         // What a forced roll left for later: committed by now, since its checkpoint is the base.
         let left_over = |entry: &&Entry| entry.index <= base.index;

@@ -26,8 +26,6 @@ use crate::raft::{Membership, ProposeError, Ready, ReplicaProgress, Role, StepEr
 
 /// How often a leader whose disk is full hands over: the next one's may be full too, and would hand it back.
 const STEP_DOWN_TICKS: u64 = 200;
-/// How often a new shard's first leader asks for votes until the others are there.
-const FIRST_ELECTION_TICKS: u64 = 4;
 
 impl Shard {
     /// Takes one input in. Its consequences come with the next [`Shard::turn`].
@@ -88,14 +86,18 @@ impl Shard {
                 };
                 outputs.push(Output::Answer(token, answer));
             }
+            Input::HandOver { token } => {
+                self.step_down();
+                let begun = self.group.transferee().is_some();
+                let answer = if begun { Ok(Answer::Done) } else { Err(self.not_leader()) };
+                outputs.push(Output::Answer(token, answer));
+            }
             Input::Synced(outcome) => self.synced(outcome, outputs),
             Input::ColdRead { id, entries } => self.group.cold_read_done(id, entries),
             Input::PeerLost { node } => {
-                self.group.peer_unreachable(node);
-                if self.group.leader() == Some(node) {
-                    self.group.hurry_election();
-                }
+                self.group.peer_lost(node, self.id);
             }
+            Input::PeerFound { .. } => self.group.peer_found(),
             Input::DiskFull(full) => self.disk_full = full,
             Input::Settings(settings) => self.settings = settings,
             Input::Seal => self.group.log_mut().seal(),
@@ -117,14 +119,19 @@ impl Shard {
         self.publish(outputs);
     }
 
+    /// Whether a turn would do anything: most ticks of an idle shard leave nothing to do.
+    pub fn needs_turn(&self) -> bool {
+        self.health_stops_raft()
+            || !self.requests.is_empty()
+            || self.group.has_ready()
+            || self.group.log().has_queued()
+    }
+
     fn tick(&mut self) {
         self.group.tick();
         self.ticks += 1;
         if self.newest.0 != self.state.last_index() {
             self.newest = (self.state.last_index(), self.ticks);
-        }
-        if self.ticks % FIRST_ELECTION_TICKS == 1 && self.should_lead_first() {
-            self.group.hurry_election();
         }
         if self.ticks.is_multiple_of(super::RETENTION_TICKS) {
             self.apply_retention();
@@ -137,21 +144,15 @@ impl Shard {
         }
     }
 
-    /// Whether this replica is the one that asks for votes at once where nobody has led yet: a new shard is of use
-    /// right away, and the first leaders are spread over the nodes.
-    fn should_lead_first(&self) -> bool {
-        let voters = &self.membership.voters;
-        let first = voters.get((self.id as usize).checked_rem(voters.len()).unwrap_or(0));
-        self.group.log().last_index() == 0 && self.group.leader().is_none() && first == Some(&self.node)
-    }
-
     /// Begins to hand leadership to the voter that has come furthest, of those that are there if there are any.
     fn step_down(&mut self) {
         let voters = &self.membership.voters;
         let other = |replica: &ReplicaProgress| replica.node != self.node && voters.contains(&replica.node);
         let others = self.group.progress().into_iter().filter(other);
+        // Of equals another one in each shard: what one broker led is spread over the others.
+        let turn = |node: u64| (node + self.id) % (voters.len() as u64 + 1);
         let furthest =
-            |replica: &ReplicaProgress| (replica.recent_active, replica.matched_index, replica.node);
+            |replica: &ReplicaProgress| (replica.recent_active, replica.matched_index, turn(replica.node));
         if let Some(best) = others.max_by_key(furthest) {
             self.group.transfer(best.node);
         }

@@ -303,10 +303,20 @@ pub enum Input {
         /// Its entries.
         entries: Option<Vec<Entry>>,
     },
-    /// The connection from a peer closed: its process may be dead.
+    /// The connection from a peer closed, or nothing is heard on it: its process may be dead.
     PeerLost {
         /// Which peer.
         node: u64,
+    },
+    /// A peer can be reached, for the first time or again.
+    PeerFound {
+        /// Which peer.
+        node: u64,
+    },
+    /// Hand leadership to whichever voter has come furthest.
+    HandOver {
+        /// Who waits; answered once it is under way.
+        token: Token,
     },
     /// Whether the disk is below its free-space reserve.
     DiskFull(bool),

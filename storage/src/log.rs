@@ -349,6 +349,11 @@ impl Log {
         self.seal_wanted = false;
     }
 
+    /// Whether something is queued that can be written now.
+    pub fn has_queued(&self) -> bool {
+        !self.queue.is_empty() && !self.in_flight()
+    }
+
     /// What is queued, for a thread that may block. `None` if nothing is, or a group is in flight already.
     pub fn take_group(&mut self) -> Option<WriteGroup> {
         if !self.has_pending() {

@@ -13,7 +13,7 @@ use tokio::sync::{Notify, Semaphore};
 use super::delivery::{BatchDelivery, Delivery, Ticket};
 use super::lane::{Conditions, Dispatch, Lane, LaneSettings};
 use crate::attempt::Target;
-use crate::client::{Client, only};
+use crate::client::{Client, DOUBT, DOUBT_AGAIN, only};
 use crate::connection::Connection;
 use crate::error::ProduceError;
 use crate::retry::{Failure, Repeat, Retry};
@@ -51,7 +51,14 @@ impl LaneHandle {
         let partition = settings.partition;
         let handle = Arc::new(Self { client, topic, partition, repeat, state, wake: Notify::new() });
         tokio::spawn(
-            Sender { lane: Arc::clone(&handle), pending: VecDeque::new(), broker: None, retry: None }.run(),
+            Sender {
+                lane: Arc::clone(&handle),
+                pending: VecDeque::new(),
+                doubtful_at: Duration::ZERO,
+                broker: None,
+                retry: None,
+            }
+            .run(),
         );
         handle
     }
@@ -118,6 +125,8 @@ struct Sender {
     lane: Arc<LaneHandle>,
     /// In step with the front of what the lane has in flight.
     pending: VecDeque<Pending>,
+    /// When the broker's silence gives reason to ask others, while something is pending.
+    doubtful_at: Duration,
     /// Where batches go at the moment.
     broker: Option<(Option<NodeId>, Arc<Connection>)>,
     /// The attempts since the last success.
@@ -135,8 +144,8 @@ impl Sender {
     async fn run(mut self) {
         let lane = Arc::clone(&self.lane);
         loop {
-            if let Err(failure) = self.send_what_may_leave().await {
-                self.attempt_failed(failure).await;
+            if let Err((node, failure)) = self.send_what_may_leave().await {
+                self.attempt_failed(node, failure).await;
                 continue;
             }
             let deadline = {
@@ -146,38 +155,58 @@ impl Sender {
                 }
                 state.lane.deadline()
             };
+            let doubtful = self.doubtful_at();
             tokio::select! {
                 result = front(&mut self.pending) => self.front_answered(result).await,
                 () = lane.wake.notified() => {}
+                () = sleep_until(&lane.client, doubtful) => self.doubt().await,
                 () = sleep_until(&lane.client, deadline) => {}
             }
         }
     }
 
-    async fn send_what_may_leave(&mut self) -> Result<(), Failure> {
+    async fn send_what_may_leave(&mut self) -> Result<(), (Option<NodeId>, Failure)> {
         loop {
             let now = self.lane.client.core.now();
             let Some(dispatch) = self.lane.lock().lane.next_dispatch(now) else { return Ok(()) };
             let connection = self.connection().await?;
-            let pending = self.lane.submit(&connection, dispatch).await?;
+            let node = self.broker.as_ref().and_then(|(node, _)| *node);
+            let pending = self.lane.submit(&connection, dispatch).await.map_err(|failure| (node, failure))?;
+            if self.pending.is_empty() {
+                self.doubtful_at = self.lane.client.core.now() + DOUBT;
+            }
             self.pending.push_back(pending);
         }
     }
 
-    async fn connection(&mut self) -> Result<Arc<Connection>, Failure> {
+    async fn connection(&mut self) -> Result<Arc<Connection>, (Option<NodeId>, Failure)> {
         if let Some((_, connection)) = &self.broker {
             return Ok(Arc::clone(connection));
         }
         let target = Target::Leader(&self.lane.topic, self.lane.partition);
         let failures = self.retry.as_ref().map_or(0, Retry::failures);
         let attempt = usize::try_from(failures).unwrap_or(usize::MAX);
-        match self.lane.client.core.route(target, attempt).await {
-            Ok((node, connection)) => {
-                self.broker = Some((node, Arc::clone(&connection)));
-                Ok(connection)
-            }
-            Err((_, failure)) => Err(failure),
+        let (node, connection) = self.lane.client.core.route(target, attempt).await?;
+        self.broker = Some((node, Arc::clone(&connection)));
+        Ok(connection)
+    }
+
+    /// When the broker's silence gives reason to ask others who leads: never, where sending again would do harm.
+    fn doubtful_at(&self) -> Option<Duration> {
+        let waits = !self.pending.is_empty() && self.lane.repeat == Repeat::Harmless;
+        waits.then_some(self.doubtful_at)
+    }
+
+    /// Asks other brokers who leads. If it is not the one that is silent, everything is sent again, there.
+    async fn doubt(&mut self) {
+        let node = self.broker.as_ref().and_then(|(node, _)| *node);
+        let lane = Arc::clone(&self.lane);
+        if let Some(node) = node
+            && lane.client.core.is_replaced(&lane.topic, lane.partition, node).await
+        {
+            return self.attempt_failed(Some(node), Failure::TimedOut).await;
         }
+        self.doubtful_at = lane.client.core.now() + DOUBT_AGAIN;
     }
 
     async fn front_answered(&mut self, result: Result<Produced, Failure>) {
@@ -185,17 +214,21 @@ impl Sender {
         match result {
             Ok(produced) => {
                 self.retry = None;
+                self.doubtful_at = self.lane.client.core.now() + DOUBT;
                 self.lane.lock().lane.front_stored(&produced);
             }
-            Err(failure) => self.attempt_failed(failure).await,
+            Err(failure) => {
+                let node = self.broker.as_ref().and_then(|(node, _)| *node);
+                self.attempt_failed(node, failure).await;
+            }
         }
     }
 
     /// Judges the failed attempt at the front; everything in flight will be sent again, or fails with it.
-    async fn attempt_failed(&mut self, failure: Failure) {
+    async fn attempt_failed(&mut self, node: Option<NodeId>, failure: Failure) {
         self.pending.clear();
         let outcome_open = failure.leaves_outcome_open();
-        let node = self.broker.take().and_then(|(node, _)| node);
+        self.broker = None;
         let core = Arc::clone(&self.lane.client.core);
         let mut retry = self.retry.take().unwrap_or_else(|| core.retry(self.lane.repeat));
         let target = Target::Leader(&self.lane.topic, self.lane.partition);

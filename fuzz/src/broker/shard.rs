@@ -120,6 +120,7 @@ impl Host {
             22..25 => return self.written(),
             25 => return self.cold_read(choices),
             26 => Input::PeerLost { node: choices.below(5) },
+            27 if choices.flag() => Input::PeerFound { node: choices.below(5) },
             27 => Input::DiskFull(choices.flag()),
             28 => Input::Seal,
             29 => return self.crash(choices.below(u64::MAX)),

@@ -7,12 +7,15 @@ use std::time::Instant;
 use lockstep_checker::{Append, AppendOutcome, History, Operation, Read, RecordId, Records, Restart, Tail};
 use lockstep_client::{ConsumeError, ConsumedBatch, ConsumedRecord};
 
+use super::Timing;
+
 /// The history of every partition.
 #[derive(Debug)]
 pub struct Recorder {
     origin: Instant,
     partitions: Vec<Mutex<History>>,
     acknowledged: AtomicU64,
+    timings: Mutex<Vec<Timing>>,
     /// How often brokers were ended or started: see [`Session`].
     lives: AtomicU64,
 }
@@ -34,6 +37,7 @@ impl Recorder {
             origin: Instant::now(),
             partitions: (0..partitions).map(|_| Mutex::default()).collect(),
             acknowledged: AtomicU64::new(0),
+            timings: Mutex::default(),
             lives: AtomicU64::new(0),
         }
     }
@@ -45,6 +49,16 @@ impl Recorder {
 
     pub(super) fn acknowledged(&self) -> u64 {
         self.acknowledged.load(Ordering::Relaxed)
+    }
+
+    /// Writes down when a send was due and when it was acknowledged.
+    pub(super) fn timed(&self, timing: Timing) {
+        self.timings.lock().unwrap_or_else(PoisonError::into_inner).push(timing);
+    }
+
+    /// All of these so far, as they came.
+    pub(super) fn timings(&self) -> Vec<Timing> {
+        self.timings.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Writes down that processes ended: to be called when they have, before new ones start.

@@ -26,14 +26,14 @@ use damage::{Edit, Layout, Manner, Target};
 
 const BROKERS: u64 = 3;
 /// Small, so that a second of load fills some.
-const SETTINGS: Settings =
-    Settings { segment_bytes: 256 << 10, max_batch_bytes: 64 << 10, tick_ms: 10, election_ticks: 20 };
+const SETTINGS: Settings = Settings { segment_bytes: 256 << 10, max_batch_bytes: 64 << 10, quick: true };
 const PLAN: Plan = Plan {
     partitions: 1,
     replication: 3,
     writers: 6,
     value_bytes_max: 2048,
     rest_max: Duration::from_millis(5),
+    rate: 0,
 };
 /// Batches before the damage, and after it.
 const BATCHES: u64 = 400;

@@ -26,8 +26,7 @@ use crate::tracer::Tracer;
 
 const BROKERS: u64 = 3;
 /// Small segments: rolls, and with them renames and directory syncs, come often.
-const SETTINGS: Settings =
-    Settings { segment_bytes: 512 << 10, max_batch_bytes: 128 << 10, tick_ms: 10, election_ticks: 30 };
+const SETTINGS: Settings = Settings { segment_bytes: 512 << 10, max_batch_bytes: 128 << 10, quick: true };
 /// Until the broker notices.
 const NOTICE_TIME_MAX: Duration = Duration::from_secs(15);
 /// The load meanwhile.

@@ -70,11 +70,8 @@ fn one_cluster(
     roots: &[PathBuf],
     findings: &mut Findings,
 ) -> Result<(), RigError> {
-    // As brokers are by default: what is measured is what users see.
-    let settings =
-        Settings { segment_bytes: 64 << 20, max_batch_bytes: 8 << 20, tick_ms: 50, election_ticks: 20 };
     let outside = rig.workspace.directory(name)?;
-    let mut cluster = Cluster::start(rig, roots, &outside, settings)?;
+    let mut cluster = Cluster::start(rig, roots, &outside, Settings::shipped())?;
     let fill = Fill::new(rig, &cluster.bootstrap(), roots.len())?;
     let (began, bytes) = (Instant::now(), options.gib << 30);
     fill.write(rig, bytes)?;

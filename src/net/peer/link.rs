@@ -16,6 +16,7 @@ use super::handshake::{FrameReader, PeerError, introduce};
 use super::queue::{Letter, Queue};
 use super::{KEEPALIVE, SILENCE_MAX};
 use crate::cluster::Roster;
+use crate::engine::Engine;
 use crate::identity::DataDirectory;
 use crate::metrics;
 use crate::net::vectored::write_frames;
@@ -101,6 +102,7 @@ impl Drop for Connected<'_> {
 pub(super) async fn keep_connected(
     link: Arc<Link>,
     roster: Arc<Roster>,
+    engine: Engine,
     directory: Arc<DataDirectory>,
     mut random: Random,
 ) {
@@ -111,7 +113,7 @@ pub(super) async fn keep_connected(
             Ok(stream) => {
                 tracing::info!(node = link.node, address = link.address, "connected to a peer");
                 (pause_ms, said) = (PAUSE_MS_FIRST, String::new());
-                let error = converse(&link, stream).await;
+                let error = converse(&link, &engine, stream).await;
                 tracing::info!(node = link.node, %error, "the connection to a peer ended");
             }
             Err(PeerError::Refused(ErrorOutcome { code: ErrorCode::BrokerRemoved, message, .. })) => {
@@ -153,9 +155,10 @@ async fn dial(
 }
 
 /// Sends until the connection ends, and says why it did.
-async fn converse(link: &Link, stream: FrameReader<TcpStream>) -> PeerError {
+async fn converse(link: &Link, engine: &Engine, stream: FrameReader<TcpStream>) -> PeerError {
     let (reader, mut write) = stream.split();
     let _connected = Connected::new(link);
+    engine.peer_connected(link.node);
     tokio::select! {
         error = listen(link, reader) => error,
         error = speak(link, &mut write) => error,

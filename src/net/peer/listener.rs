@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::handshake::{FrameReader, PeerError, receive};
-use super::{KEEPALIVE, Peers, SILENCE_MAX};
+use super::{ECHO, Peers, SILENCE_MAX, SUSPICION};
 use crate::cluster::{Asked, Reply, Roster};
 use crate::engine::Engine;
 use crate::identity::{DataDirectory, DirectoryId};
@@ -94,12 +94,24 @@ async fn listen(
     mut reader: FrameReader<impl AsyncRead + Unpin>,
     answers: mpsc::Sender<(u64, Bytes)>,
 ) -> PeerError {
+    let mut silence = Duration::ZERO;
     loop {
-        let (message, bytes) = match reader.next(SILENCE_MAX).await {
+        let (message, bytes) = match reader.next(SUSPICION).await {
             Ok(next) => next,
+            Err(PeerError::Silent) if silence < SILENCE_MAX => {
+                if silence.is_zero() && shared.newest().get(&from) == Some(&number) {
+                    tracing::warn!(node = from, "nothing is heard of a peer");
+                    shared.engine.peer_disconnected(from);
+                }
+                silence += SUSPICION;
+                continue;
+            }
             Err(error) => return error,
         };
         metrics::peer_received(bytes);
+        if !std::mem::take(&mut silence).is_zero() {
+            shared.engine.peer_connected(from);
+        }
         // What an earlier connection still holds must not arrive behind what a later one brought.
         let newest = shared.newest();
         if newest.get(&from) != Some(&number) {
@@ -147,7 +159,7 @@ async fn speak(
     write: &mut (impl AsyncWrite + Unpin),
 ) -> PeerError {
     loop {
-        let frame = match timeout(KEEPALIVE, answered.recv()).await {
+        let frame = match timeout(ECHO, answered.recv()).await {
             Ok(Some((number, text))) => PeerMessage::Answer(Numbered { number, text }).encode(),
             Ok(None) => return PeerError::Closed,
             Err(_) => PeerMessage::Heartbeats(Vec::new()).encode(),

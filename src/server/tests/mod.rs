@@ -34,6 +34,7 @@ fn quick_config(node: u64, data: &Path) -> Config {
     config.listen.http = "127.0.0.1:0".into();
     config.raft.tick_ms = 10;
     config.raft.election_ticks = 20;
+    config.raft.heartbeat_ticks = 5;
     config.raft.heartbeat_ticks = 2;
     config.storage.spare_segments = 0;
     config.storage.free_space_reserve_bytes = 0;
