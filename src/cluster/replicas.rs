@@ -16,8 +16,9 @@ use super::{MetadataState, Topic, TopicSettings};
 use crate::engine::{Engine, PartitionHandle, ShardId, ShardSettings};
 use crate::identity::DataDirectory;
 
-/// Shards that are opened at once: each reads its last segment.
-const OPENING_AT_ONCE: usize = 8;
+/// Shards that are opened or made at once: each reads its last segment, and waits for a few syncs that the kernel merges
+/// with those of the others.
+const OPENING_AT_ONCE: usize = 32;
 
 /// The shards of this node.
 pub(super) struct Replicas {

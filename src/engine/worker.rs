@@ -1,6 +1,10 @@
 //! One worker loop: takes all mail that waits, lets every shard it touched take one turn, carries out what they ask.
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use lockstep_protocol::peer::RaftMessage;
 use tokio::{
@@ -85,6 +89,8 @@ pub enum Mail {
 /// One loop and the shards it hosts.
 pub struct Worker {
     shards: BTreeMap<ShardId, Hosted>,
+    /// Those that may have something to do; a loop does not walk through all for the mail of a few.
+    touched: BTreeSet<ShardId>,
     mail: mpsc::UnboundedReceiver<Mail>,
     stopping: Option<oneshot::Sender<()>>,
     evictions: Vec<(ShardId, oneshot::Sender<()>)>,
@@ -104,6 +110,7 @@ impl Worker {
         let (sender, mail) = mpsc::unbounded_channel();
         let worker = Self {
             shards: BTreeMap::new(),
+            touched: BTreeSet::new(),
             mail,
             stopping: None,
             evictions: Vec::new(),
@@ -131,7 +138,7 @@ impl Worker {
                     }
                 }
                 _ = ticks.tick() => {
-                    self.shards.values_mut().for_each(Hosted::tick);
+                    self.each(Hosted::tick);
                 }
             }
             self.turn();
@@ -146,22 +153,23 @@ impl Worker {
             Mail::Host { replica, outputs, shown } => {
                 let mut hosted = Hosted::new(replica, outputs, shown);
                 hosted.step(Input::DiskFull(self.disk_full));
+                self.touched.insert(hosted.id());
                 self.shards.insert(hosted.id(), hosted);
             }
             Mail::Evict { shard, reply } => self.evictions.push((shard, reply)),
-            Mail::Request { shard, ask, reply } => match self.shards.get_mut(&shard) {
+            Mail::Request { shard, ask, reply } => match self.touch(shard) {
                 Some(hosted) => hosted.ask(ask, reply),
                 None => drop(reply.send(Err(AppendError::Stopped))),
             },
             Mail::Messages { shard, messages } => {
-                if let Some(hosted) = self.shards.get_mut(&shard) {
+                if let Some(hosted) = self.touch(shard) {
                     for message in messages {
                         hosted.step(Input::Peer(message));
                     }
                 }
             }
             Mail::Input { shard, input } => {
-                if let Some(hosted) = self.shards.get_mut(&shard) {
+                if let Some(hosted) = self.touch(shard) {
                     hosted.step(input);
                 }
             }
@@ -184,16 +192,32 @@ impl Worker {
     }
 
     fn step_all(&mut self, input: impl Fn() -> Input) {
-        for hosted in self.shards.values_mut() {
-            hosted.step(input());
+        self.each(|hosted| hosted.step(input()));
+    }
+
+    fn each(&mut self, mut act: impl FnMut(&mut Hosted)) {
+        for (shard, hosted) in &mut self.shards {
+            act(hosted);
+            if hosted.is_touched() {
+                self.touched.insert(*shard);
+            }
         }
+    }
+
+    /// A shard that is about to be told something.
+    fn touch(&mut self, shard: ShardId) -> Option<&mut Hosted> {
+        let hosted = self.shards.get_mut(&shard)?;
+        self.touched.insert(shard);
+        Some(hosted)
     }
 
     fn turn(&mut self) {
         let Some(sender) = self.sender.upgrade() else { return };
         let now_ms = now_ms();
-        for hosted in self.shards.values_mut().filter(|hosted| hosted.is_touched()) {
-            hosted.turn(now_ms, &*self.peers, &self.disk_workers, &sender);
+        for shard in std::mem::take(&mut self.touched) {
+            if let Some(hosted) = self.shards.get_mut(&shard).filter(|hosted| hosted.is_touched()) {
+                hosted.turn(now_ms, &*self.peers, &self.disk_workers, &sender);
+            }
         }
     }
 

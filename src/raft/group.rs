@@ -302,13 +302,14 @@ impl Group {
 
     /// Makes the next tick ask for votes, if it is time to.
     fn hasten(&mut self) {
+        if self.haste.is_none() || self.leader().is_some() {
+            self.haste = None;
+            return;
+        }
         let longest = match self.log().last_index() {
             0 => FIRST_LEADER_ASKS_TICKS,
             _ => self.options.election_ticks as u64,
         };
-        if self.leader().is_some() {
-            self.haste = None;
-        }
         let Some(haste) = &mut self.haste else { return };
         if haste.wait > 1 {
             haste.wait -= 1;

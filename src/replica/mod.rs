@@ -211,6 +211,12 @@ impl Replica {
         }
     }
 
+    /// Whether it runs, knows who leads, and has nothing under way: then a tick may be late.
+    pub fn is_calm(&self) -> bool {
+        let runs = matches!(&self.state, State::Running(_)) && self.leaving.is_none() && !self.writing;
+        runs && self.view.leader.is_some() && self.view.health == Health::Ok
+    }
+
     /// Does all there is to do.
     pub fn turn(&mut self, now_ms: i64, outputs: &mut Vec<Output>) {
         self.leave_once_handed_over(outputs);

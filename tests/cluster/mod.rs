@@ -40,6 +40,8 @@ use lying_disk::LyingDisk;
 
 pub type Verdict = Result<Answer, AppendError>;
 
+/// raft-rs's number of `MsgTimeoutNow`.
+const TIMEOUT_NOW: u8 = 14;
 /// An election timeout.
 pub const ELECTION_TICKS: usize = 10;
 const DIRECTORY: &str = "shard";
@@ -300,20 +302,22 @@ impl Cluster {
         self.disk_stopped.remove(&node);
     }
 
-    /// Ticks a node until it leads, as if every other node had just found the present leader dead.
+    /// Ticks a node until it leads, and no other: it is told to ask for votes at once, as the target of a transfer is.
     pub fn elect(&mut self, node: u64) {
-        for other in
-            self.running().into_iter().filter(|other| !self.paused.contains_key(other)).collect::<Vec<_>>()
-        {
-            if let Some(leader) =
-                self.describe(other).view.leader.filter(|leader| *leader != node || other != node)
-            {
-                self.step(other, Input::PeerLost { node: leader });
-            }
-        }
-        for _ in 0..20 * ELECTION_TICKS {
+        for round in 0..20 * ELECTION_TICKS {
             if self.leads(node) {
                 return;
+            }
+            let term = self.describe(node).view.term;
+            if round % ELECTION_TICKS == 0 && term > 0 {
+                let message = RaftMessage {
+                    kind: TIMEOUT_NOW,
+                    from: node + 1,
+                    to: node,
+                    term,
+                    ..RaftMessage::default()
+                };
+                self.step(node, Input::Peer(message));
             }
             self.step(node, Input::Tick);
             self.settle();

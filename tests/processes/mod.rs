@@ -169,6 +169,11 @@ impl LocalCluster {
         signal(node.pid, rustix::process::Signal::KILL);
     }
 
+    /// Asks a node's process to stop. `up` starts it again.
+    pub fn terminate(&self, node: &Node) {
+        signal(node.pid, rustix::process::Signal::TERM);
+    }
+
     /// Kills `up` and all brokers the hard way, and waits until nothing of them is left.
     pub fn kill_everything(&mut self) {
         let nodes = self.nodes();
