@@ -124,12 +124,7 @@ impl Peers {
 }
 
 /// Keeps a connection to every member, for ever.
-async fn dial_members(
-    peers: Arc<Peers>,
-    engine: Engine,
-    directory: Arc<DataDirectory>,
-    mut random: Random,
-) {
+async fn dial_members(peers: Arc<Peers>, engine: Engine, directory: Arc<DataDirectory>, mut random: Random) {
     let mut members = peers.roster.watch();
     let mut dialing = JoinSet::new();
     let mut handles: BTreeMap<u64, AbortHandle> = BTreeMap::new();
