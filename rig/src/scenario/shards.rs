@@ -70,9 +70,9 @@ pub fn run(rig: &mut Rig, options: &Options) -> Result<Findings, RigError> {
     let mut ready = Times::default();
     for number in 0..options.starts {
         if number % 2 == 0 {
-            cluster.stop_all()
+            cluster.stop_all();
         } else {
-            cluster.kill_all()
+            cluster.kill_all();
         }
         cluster.start_all()?;
         cluster.wait_until_ready(rig)?.into_iter().for_each(|time| ready.add(time));
