@@ -174,13 +174,13 @@ mod tests {
     #[test]
     fn flags_win_over_environment_over_file_over_defaults() {
         let (_file, mut flags) =
-            with_file("data = 'file'\nworkers = 3\n[raft]\ntick_ms = 7\nelection_ticks = 30\n");
+            with_file("data = 'file'\nworkers = 3\n[raft]\ntick_ms = 7\nelection_ticks = 90\n");
         flags.data = Some("flag".into());
         let environment = variables(&[("LOCKSTEP_DATA", "variable"), ("LOCKSTEP_RAFT_TICK_MS", "9")]);
         let config = Config::load(&flags, environment).unwrap();
         assert_eq!(config.data, std::path::PathBuf::from("flag"));
         assert_eq!(config.raft.tick_ms, 9);
-        assert_eq!(config.raft.election_ticks, 30);
+        assert_eq!(config.raft.election_ticks, 90);
         assert_eq!(config.workers, 3);
         assert_eq!(config.raft.heartbeat_ticks, Config::default().raft.heartbeat_ticks);
     }
