@@ -14,8 +14,11 @@ pub trait Control: Send + Sync + 'static {
     /// The cluster at a glance.
     fn cluster(&self) -> ClusterView;
 
-    /// The cluster's nodes as configured; whether they answer is found out by the caller.
+    /// The cluster's nodes; whether they answer is found out by the caller.
     fn nodes(&self) -> Vec<NodeView>;
+
+    /// Removes a node that holds nothing; returns when it is committed.
+    fn remove_node(&self, id: u64) -> impl Future<Output = Result<(), AdminError>> + Send;
 
     /// All topics, by name.
     fn topics(&self) -> Vec<TopicSummary>;
@@ -123,6 +126,12 @@ pub enum AdminError {
     /// The name is taken.
     #[error("there is a topic {0:?} already")]
     TopicExists(String),
+    /// No node of this id.
+    #[error("there is no node {0}")]
+    UnknownNode(u64),
+    /// The node cannot go yet.
+    #[error("{0}")]
+    NodeInUse(String),
     /// A value in the request cannot be used.
     #[error("{detail}")]
     Invalid {

@@ -15,7 +15,7 @@ use super::control::{AdminError, Control, Readiness};
 use super::partition;
 use super::problem::Problem;
 use super::routes::{self, Matched, Miss, Operation};
-use super::views::{LogStart, NewTopic, TopicChange, Transfer};
+use super::views::{LogStart, NewTopic, NodeView, TopicChange, Transfer};
 use super::{remote, scrape};
 
 /// The description of this interface, kept in step with the routes by a test.
@@ -77,7 +77,20 @@ impl<C: Control> Handlers<C> {
             }
             (Operation::OpenApi, _) => Ok(text_answer(JSON, OPENAPI)),
             (Operation::Cluster, _) => Ok(json_answer(StatusCode::OK, &control.cluster())),
-            (Operation::Nodes, _) => Ok(self.nodes().await),
+            (Operation::Nodes, _) => {
+                Ok(json_answer(StatusCode::OK, &json!({ "nodes": self.checked(control.nodes()).await })))
+            }
+            (Operation::Node, [node]) => {
+                let id = node_id(node)?;
+                let mut found = control.nodes();
+                found.retain(|node| node.id == id);
+                let found = self.checked(found).await.pop().ok_or(AdminError::UnknownNode(id))?;
+                Ok(json_answer(StatusCode::OK, &found))
+            }
+            (Operation::RemoveNode, [node]) => {
+                control.remove_node(node_id(node)?).await?;
+                Ok(empty_answer(StatusCode::NO_CONTENT))
+            }
             (Operation::Config, _) => Ok(json_answer(StatusCode::OK, control.config())),
             (Operation::ListTopics, _) => {
                 Ok(json_answer(StatusCode::OK, &json!({ "topics": control.topics() })))
@@ -123,9 +136,8 @@ impl<C: Control> Handlers<C> {
         }
     }
 
-    /// All nodes; those that do not answer within a second are marked.
-    async fn nodes(&self) -> Answer {
-        let mut nodes = self.control.nodes();
+    /// Nodes, and whether they answer within a second.
+    async fn checked(&self, mut nodes: Vec<NodeView>) -> Vec<NodeView> {
         let mut checks = tokio::task::JoinSet::new();
         for (position, node) in nodes.iter().enumerate().filter(|(_, node)| !node.reachable) {
             let address = node.http.clone();
@@ -134,7 +146,7 @@ impl<C: Control> Handlers<C> {
         while let Some(Ok((position, reachable))) = checks.join_next().await {
             nodes[position].reachable = reachable;
         }
-        json_answer(StatusCode::OK, &json!({ "nodes": nodes }))
+        nodes
     }
 }
 
@@ -186,6 +198,10 @@ fn readiness(readiness: &Readiness) -> Result<Answer, Refusal> {
             "wait for recovery and elections; if it lasts, see whether a majority of the nodes runs (GET /v1/nodes)",
         )),
     }
+}
+
+fn node_id(text: &str) -> Result<u64, Refusal> {
+    text.parse().map_err(|_| invalid(format!("{text:?} is not a node's id"), "use a number from 1 on"))
 }
 
 fn partition_number(text: &str) -> Result<u32, Refusal> {

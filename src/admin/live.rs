@@ -72,6 +72,10 @@ impl BrokerControl {
             TopicError::NotLeader { leader, .. } => self.not_leader(leader),
             TopicError::Refused(Refusal::UnknownTopic(name)) => AdminError::UnknownTopic(name),
             TopicError::Refused(Refusal::TopicExists(name)) => AdminError::TopicExists(name),
+            TopicError::Refused(Refusal::UnknownBroker(id)) => AdminError::UnknownNode(id),
+            TopicError::Refused(refusal @ Refusal::BrokerInUse { .. }) => {
+                AdminError::NodeInUse(refusal.to_string())
+            }
             TopicError::Refused(refusal) => invalid(&refusal.to_string()),
             TopicError::OutcomeUnknown | TopicError::TimedOut => AdminError::TimedOut(error.to_string()),
             TopicError::Log(error) => self.append_error(error),
@@ -138,17 +142,23 @@ impl Control for BrokerControl {
     }
 
     fn nodes(&self) -> Vec<NodeView> {
-        let members = self.broker.cluster().members();
-        members
-            .iter()
-            .map(|member| NodeView {
-                id: member.id,
-                native: member.native.clone(),
-                peer: member.peer.clone(),
-                http: member.http.clone(),
-                reachable: member.id == self.config.node,
-            })
-            .collect()
+        let view = |status: cluster::BrokerStatus| NodeView {
+            reachable: status.broker.id == self.config.node,
+            id: status.broker.id,
+            native: status.broker.native,
+            peer: status.broker.peer,
+            http: status.broker.http,
+            rack: status.broker.rack,
+            draining: status.broker.duty == cluster::Duty::Draining,
+            replicas: status.replicas,
+            metadata: status.metadata,
+        };
+        self.broker.cluster().brokers().into_iter().map(view).collect()
+    }
+
+    async fn remove_node(&self, id: u64) -> Result<(), AdminError> {
+        let removed = self.broker.cluster().remove_broker(id).await;
+        removed.map_err(|error| self.topic_error(error))
     }
 
     fn topics(&self) -> Vec<TopicSummary> {

@@ -92,6 +92,18 @@ impl From<AdminError> for Problem {
                 detail,
                 "use the existing topic, or choose another name",
             ),
+            AdminError::UnknownNode(_) => Problem::new(
+                StatusCode::NOT_FOUND,
+                "unknown-node",
+                detail,
+                "correct the id; GET /v1/nodes lists those there are",
+            ),
+            AdminError::NodeInUse(_) => Problem::new(
+                StatusCode::CONFLICT,
+                "node-in-use",
+                detail,
+                "drain it first, and wait until it holds nothing (GET /v1/nodes)",
+            ),
             AdminError::Invalid { fix, .. } => Problem::invalid(detail, fix),
             AdminError::NotLeader { leader, address } => not_leader(detail, leader, address),
             AdminError::TimedOut(_) => Problem::new(

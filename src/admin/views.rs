@@ -36,6 +36,14 @@ pub struct NodeView {
     pub peer: String,
     /// The admin interface.
     pub http: String,
+    /// What fails together with it, if that was configured.
+    pub rack: Option<String>,
+    /// Whether it gives its replicas to others and gets no new ones.
+    pub draining: bool,
+    /// How many partitions it holds a replica of, or is to hold one.
+    pub replicas: usize,
+    /// Whether it holds a replica of the metadata that votes, or is to hold one.
+    pub metadata: bool,
     /// Whether it answered just now (the node that answers always does).
     pub reachable: bool,
 }

@@ -4,7 +4,8 @@ use std::io;
 use std::process::ExitCode;
 
 use lockstep_client::{
-    ConnectError, ConsumeError, PartitionError, PositionError, ProduceError, RequestError, TopicError,
+    BrokerError, ConnectError, ConsumeError, PartitionError, PositionError, ProduceError, RequestError,
+    TopicError,
 };
 
 /// Why a command did not do what it was asked for.
@@ -60,6 +61,7 @@ macro_rules! failed_from {
 }
 
 failed_from!(
+    BrokerError,
     ConnectError,
     ConsumeError,
     PartitionError,

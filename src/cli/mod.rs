@@ -8,6 +8,7 @@
 //! - A reader that closes the pipe ends the command quietly.
 
 mod bench;
+mod broker;
 mod brokers;
 mod cluster;
 mod consume;
@@ -65,6 +66,9 @@ enum Command {
     /// Measure what the cluster, and this machine, can do.
     #[command(subcommand)]
     Bench(bench::BenchCommand),
+    /// List, show and remove brokers.
+    #[command(subcommand)]
+    Broker(broker::BrokerCommand),
     /// Look at the cluster.
     #[command(subcommand)]
     Cluster(cluster::ClusterCommand),
@@ -114,6 +118,7 @@ fn run(command: Command, output: &mut Output) -> Result<ExitCode, CliError> {
         Command::Produce(args) => produce::run(args, output),
         Command::Consume(args) => consume::run(args, output),
         Command::Bench(command) => bench::run(command, output),
+        Command::Broker(command) => broker::run(command, output),
         Command::Cluster(command) => cluster::run(command, output),
         Command::Partition(command) => partition::run(command, output),
         Command::Group(command) => group::run(command, output),

@@ -13,14 +13,17 @@ use std::time::Duration;
 
 use lockstep_client::{Client, ClientOptions};
 use lockstep_protocol::native::{BrokerInfo, JoinRequest, JoinResponse};
+use tokio::time::{Instant, timeout_at};
 
 use super::ServerError;
 use super::start::blocking;
 use crate::config::Config;
 use crate::identity::{Acquaintance, ClusterId, DirectoryId, Identity, Newborn};
 
-/// How long the cluster may take to take it in: it may be electing a leader.
-const JOIN_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long the cluster may take to take it in: it may be starting, or electing a leader.
+const JOIN_TIMEOUT: Duration = Duration::from_secs(20);
+/// How long to wait before brokers that did not answer are tried again.
+const CONNECT_PAUSE: Duration = Duration::from_millis(500);
 /// How long a broker that belongs to a cluster waits to hear whether that is the one it was told to join.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -82,10 +85,24 @@ pub(super) async fn check_cluster(config: &Config, identity: &Identity) -> Resul
 
 async fn connect(config: &Config, patience: Duration) -> Result<Client, String> {
     let options = ClientOptions::new().client_name("lockstep-serve").retry_budget(patience);
-    let connecting = Client::connect_with(&config.join[..], options);
-    match tokio::time::timeout(patience, connecting).await {
-        Ok(connected) => connected.map_err(|error| error.to_string()),
-        Err(_) => Err("none of them answers; name a broker that runs".into()),
+    let deadline = Instant::now() + patience;
+    let mut said = false;
+    loop {
+        let connecting = Client::connect_with(&config.join[..], options.clone());
+        let error = match timeout_at(deadline, connecting).await {
+            Ok(Ok(client)) => return Ok(client),
+            Ok(Err(error)) if !error.is_retryable() => return Err(error.to_string()),
+            Ok(Err(error)) => error.to_string(),
+            Err(_) => "none of them answers; name a broker that runs".into(),
+        };
+        if Instant::now() + CONNECT_PAUSE >= deadline {
+            return Err(error);
+        }
+        if !said {
+            tracing::warn!(why = error, "no broker of the cluster answers yet; trying on");
+            said = true;
+        }
+        tokio::time::sleep(CONNECT_PAUSE).await;
     }
 }
 

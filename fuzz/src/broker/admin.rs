@@ -109,6 +109,10 @@ impl Control for InMemory {
         vec![]
     }
 
+    async fn remove_node(&self, id: u64) -> Result<(), AdminError> {
+        Err(AdminError::UnknownNode(id))
+    }
+
     fn topics(&self) -> Vec<TopicSummary> {
         vec![TopicSummary { name: "kept".into(), id: 1, partitions: 0 }]
     }

@@ -33,7 +33,7 @@ impl Default for FakeBroker {
             leader: None,
             log_start: 1,
         };
-        FakeBroker { config: Config::default(), state: Mutex::new(state) }
+        FakeBroker { config: Config { node: 1, ..Config::default() }, state: Mutex::new(state) }
     }
 }
 
@@ -142,9 +142,24 @@ impl Control for FakeBroker {
             native: String::new(),
             peer: String::new(),
             http: http.clone(),
+            rack: None,
+            draining: false,
+            replicas: 0,
+            metadata: true,
             reachable: *id == state.node,
         };
         state.placement.iter().map(view).collect()
+    }
+
+    async fn remove_node(&self, id: u64) -> Result<(), AdminError> {
+        self.check_leader()?;
+        let mut state = self.state.lock().unwrap();
+        if id == state.node {
+            return Err(AdminError::NodeInUse(format!("node {id} still holds replicas")));
+        }
+        let before = state.placement.len();
+        state.placement.retain(|(node, _)| *node != id);
+        if state.placement.len() == before { Err(AdminError::UnknownNode(id)) } else { Ok(()) }
     }
 
     fn topics(&self) -> Vec<TopicSummary> {

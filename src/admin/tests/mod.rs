@@ -142,6 +142,21 @@ async fn a_partition_shows_every_replica_and_those_that_do_not_answer() {
 }
 
 #[tokio::test]
+async fn a_node_is_shown_and_removed_only_if_it_is_there_and_holds_nothing() {
+    let broker = FakeBroker::default();
+    broker.place(&[(1, "unused:0"), (4, "127.0.0.1:1")]);
+    let served = served(broker).await;
+    let four = served.get("/v1/nodes/4").await.json();
+    assert_eq!((four["id"].as_u64(), four["reachable"].as_bool()), (Some(4), Some(false)));
+    let remove = async |id: &str| send(&served.address, "DELETE", &format!("/v1/nodes/{id}"), None).await;
+    assert_problem(&remove("1").await, StatusCode::CONFLICT, "node-in-use");
+    assert_problem(&remove("9").await, StatusCode::NOT_FOUND, "unknown-node");
+    assert_problem(&remove("four").await, StatusCode::BAD_REQUEST, "invalid-request");
+    assert_eq!(remove("4").await.status, StatusCode::NO_CONTENT);
+    assert_problem(&served.get("/v1/nodes/4").await, StatusCode::NOT_FOUND, "unknown-node");
+}
+
+#[tokio::test]
 async fn other_methods_and_paths_are_refused_with_what_is_allowed() {
     let served = served(FakeBroker::with_topic("orders")).await;
     let answer = send(&served.address, "PUT", "/v1/topics", None).await;

@@ -33,11 +33,12 @@ const EARLY_DEATHS_MAX: u32 = 3;
 /// Lines of a broker's log that are shown when it will not start.
 const LOG_LINES_SHOWN: usize = 5;
 /// What would point a broker elsewhere than its settings file does.
-const VARIABLES_REMOVED: [&str; 7] = [
+const VARIABLES_REMOVED: [&str; 8] = [
     "LOCKSTEP_CONFIG",
     "LOCKSTEP_DATA",
     "LOCKSTEP_NODE",
     "LOCKSTEP_CLUSTER",
+    "LOCKSTEP_JOIN",
     "LOCKSTEP_LISTEN_NATIVE",
     "LOCKSTEP_LISTEN_PEER",
     "LOCKSTEP_LISTEN_HTTP",

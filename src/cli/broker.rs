@@ -1,0 +1,185 @@
+//! `lockstep broker`: which brokers there are, what each holds, and how one is removed.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use lockstep_client::{Client, ClientOptions};
+use lockstep_protocol::native::{BrokerInfo, TopicMetadata};
+use serde_json::{Value, json};
+
+use super::brokers::{BrokerArgs, block_on};
+use super::exit::CliError;
+use super::output::{Output, table};
+use crate::identity::DirectoryId;
+
+/// What to do with brokers. A new one joins with `lockstep serve --join`.
+#[derive(Debug, Subcommand)]
+pub(crate) enum BrokerCommand {
+    /// List all brokers, and what they hold.
+    #[command(after_help = "Example:\n  lockstep broker list")]
+    List(ListArgs),
+    /// Show one broker, and the partitions it holds.
+    #[command(after_help = "Example:\n  lockstep broker show 4")]
+    Show(NamedArgs),
+    /// Remove a broker that holds nothing, for good: its id is never given out again.
+    #[command(
+        after_help = "It must hold no replica: drain it first, and wait until nothing is left on it. A broker that is dead \
+                      can be drained and removed as well.\n\nExample:\n  lockstep broker remove 4"
+    )]
+    Remove(NamedArgs),
+}
+
+/// Arguments of `list`.
+#[derive(Debug, Args)]
+pub(crate) struct ListArgs {
+    #[command(flatten)]
+    brokers: BrokerArgs,
+}
+
+/// Arguments of commands that name a broker.
+#[derive(Debug, Args)]
+pub(crate) struct NamedArgs {
+    /// The broker's id.
+    #[arg(value_name = "ID")]
+    id: u64,
+    #[command(flatten)]
+    brokers: BrokerArgs,
+}
+
+/// Time for one broker to say that it is there.
+const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
+
+pub(crate) fn run(command: BrokerCommand, output: &mut Output) -> Result<ExitCode, CliError> {
+    match command {
+        BrokerCommand::List(args) => block_on(list(&args, output))?,
+        BrokerCommand::Show(args) => block_on(show(&args, output))?,
+        BrokerCommand::Remove(args) => block_on(remove(&args, output))?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+async fn list(args: &ListArgs, output: &mut Output) -> Result<(), CliError> {
+    let client = args.brokers.connect().await?;
+    let brokers = client.list_brokers().await?;
+    let probe = probe(&args.brokers).await?;
+    let mut lines = Vec::new();
+    for broker in &brokers {
+        lines.push((broker, probe.node_answers(broker.id).await.is_ok()));
+    }
+    let json =
+        json!({ "brokers": lines.iter().map(|(broker, up)| to_json(broker, *up)).collect::<Vec<_>>() });
+    output.answer(&json, || {
+        let rows: Vec<_> = lines.iter().map(|(broker, up)| to_row(broker, *up)).collect();
+        table(&["BROKER", "NATIVE", "PEER", "HTTP", "RACK", "STATE", "REPLICAS", ""], &rows)
+    })?;
+    Ok(())
+}
+
+async fn show(args: &NamedArgs, output: &mut Output) -> Result<(), CliError> {
+    let client = args.brokers.connect().await?;
+    let brokers = client.list_brokers().await?;
+    let Some(broker) = brokers.iter().find(|broker| broker.id == args.id) else {
+        return Err(CliError::Failed(format!(
+            "there is no broker {}; `lockstep broker list` shows those there are",
+            args.id
+        )));
+    };
+    let up = probe(&args.brokers).await?.node_answers(broker.id).await.is_ok();
+    let held = held(&client, broker.id).await?;
+    let mut json = to_json(broker, up);
+    let to_json = |(topic, partition, leads): &(String, u32, bool)| json!({ "topic": topic, "partition": partition, "leader": leads });
+    json["partitions"] = Value::Array(held.iter().map(to_json).collect());
+    output.answer(&json, || text(broker, up, &held))?;
+    Ok(())
+}
+
+async fn remove(args: &NamedArgs, output: &mut Output) -> Result<(), CliError> {
+    args.brokers.connect().await?.remove_broker(args.id).await?;
+    let json = json!({ "removed": args.id });
+    output.answer(&json, || {
+        format!("broker {} is removed; stop its process, and delete its data when you like", args.id)
+    })?;
+    Ok(())
+}
+
+/// A client that asks once and does not wait long: brokers are looked at when one is down.
+async fn probe(args: &BrokerArgs) -> Result<Client, CliError> {
+    let options = ClientOptions::new().retry_budget(Duration::ZERO).request_timeout(ANSWER_TIME_MAX);
+    args.connect_with(options.connect_timeout(ANSWER_TIME_MAX)).await
+}
+
+/// The partitions that a broker holds a replica of, and whether it leads them.
+async fn held(client: &Client, id: u64) -> Result<Vec<(String, u32, bool)>, CliError> {
+    let topics = client.metadata(None).await?.topics;
+    let of_topic = |topic: &TopicMetadata| {
+        let held = topic.partitions.iter().filter(|partition| partition.replicas.contains(&id));
+        held.map(|partition| (topic.name.clone(), partition.partition, partition.leader == Some(id)))
+            .collect::<Vec<_>>()
+    };
+    Ok(topics.iter().flatten().flat_map(of_topic).collect())
+}
+
+fn state(broker: &BrokerInfo, up: bool) -> &'static str {
+    match (up, broker.draining) {
+        (true, false) => "up",
+        (true, true) => "up, draining",
+        (false, false) => "DOWN",
+        (false, true) => "DOWN, draining",
+    }
+}
+
+fn to_json(broker: &BrokerInfo, up: bool) -> Value {
+    json!({
+        "id": broker.id,
+        "directory": broker.directory.map(|directory| DirectoryId(directory).to_string()),
+        "native": broker.native,
+        "peer": broker.peer,
+        "http": broker.http,
+        "rack": broker.rack,
+        "up": up,
+        "draining": broker.draining,
+        "replicas": broker.replicas,
+        "metadata": broker.metadata,
+    })
+}
+
+fn to_row(broker: &BrokerInfo, up: bool) -> Vec<String> {
+    vec![
+        broker.id.to_string(),
+        broker.native.clone(),
+        broker.peer.clone(),
+        broker.http.clone(),
+        broker.rack.clone().unwrap_or_else(|| "-".into()),
+        state(broker, up).into(),
+        broker.replicas.to_string(),
+        if broker.metadata { "metadata".into() } else { String::new() },
+    ]
+}
+
+fn text(broker: &BrokerInfo, up: bool, held: &[(String, u32, bool)]) -> String {
+    let unknown = || "-".to_owned();
+    let directory = broker.directory.map_or_else(unknown, |id| DirectoryId(id).to_string());
+    let metadata = if broker.metadata { "a voting replica" } else { "follows it" };
+    let facts = [
+        ("state", state(broker, up).to_owned()),
+        ("clients", broker.native.clone()),
+        ("brokers", broker.peer.clone()),
+        ("http", broker.http.clone()),
+        ("rack", broker.rack.clone().unwrap_or_else(unknown)),
+        ("directory", directory),
+        ("metadata", metadata.to_owned()),
+        ("replicas", broker.replicas.to_string()),
+    ];
+    let facts: Vec<String> = facts.iter().map(|(name, value)| format!("  {name:<10} {value}")).collect();
+    let mut text = format!("broker {}\n{}", broker.id, facts.join("\n"));
+    if !held.is_empty() {
+        let row = |(topic, partition, leads): &(String, u32, bool)| {
+            let role = if *leads { "leader" } else { "" };
+            vec![topic.clone(), partition.to_string(), role.into()]
+        };
+        let rows: Vec<_> = held.iter().map(row).collect();
+        text.push_str(&format!("\n\n{}", table(&["TOPIC", "PARTITION", ""], &rows)));
+    }
+    text
+}
