@@ -156,7 +156,8 @@ impl Chart {
             title = escape(&self.title),
         );
         self.draw_grid(&mut svg, &x, &y);
-        for (number, line) in self.lines.iter().enumerate() {
+        // The first one lies on top.
+        for (number, line) in self.lines.iter().enumerate().rev() {
             draw_line(&mut svg, number % COLOURS, line, &x, &y);
         }
         if self.lines.len() > 1 {

@@ -17,9 +17,9 @@ const PAGE_STYLE: &str = "\
 *{box-sizing:border-box}body{margin:0;background:var(--page);color:var(--ink);font:15px/1.5 system-ui,sans-serif}
 main{max-width:880px;margin:0 auto;padding:40px 20px 64px}h1{font-size:26px;margin:0 0 4px;letter-spacing:-.01em}
 h2{font-size:18px;margin:36px 0 12px}p.lead{color:var(--soft);margin:0 0 24px}
-.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(130px,1fr));gap:12px;margin-bottom:16px}
-.tile,.card{background:var(--card);border:1px solid var(--line);border-radius:10px}.tile{padding:12px 16px}
-.tile b{display:block;font-size:22px;font-weight:650;font-variant-numeric:tabular-nums;letter-spacing:-.01em}
+.tiles{display:grid;grid-template-columns:repeat(auto-fit,minmax(122px,1fr));gap:12px;margin-bottom:16px}
+.tile,.card{background:var(--card);border:1px solid var(--line);border-radius:10px}.tile{padding:12px 14px;white-space:nowrap}
+.tile b{display:block;font-size:20px;font-weight:650;font-variant-numeric:tabular-nums;letter-spacing:-.01em}
 .tile span{color:var(--soft);font-size:13px}.card{padding:18px 20px;margin-bottom:16px;overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-variant-numeric:tabular-nums}
 th{text-align:left;color:var(--soft);font-weight:500;font-size:13px}td,th{padding:6px 12px 6px 0}

@@ -1,0 +1,163 @@
+//! Fetching and building what is compared, once, into a cache.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::error::PeersError;
+use crate::process::output_of;
+use crate::system::System;
+
+/// The newest release of the NATS server that was tried.
+const NATS_SERVER: &str = "github.com/nats-io/nats-server/v2@v2.15.2";
+
+/// A system that can be started.
+pub(crate) struct Program {
+    pub(crate) system: System,
+    pub(crate) tool: Tool,
+}
+
+/// Where its parts are.
+pub(crate) enum Tool {
+    Lockstep { program: PathBuf },
+    Kafka(Kafka),
+    Nats { server: PathBuf, load: PathBuf },
+}
+
+/// What a program of Kafka's is started with.
+pub(crate) struct Kafka {
+    /// Jars and our load class.
+    pub(crate) class_path: String,
+    pub(crate) log_settings: PathBuf,
+}
+
+impl Kafka {
+    /// Java with options, before the class that is to run.
+    pub(crate) fn java(&self, options: &[&str]) -> Command {
+        let mut command = Command::new("java");
+        command.args(options).args(["-cp", &self.class_path]);
+        command.arg(format!("-Dlog4j2.configurationFile={}", self.log_settings.display()));
+        command
+    }
+}
+
+/// Installs what is asked for. What cannot be had is skipped, aloud.
+pub(crate) fn all(
+    systems: &[System],
+    cache: &Path,
+    lockstep: Option<&Path>,
+) -> Result<Vec<Program>, PeersError> {
+    fs::create_dir_all(cache).map_err(PeersError::io(cache))?;
+    let cache = fs::canonicalize(cache).map_err(PeersError::io(cache))?;
+    eprintln!("downloads and builds go to {}", cache.display());
+    let mut programs = Vec::new();
+    for system in systems {
+        let tool = match system {
+            System::Lockstep => self::lockstep(lockstep),
+            System::Kafka | System::KafkaSynced => kafka(&cache.join("kafka")),
+            System::Nats | System::NatsSynced => nats(&cache.join("nats")),
+        };
+        match tool {
+            Ok(tool) => programs.push(Program { system: *system, tool }),
+            Err(error) => eprintln!("SKIPPED {}: {error}", system.name()),
+        }
+    }
+    if programs.is_empty() {
+        return Err(PeersError::Missing("nothing is left to be measured".to_owned()));
+    }
+    Ok(programs)
+}
+
+fn lockstep(program: Option<&Path>) -> Result<Tool, PeersError> {
+    let program = match program {
+        Some(program) => program.to_owned(),
+        None => {
+            let own = std::env::current_exe().map_err(PeersError::io(Path::new("this program")))?;
+            own.with_file_name("lockstep")
+        }
+    };
+    if program.is_file() {
+        return Ok(Tool::Lockstep { program });
+    }
+    let program = program.display();
+    Err(PeersError::Missing(format!(
+        "{program} is not there: cargo build --release, or name it by --lockstep"
+    )))
+}
+
+/// Our sources of the peers' load generators.
+fn sources(of: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(of)
+}
+
+fn kafka(cache: &Path) -> Result<Tool, PeersError> {
+    let pom = sources("kafka/pom.xml");
+    let (libraries, classes) = (cache.join("libs"), cache.join("classes"));
+    fs::create_dir_all(&classes).map_err(PeersError::io(&classes))?;
+    once(cache, &fs::read_to_string(&pom).map_err(PeersError::io(&pom))?, || {
+        eprintln!("fetching Apache Kafka by Maven");
+        let mut maven = Command::new("mvn");
+        maven.args(["-q", "-B", "-f"]).arg(&pom).arg("dependency:copy-dependencies");
+        maven.arg(format!("-DoutputDirectory={}", libraries.display())).arg("-DincludeScope=runtime");
+        output_of(&mut maven).map(drop)
+    })?;
+    let jars = format!("{}/*", libraries.display());
+    let mut compiler = Command::new("javac");
+    compiler.args(["-nowarn", "--release", "17", "-cp", &jars, "-d"]).arg(&classes);
+    output_of(compiler.arg(sources("kafka/src/main/java/lockstep/peers/KafkaLoad.java")))?;
+    let class_path = format!("{}:{jars}", classes.display());
+    Ok(Tool::Kafka(Kafka { class_path, log_settings: sources("kafka/log4j2.properties") }))
+}
+
+fn nats(cache: &Path) -> Result<Tool, PeersError> {
+    fs::create_dir_all(cache).map_err(PeersError::io(cache))?;
+    once(cache, NATS_SERVER, || {
+        eprintln!("building the NATS server from its Go module");
+        output_of(Command::new("go").args(["install", NATS_SERVER]).env("GOBIN", cache)).map(drop)
+    })?;
+    let load = cache.join("nats-load");
+    let mut build = Command::new("go");
+    output_of(build.current_dir(sources("nats")).args(["build", "-o"]).arg(&load).arg("."))?;
+    Ok(Tool::Nats { server: cache.join("nats-server"), load })
+}
+
+/// Does something unless it was done before for the same version.
+fn once(
+    cache: &Path,
+    version: &str,
+    install: impl FnOnce() -> Result<(), PeersError>,
+) -> Result<(), PeersError> {
+    let mark = cache.join("installed-version");
+    if fs::read_to_string(&mark).is_ok_and(|installed| installed == version) {
+        return Ok(());
+    }
+    install()?;
+    fs::write(&mark, version).map_err(PeersError::io(&mark))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_installed_is_installed_once_for_each_version() {
+        let cache = tempfile::tempdir().unwrap();
+        let mut times = 0;
+        for version in ["1", "1", "2"] {
+            once(cache.path(), version, || {
+                times += 1;
+                Ok(())
+            })
+            .unwrap();
+        }
+        assert_eq!(times, 2);
+        let failed = once(cache.path(), "3", || Err(PeersError::Missing("planted".into())));
+        assert!(failed.is_err());
+        once(cache.path(), "3", || {
+            times += 1;
+            Ok(())
+        })
+        .unwrap();
+        assert_eq!(times, 3, "a failed installation is tried again");
+    }
+}
