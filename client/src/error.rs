@@ -224,6 +224,12 @@ pub enum BrokerError {
         /// The broker's words.
         message: String,
     },
+    /// Without it, some partition would have too few brokers for its replicas.
+    #[error("{}", advised(.message, "Add a broker first"))]
+    TooFewBrokers {
+        /// The broker's words.
+        message: String,
+    },
     /// Its directory, id or address belongs to another.
     #[error("{}", advised(.message, "Give each broker an empty directory and addresses of its own"))]
     Conflict {
@@ -238,10 +244,53 @@ pub enum BrokerError {
 from_request_error! { BrokerError {
     ErrorCode::UnknownBroker => |error| Self::Unknown { message: error.message },
     ErrorCode::BrokerInUse => |error| Self::InUse { message: error.message },
+    ErrorCode::TooFewBrokers => |error| Self::TooFewBrokers { message: error.message },
     ErrorCode::BrokerConflict => |error| Self::Conflict { message: error.message },
 } }
 
 impl BrokerError {
+    /// Whether the same call may succeed later.
+    #[must_use]
+    pub fn is_retryable(&self) -> bool {
+        matches!(self, Self::Request(error) if error.is_retryable())
+    }
+}
+
+/// Why replicas could not be moved.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum MoveError {
+    /// There is no such topic, partition or broker.
+    #[error("{}", advised(.message, "Correct the name or the number"))]
+    Unknown {
+        /// The broker's words.
+        message: String,
+    },
+    /// These brokers cannot hold the replicas.
+    #[error("{}", advised(.message, "Name each broker once, at least one, and none that is draining"))]
+    InvalidReplicas {
+        /// The broker's words.
+        message: String,
+    },
+    /// The partition moves elsewhere already.
+    #[error("{}", advised(.message, "Wait until it has moved, or cancel that move"))]
+    UnderWay {
+        /// The broker's words.
+        message: String,
+    },
+    /// Anything else.
+    #[error(transparent)]
+    Request(RequestError),
+}
+
+from_request_error! { MoveError {
+    ErrorCode::UnknownTopic
+        | ErrorCode::UnknownPartition
+        | ErrorCode::UnknownBroker => |error| Self::Unknown { message: error.message },
+    ErrorCode::InvalidReplicas => |error| Self::InvalidReplicas { message: error.message },
+    ErrorCode::MovingAlready => |error| Self::UnderWay { message: error.message },
+} }
+
+impl MoveError {
     /// Whether the same call may succeed later.
     #[must_use]
     pub fn is_retryable(&self) -> bool {

@@ -36,7 +36,7 @@
 //! | `connection`, `pool` | one connection per broker, shared by all requests |
 //! | [`producer`] | batches, sequences, acknowledgements |
 //! | [`consumer`] | subscriptions, checks, credit |
-//! | `client`, `admin`, `brokers` | requests; topics and partitions; brokers |
+//! | `client`, `admin`, `brokers`, `moves` | requests; topics and partitions; brokers; moves of replicas |
 //! | [`error`] | one type per operation |
 
 pub mod consumer;
@@ -54,6 +54,7 @@ mod attempt;
 mod brokers;
 mod client;
 mod connection;
+mod moves;
 mod options;
 mod pool;
 mod slices;
@@ -63,8 +64,8 @@ pub use admin::{NewTopic, TopicChange};
 pub use client::Client;
 pub use consumer::{ConsumedBatch, ConsumedRecord, Consumer, ConsumerBuilder, Start};
 pub use error::{
-    BrokerError, ConnectError, ConsumeError, PartitionError, PositionError, ProduceError, RequestError,
-    TopicError,
+    BrokerError, ConnectError, ConsumeError, MoveError, PartitionError, PositionError, ProduceError,
+    RequestError, TopicError,
 };
 pub use group::{Group, KeptPosition, Lag, Member, Position, PositionCommit};
 pub use options::ClientOptions;

@@ -121,7 +121,10 @@ mod tests {
             InitProducerResponse, AlterTopicRequest, AlterTopicResponse, PositionCommit, CommitPositionRequest,
             CommitPositionResponse, ListPositionsRequest, ListPositionsResponse, Position,
             DeletePositionsRequest, PositionSource, DeletePositionsResponse, JoinRequest, JoinResponse,
-            ListBrokersRequest, ListBrokersResponse, BrokerInfo, RemoveBrokerRequest, RemoveBrokerResponse, PeerHello, PeerWelcome,
+            ListBrokersRequest, ListBrokersResponse, BrokerInfo, RemoveBrokerRequest, RemoveBrokerResponse,
+            DrainBrokerRequest, DrainBrokerResponse, MovePartitionRequest, MovePartitionResponse, RebalanceRequest,
+            RebalanceResponse, BrokerShare, PlannedMove, CancelMovesRequest, TopicPartition, CancelMovesResponse,
+            PeerHello, PeerWelcome,
         }
     }
 

@@ -107,6 +107,9 @@ error_codes! {
     90 UnknownBroker, final, "There is no broker of this id.", "Use an id that the list of brokers shows.";
     91 BrokerConflict, final, "The broker's id, directory or address belongs to another broker.", "Give each broker an empty directory and addresses of its own.";
     92 BrokerInUse, final, "The broker still holds replicas.", "Drain it first, then remove it.";
+    93 TooFewBrokers, final, "The brokers that would stay are too few for some partition's replicas.", "Add a broker first, then drain this one.";
+    94 InvalidReplicas, final, "The brokers named cannot hold the replicas.", "Name each broker once, at least one, and none that is draining.";
+    95 MovingAlready, final, "The partition is moving elsewhere already.", "Wait until it has moved, or cancel that move.";
 }
 
 #[cfg(test)]

@@ -40,8 +40,14 @@ fn not_leader() -> ErrorOutcome {
 }
 
 fn topic() -> TopicMetadata {
-    let partition =
-        PartitionMetadata { partition: 0, shard: 9, leader: Some(1), term: 5, replicas: vec![1, 2, 3] };
+    let partition = PartitionMetadata {
+        partition: 0,
+        shard: 9,
+        leader: Some(1),
+        term: 5,
+        replicas: vec![1, 2, 3],
+        moving_to: Some(vec![4, 2, 3]),
+    };
     let config = TopicConfig {
         retention_bytes: Some(1 << 30),
         retention_ms: None,
@@ -191,6 +197,48 @@ fn brokers() -> Vec<Vector> {
             Ok(RemoveBrokerResponse {}),
             &[],
         ),
+    ]
+}
+
+fn moves() -> Vec<Vector> {
+    let drain = DrainBrokerRequest { broker: 4, draining: true };
+    let to = MovePartitionRequest { topic: orders(), partition: 0, to: vec![4, 2, 3] };
+    let share = BrokerShare {
+        broker: 4,
+        draining: false,
+        replicas_before: 0,
+        replicas_after: 1,
+        leaders_before: 0,
+        leaders_after: 1,
+    };
+    let planned = PlannedMove { topic: orders(), partition: 0, from: vec![1, 2, 3], to: vec![4, 2, 3] };
+    let plan = RebalanceResponse { brokers: vec![share], moves: vec![planned], moves_left: 0 };
+    let cancel = CancelMovesRequest { partition: Some(TopicPartition { topic: orders(), partition: 0 }) };
+    let cancelled = CancelMovesResponse { cancelled: 1 };
+    vec![
+        Vector::request("23-drain-broker-request", "DrainBroker", drain, &[]),
+        Vector::response::<DrainBrokerRequest>(
+            "23-drain-broker-response",
+            "it is draining",
+            Ok(DrainBrokerResponse {}),
+            &[],
+        ),
+        Vector::request("24-move-partition-request", "MovePartition, broker 4 to lead", to, &[]),
+        Vector::response::<MovePartitionRequest>(
+            "24-move-partition-response",
+            "it is on its way",
+            Ok(MovePartitionResponse {}),
+            &[],
+        ),
+        Vector::request(
+            "25-rebalance-request",
+            "Rebalance: only the plan",
+            RebalanceRequest { dry_run: true },
+            &[],
+        ),
+        Vector::response::<RebalanceRequest>("25-rebalance-response", "one move", Ok(plan), &[]),
+        Vector::request("26-cancel-moves-request", "CancelMoves of one partition", cancel, &[]),
+        Vector::response::<CancelMovesRequest>("26-cancel-moves-response", "one move", Ok(cancelled), &[]),
     ]
 }
 
@@ -437,10 +485,20 @@ fn peers() -> Vec<Vector> {
 }
 
 fn all() -> Vec<Vector> {
-    [connection(), topics(), brokers(), records(), subscriptions(), partitions(), positions(), peers()]
-        .into_iter()
-        .flatten()
-        .collect()
+    [
+        connection(),
+        topics(),
+        brokers(),
+        moves(),
+        records(),
+        subscriptions(),
+        partitions(),
+        positions(),
+        peers(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
 
 #[test]

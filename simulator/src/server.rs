@@ -145,6 +145,7 @@ fn metadata(process: &Process, plan: &Plan, placements: &Placements, frame: &Fra
             },
             term: view.map_or(0, |view| view.term),
             replicas: placements[&shard_of(partition)].target.iter().copied().collect(),
+            moving_to: None,
         }
     };
     let node = |id| NodeInfo { id, address: address(id), http_address: String::new() };

@@ -126,6 +126,36 @@ pub enum Refusal {
         /// How many.
         replicas: usize,
     },
+    /// A topic has no partition of this number.
+    #[error("topic {topic:?} has partitions 0 to {last}, not {partition}; correct the number", last = partitions.saturating_sub(1))]
+    UnknownPartition {
+        /// The topic.
+        topic: String,
+        /// The number.
+        partition: u32,
+        /// How many it has.
+        partitions: usize,
+    },
+    /// Those that stay would be too few.
+    #[error(
+        "without broker {broker}, {staying} brokers can hold replicas, and {held} has {replicas}; add a broker first, with \
+         `lockstep serve --join`"
+    )]
+    TooFewBrokers {
+        /// The broker that was to give its replicas away.
+        broker: u64,
+        /// How many brokers stay.
+        staying: usize,
+        /// What needs more.
+        held: String,
+        /// How many replicas it has.
+        replicas: usize,
+    },
+    /// A broker that gives its replicas away gets no new ones.
+    #[error(
+        "broker {0} is draining and takes no replicas; name another, or keep it with `lockstep broker drain {0} --cancel`"
+    )]
+    BrokerDraining(u64),
     /// There is no such shard.
     #[error("there is no shard {0}: its topic has been deleted, or never was")]
     UnknownShard(ShardId),

@@ -20,6 +20,7 @@ mod connection;
 mod fetch;
 mod inbound;
 mod limits;
+mod moves;
 mod outbound;
 pub mod outcome;
 mod positions;

@@ -222,6 +222,7 @@ impl State {
             leader: Some(1),
             term: 1,
             replicas: vec![1, 2, 3],
+            moving_to: None,
         };
         let topic = TopicMetadata {
             name: TOPIC.to_owned(),
@@ -244,6 +245,7 @@ impl State {
             leader: Some(1),
             term: 1,
             replicas: vec![1, 2, 3],
+            moving_to: None,
         };
         let partitions = (0..request.partitions).map(partition).collect();
         let topic = TopicMetadata { name: request.name, id: 2, partitions, config: request.config };

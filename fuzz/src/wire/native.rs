@@ -26,6 +26,10 @@ pub fn requests(input: &[u8]) {
             Api::Join => exact::<JoinRequest>(&frame),
             Api::ListBrokers => exact::<ListBrokersRequest>(&frame),
             Api::RemoveBroker => exact::<RemoveBrokerRequest>(&frame),
+            Api::DrainBroker => exact::<DrainBrokerRequest>(&frame),
+            Api::MovePartition => exact::<MovePartitionRequest>(&frame),
+            Api::Rebalance => exact::<RebalanceRequest>(&frame),
+            Api::CancelMoves => exact::<CancelMovesRequest>(&frame),
             Api::DescribeTopic => exact::<DescribeTopicRequest>(&frame),
             Api::ListTopics => exact::<ListTopicsRequest>(&frame),
             Api::Produce => produce(&frame),
@@ -61,6 +65,10 @@ pub fn responses(input: &[u8]) {
             Api::Join => answer::<JoinResponse>(&frame),
             Api::ListBrokers => answer::<ListBrokersResponse>(&frame),
             Api::RemoveBroker => answer::<RemoveBrokerResponse>(&frame),
+            Api::DrainBroker => answer::<DrainBrokerResponse>(&frame),
+            Api::MovePartition => answer::<MovePartitionResponse>(&frame),
+            Api::Rebalance => answer::<RebalanceResponse>(&frame),
+            Api::CancelMoves => answer::<CancelMovesResponse>(&frame),
             Api::DescribeTopic => answer::<DescribeTopicResponse>(&frame),
             Api::ListTopics => answer::<ListTopicsResponse>(&frame),
             Api::Produce => answer::<ProduceResponse>(&frame),
@@ -83,7 +91,7 @@ pub fn responses(input: &[u8]) {
 
 /// Kind, api, version and correlation; mostly ones that exist.
 fn head(choices: &mut Choices, usual_kind: u8) -> Vec<u8> {
-    let (api, odd) = (choices.byte() % 24, choices.byte());
+    let (api, odd) = (choices.byte() % 28, choices.byte());
     let kind = if odd == 255 { 9 } else { usual_kind };
     let version = PROTOCOL_VERSION + u16::from(odd == 254);
     let [low, high] = version.to_le_bytes();

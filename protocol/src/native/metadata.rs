@@ -69,11 +69,13 @@ pub struct PartitionMetadata {
     pub leader: Option<u64>,
     /// The latest term the answering broker knows of.
     pub term: u64,
-    /// The nodes that hold a replica.
+    /// The nodes that hold a replica; the first is preferred as its leader.
     pub replicas: Vec<u64>,
+    /// The nodes that shall hold one instead, while it moves.
+    pub moving_to: Option<Vec<u64>>,
 }
 
-wire_fields!(PartitionMetadata { partition, shard, leader, term, replicas });
+wire_fields!(PartitionMetadata { partition, shard, leader, term, replicas, moving_to });
 
 /// A topic's settings; the default keeps everything for ever within the broker's limits.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -10,6 +10,7 @@ mod fence;
 mod fetch;
 mod hello;
 mod metadata;
+mod moves;
 mod offsets;
 mod payload;
 mod positions;
@@ -33,6 +34,11 @@ pub use fetch::{FetchItem, FetchRequest, FetchResponse, Fetched};
 pub use hello::{HelloRequest, HelloResponse};
 pub use metadata::{
     MetadataRequest, MetadataResponse, NodeInfo, PartitionMetadata, TopicConfig, TopicMetadata,
+};
+pub use moves::{
+    BrokerShare, CancelMovesRequest, CancelMovesResponse, DrainBrokerRequest, DrainBrokerResponse,
+    MovePartitionRequest, MovePartitionResponse, PlannedMove, RebalanceRequest, RebalanceResponse,
+    TopicPartition,
 };
 pub use offsets::{LsnForTimeRequest, LsnForTimeResponse, TailRequest, TailResponse};
 pub use positions::{
@@ -141,6 +147,14 @@ apis! {
     ListBrokers = 21,
     /// [`RemoveBrokerRequest`]
     RemoveBroker = 22,
+    /// [`DrainBrokerRequest`]
+    DrainBroker = 23,
+    /// [`MovePartitionRequest`]
+    MovePartition = 24,
+    /// [`RebalanceRequest`]
+    Rebalance = 25,
+    /// [`CancelMovesRequest`]
+    CancelMoves = 26,
 }
 
 macro_rules! requests {
@@ -178,6 +192,10 @@ requests! {
     JoinRequest => Join, JoinResponse;
     ListBrokersRequest => ListBrokers, ListBrokersResponse;
     RemoveBrokerRequest => RemoveBroker, RemoveBrokerResponse;
+    DrainBrokerRequest => DrainBroker, DrainBrokerResponse;
+    MovePartitionRequest => MovePartition, MovePartitionResponse;
+    RebalanceRequest => Rebalance, RebalanceResponse;
+    CancelMovesRequest => CancelMoves, CancelMovesResponse;
 }
 
 impl Message for Credit {

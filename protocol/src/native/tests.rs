@@ -56,6 +56,8 @@ macro_rules! for_every_message {
             Outcome<ListPositionsResponse>, DeletePositionsRequest, Outcome<DeletePositionsResponse>,
             JoinRequest, Outcome<JoinResponse>,
             ListBrokersRequest, Outcome<ListBrokersResponse>, RemoveBrokerRequest, Outcome<RemoveBrokerResponse>,
+            DrainBrokerRequest, Outcome<DrainBrokerResponse>, MovePartitionRequest, Outcome<MovePartitionResponse>,
+            RebalanceRequest, Outcome<RebalanceResponse>, CancelMovesRequest, Outcome<CancelMovesResponse>,
         }
     };
     (@list $check:ident, $argument:expr; $($message:ty,)+) => {

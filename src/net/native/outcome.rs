@@ -165,12 +165,12 @@ fn code_of(refusal: &Refusal) -> ErrorCode {
             ErrorCode::BrokerConflict
         }
         Refusal::BrokerInUse { .. } => ErrorCode::BrokerInUse,
-        // Moves are the admin interface's business: no client's request leads here.
-        Refusal::FoundedAlready
-        | Refusal::UnknownShard(_)
-        | Refusal::MovingAlready(_)
-        | Refusal::NotMoving(_)
-        | Refusal::InvalidReplicas(_) => ErrorCode::Unknown,
+        Refusal::UnknownPartition { .. } => ErrorCode::UnknownPartition,
+        Refusal::TooFewBrokers { .. } => ErrorCode::TooFewBrokers,
+        Refusal::InvalidReplicas(_) | Refusal::BrokerDraining(_) => ErrorCode::InvalidReplicas,
+        Refusal::MovingAlready(_) => ErrorCode::MovingAlready,
+        // Brokers' own business: no client's request leads here.
+        Refusal::FoundedAlready | Refusal::UnknownShard(_) | Refusal::NotMoving(_) => ErrorCode::Unknown,
     }
 }
 
@@ -187,6 +187,7 @@ pub(super) fn to_metadata(view: &TopicView) -> TopicMetadata {
             leader: leader.leader,
             term: leader.term,
             replicas: placement.replicas.clone(),
+            moving_to: placement.moving_to.clone(),
         }
     };
     TopicMetadata {

@@ -14,6 +14,7 @@ use lockstep_protocol::{ErrorCode, ErrorOutcome, Frame, Outcome, Request};
 use super::brokers;
 use super::connection::Context;
 use super::fetch;
+use super::moves;
 use super::outbound::Gone;
 use super::outcome::{ToOutcome, to_metadata, to_settings};
 use super::positions;
@@ -34,6 +35,10 @@ pub(super) async fn serve(context: &Context, frame: &Frame) -> Result<(), Gone> 
         Api::Join => ask(context, frame, brokers::join).await,
         Api::ListBrokers => ask(context, frame, brokers::list).await,
         Api::RemoveBroker => ask(context, frame, brokers::remove).await,
+        Api::DrainBroker => ask(context, frame, moves::drain).await,
+        Api::MovePartition => ask(context, frame, moves::move_partition).await,
+        Api::Rebalance => ask(context, frame, moves::rebalance).await,
+        Api::CancelMoves => ask(context, frame, moves::cancel).await,
         Api::DescribeTopic => ask(context, frame, describe_topic).await,
         Api::ListTopics => ask(context, frame, list_topics).await,
         Api::Tail => ask(context, frame, tail).await,
@@ -62,6 +67,10 @@ pub(super) fn label(api: Api) -> &'static str {
         Api::Join => "join",
         Api::ListBrokers => "list_brokers",
         Api::RemoveBroker => "remove_broker",
+        Api::DrainBroker => "drain_broker",
+        Api::MovePartition => "move_partition",
+        Api::Rebalance => "rebalance",
+        Api::CancelMoves => "cancel_moves",
         Api::DescribeTopic => "describe_topic",
         Api::ListTopics => "list_topics",
         Api::Produce => "produce",

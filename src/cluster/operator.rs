@@ -1,0 +1,241 @@
+//! What operators ask for: brokers drained, partitions moved, the load spread anew. Pure functions from the state to commands.
+//!
+//! What holds:
+//! - To ask for what is so already, or is on its way, gives no command: whoever lost the answer asks again.
+//! - Nothing is begun that cannot end: before a broker is drained, the brokers that stay must be enough for every
+//!   partition's replicas, and for the metadata's.
+//! - A shard that moves is left to its move.
+
+use std::collections::BTreeMap;
+
+use super::command::Command;
+use super::member::Duty;
+use super::refusal::Refusal;
+use super::spread::Spread;
+use super::state::MetadataState;
+use super::topic::Placement;
+use crate::engine::METADATA_SHARD;
+
+/// Most moves that one rebalance begins: they are written as one batch, and shown in one answer.
+pub const REBALANCE_MOVES_MAX: usize = 1000;
+
+/// Which moves to give up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cancelled<'a> {
+    /// All but those off brokers that are draining: they would begin anew at once.
+    All,
+    /// Those of one partition.
+    Partition {
+        /// The topic's name.
+        topic: &'a str,
+        /// The partition's number in it.
+        partition: u32,
+    },
+}
+
+/// How the load would be spread anew.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RebalancePlan {
+    /// What each broker holds and would hold, by id.
+    pub brokers: Vec<BrokerShare>,
+    /// What would move, by shard.
+    pub moves: Vec<PlannedMove>,
+    /// How many more moves an even spread needs, for another time.
+    pub moves_left: usize,
+}
+
+/// What one broker holds and would hold. Moves that are under way count as done.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct BrokerShare {
+    /// The broker.
+    pub broker: u64,
+    /// Whether it gives its replicas away.
+    pub draining: bool,
+    /// Partitions that it holds a replica of.
+    pub replicas_before: usize,
+    /// Partitions that it would hold a replica of.
+    pub replicas_after: usize,
+    /// Partitions that it is the preferred leader of.
+    pub leaders_before: usize,
+    /// Partitions that it would be the preferred leader of.
+    pub leaders_after: usize,
+}
+
+/// A partition whose replicas, or preferred leader, would be others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedMove {
+    /// The topic's name.
+    pub topic: String,
+    /// The partition's number in it.
+    pub partition: u32,
+    /// What moves it.
+    pub reassignment: super::Reassignment,
+}
+
+impl RebalancePlan {
+    /// The commands that begin it.
+    pub fn commands(&self) -> Vec<Command> {
+        let command = |planned: &PlannedMove| Command::MoveReplicas {
+            shard: planned.reassignment.shard,
+            to: planned.reassignment.to.clone(),
+        };
+        self.moves.iter().map(command).collect()
+    }
+}
+
+/// The commands by which a broker gives its replicas away and gets no new ones.
+///
+/// # Errors
+/// There is no such broker, or those that stay are too few for some shard.
+pub fn drain(broker: u64, state: &MetadataState) -> Result<Vec<Command>, Refusal> {
+    match state.member(broker) {
+        None => return Err(Refusal::UnknownBroker(broker)),
+        Some((_, Duty::Draining)) => return Ok(Vec::new()),
+        Some((_, Duty::Active)) => {}
+    }
+    let staying = Spread::of(state).sites() - 1;
+    let too_few = |held: String, placement: &Placement| Refusal::TooFewBrokers {
+        broker,
+        staying,
+        held,
+        replicas: placement.goal().len(),
+    };
+    let metadata = state.placement(METADATA_SHARD).filter(|metadata| metadata.goal().len() > staying);
+    if let Some(metadata) = metadata {
+        return Err(too_few("the metadata".into(), metadata));
+    }
+    for topic in state.topics() {
+        for (partition, placement) in topic.partitions.iter().enumerate() {
+            if placement.goal().len() > staying {
+                return Err(too_few(format!("{}/{partition}", topic.name), placement));
+            }
+        }
+    }
+    Ok(vec![Command::DrainBroker { id: broker, draining: true }])
+}
+
+/// The commands by which a broker keeps its replicas and gets new ones again. What has left it stays where it went; what
+/// is on its way off it stays.
+///
+/// # Errors
+/// There is no such broker.
+pub fn undrain(broker: u64, state: &MetadataState) -> Result<Vec<Command>, Refusal> {
+    match state.member(broker) {
+        None => return Err(Refusal::UnknownBroker(broker)),
+        Some((_, Duty::Active)) => return Ok(Vec::new()),
+        Some((_, Duty::Draining)) => {}
+    }
+    let metadata = state.placement(METADATA_SHARD).into_iter();
+    let all = metadata.chain(state.placements().map(|(_, placement)| placement));
+    let kept = all.filter(|placement| leaves(placement, broker));
+    let cancel = kept.map(|placement| Command::CancelMove { shard: placement.shard });
+    Ok(std::iter::once(Command::DrainBroker { id: broker, draining: false }).chain(cancel).collect())
+}
+
+/// The commands that bring a partition's replicas to these brokers, preferred leader first.
+///
+/// # Errors
+/// There is no such partition, it moves elsewhere already, or these brokers cannot hold it.
+pub fn move_partition(
+    topic: &str,
+    partition: u32,
+    to: &[u64],
+    state: &MetadataState,
+) -> Result<Vec<Command>, Refusal> {
+    let placement = placement_of(topic, partition, state)?;
+    if placement.goal() == to {
+        return Ok(Vec::new());
+    }
+    let command = Command::MoveReplicas { shard: placement.shard, to: to.to_vec() };
+    state.check(&command)?;
+    let draining = |broker: &&u64| matches!(state.member(**broker), Some((_, Duty::Draining)));
+    match to.iter().find(draining) {
+        Some(broker) => Err(Refusal::BrokerDraining(*broker)),
+        None => Ok(vec![command]),
+    }
+}
+
+/// The commands that give moves up.
+///
+/// # Errors
+/// There is no such partition.
+pub fn cancel(which: Cancelled<'_>, state: &MetadataState) -> Result<Vec<Command>, Refusal> {
+    let draining = |broker: u64| matches!(state.member(broker), Some((_, Duty::Draining)));
+    let chosen: Vec<&Placement> = match which {
+        Cancelled::Partition { topic, partition } => vec![placement_of(topic, partition, state)?],
+        Cancelled::All => {
+            let flees = |placement: &Placement| {
+                placement.replicas.iter().any(|broker| draining(*broker) && leaves(placement, *broker))
+            };
+            state.placements().map(|(_, placement)| placement).filter(|placement| !flees(placement)).collect()
+        }
+    };
+    let moving = chosen.into_iter().filter(|placement| placement.moving_to.is_some());
+    Ok(moving.map(|placement| Command::CancelMove { shard: placement.shard }).collect())
+}
+
+/// How replicas and preferred leaders would be spread evenly, by moves of shards that do not move already.
+pub fn plan_rebalance(state: &MetadataState) -> RebalancePlan {
+    let mut wanted: BTreeMap<_, _> =
+        Spread::of(state).rebalance().into_iter().map(|wanted| (wanted.shard, wanted)).collect();
+    let mut moves = Vec::new();
+    let mut shares: BTreeMap<u64, BrokerShare> = BTreeMap::new();
+    for (member, duty) in state.members() {
+        let share = BrokerShare { broker: member.id, draining: duty == Duty::Draining, ..Default::default() };
+        shares.insert(member.id, share);
+    }
+    let mut moves_left = 0;
+    for topic in state.topics() {
+        for (partition, placement) in (0..).zip(&topic.partitions) {
+            let reassignment = wanted.remove(&placement.shard).filter(|_| placement.moving_to.is_none());
+            let reassignment = match reassignment {
+                Some(_) if moves.len() >= REBALANCE_MOVES_MAX => {
+                    moves_left += 1;
+                    None
+                }
+                chosen => chosen,
+            };
+            let after = reassignment.as_ref().map_or(placement.goal(), |chosen| &chosen.to);
+            count(&mut shares, placement.goal(), |share| {
+                (&mut share.replicas_before, &mut share.leaders_before)
+            });
+            count(&mut shares, after, |share| (&mut share.replicas_after, &mut share.leaders_after));
+            let planned = |reassignment| PlannedMove { topic: topic.name.clone(), partition, reassignment };
+            moves.extend(reassignment.map(planned));
+        }
+    }
+    RebalancePlan { brokers: shares.into_values().collect(), moves, moves_left }
+}
+
+fn count(
+    shares: &mut BTreeMap<u64, BrokerShare>,
+    set: &[u64],
+    fields: impl Fn(&mut BrokerShare) -> (&mut usize, &mut usize),
+) {
+    for (place, broker) in set.iter().enumerate() {
+        let share =
+            shares.entry(*broker).or_insert_with(|| BrokerShare { broker: *broker, ..Default::default() });
+        let (replicas, leaders) = fields(share);
+        *replicas += 1;
+        *leaders += usize::from(place == 0);
+    }
+}
+
+fn leaves(placement: &Placement, broker: u64) -> bool {
+    placement.moving_to.is_some()
+        && placement.replicas.contains(&broker)
+        && !placement.goal().contains(&broker)
+}
+
+fn placement_of<'a>(topic: &str, partition: u32, state: &'a MetadataState) -> Result<&'a Placement, Refusal> {
+    let found = state.topic(topic).ok_or_else(|| Refusal::UnknownTopic(topic.to_owned()))?;
+    let unknown = || Refusal::UnknownPartition {
+        topic: topic.to_owned(),
+        partition,
+        partitions: found.partitions.len(),
+    };
+    found.partitions.get(partition as usize).ok_or_else(unknown)
+}
+
+#[cfg(test)]
+mod tests;

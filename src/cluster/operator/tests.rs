@@ -1,0 +1,167 @@
+//! Refused in time, done once, shown before it is done.
+
+use super::*;
+use crate::cluster::{Member, TopicSettings};
+use crate::identity::DirectoryId;
+
+fn member(id: u64) -> Member {
+    let at = |port: u64| format!("127.0.0.1:{}", 7000 + 10 * id + port);
+    let directory = DirectoryId([u8::try_from(id).unwrap(); 16]);
+    Member { id, directory, native: at(0), peer: at(1), http: at(2), rack: None }
+}
+
+fn create(name: &str, replicas: &[&[u64]]) -> Command {
+    let replicas = replicas.iter().map(|set| set.to_vec()).collect();
+    Command::CreateTopic { name: name.into(), replicas, settings: TopicSettings::default() }
+}
+
+/// Metadata on brokers 1 to 3, and as many brokers in all.
+fn cluster(brokers: u64, topics: &[Command]) -> MetadataState {
+    let mut state = MetadataState::default();
+    let founded = Command::FoundCluster { replicas: (1..=brokers.min(3)).collect() };
+    let registered = (1..=brokers).map(|id| Command::RegisterBroker(member(id)));
+    std::iter::once(founded).chain(registered).for_each(|command| state.apply(&command).unwrap());
+    apply(&mut state, topics);
+    state
+}
+
+fn apply(state: &mut MetadataState, commands: &[Command]) {
+    commands.iter().for_each(|command| state.apply(command).unwrap());
+}
+
+fn moves(shard: u64, to: &[u64]) -> Command {
+    Command::MoveReplicas { shard, to: to.to_vec() }
+}
+
+#[test]
+fn a_broker_drains_if_enough_stay_and_is_asked_once() {
+    let mut state = cluster(4, &[create("orders", &[&[1, 2, 3], &[2, 3, 4]])]);
+    let commands = drain(2, &state).unwrap();
+    assert_eq!(commands, [Command::DrainBroker { id: 2, draining: true }]);
+    apply(&mut state, &commands);
+    assert_eq!(drain(2, &state), Ok(Vec::new()));
+    assert_eq!(drain(9, &state), Err(Refusal::UnknownBroker(9)));
+    // Three would be one too few for it to be a second one.
+    let refused = drain(3, &state).unwrap_err();
+    assert_eq!(
+        refused,
+        Refusal::TooFewBrokers { broker: 3, staying: 2, held: "the metadata".into(), replicas: 3 }
+    );
+    assert!(refused.to_string().contains("--join"), "{refused}");
+}
+
+#[test]
+fn a_broker_does_not_drain_if_a_partition_would_have_too_few() {
+    let mut state = cluster(5, &[create("small", &[&[4]]), create("wide", &[&[4], &[1, 2, 3, 4, 5]])]);
+    let too_few = Refusal::TooFewBrokers { broker: 5, staying: 4, held: "wide/1".into(), replicas: 5 };
+    assert_eq!(drain(5, &state), Err(too_few));
+    apply(&mut state, &[moves(3, &[1, 2, 3])]);
+    assert!(drain(5, &state).is_ok(), "it is to have fewer");
+}
+
+#[test]
+fn the_only_broker_does_not_drain() {
+    let state = cluster(1, &[]);
+    assert!(matches!(drain(1, &state), Err(Refusal::TooFewBrokers { staying: 0, .. })));
+}
+
+#[test]
+fn a_broker_that_is_kept_keeps_what_is_on_its_way_off_it() {
+    let mut state = cluster(4, &[create("orders", &[&[1, 2, 3], &[2, 3, 4], &[1, 3, 4]])]);
+    assert_eq!(undrain(2, &state), Ok(Vec::new()));
+    assert_eq!(undrain(9, &state), Err(Refusal::UnknownBroker(9)));
+    let commands = drain(2, &state).unwrap();
+    apply(&mut state, &commands);
+    // One leaves it, one only passes leadership on, and one has nothing to do with it.
+    apply(
+        &mut state,
+        &[moves(1, &[1, 3, 4]), moves(2, &[3, 2, 4]), moves(3, &[4, 3, 1]), moves(0, &[1, 3, 4])],
+    );
+    let commands = undrain(2, &state).unwrap();
+    let expected = [
+        Command::DrainBroker { id: 2, draining: false },
+        Command::CancelMove { shard: 0 },
+        Command::CancelMove { shard: 1 },
+    ];
+    assert_eq!(commands, expected);
+    apply(&mut state, &commands);
+    assert_eq!(undrain(2, &state), Ok(Vec::new()));
+}
+
+#[test]
+fn a_partition_moves_where_it_can_be() {
+    let mut state = cluster(5, &[create("orders", &[&[1, 2, 3]])]);
+    let to = |to: &[u64], state: &MetadataState| move_partition("orders", 0, to, state);
+    assert_eq!(to(&[4, 2, 3], &state), Ok(vec![moves(1, &[4, 2, 3])]));
+    assert_eq!(to(&[1, 2, 3], &state), Ok(Vec::new()));
+    assert_eq!(to(&[2, 1, 3], &state), Ok(vec![moves(1, &[2, 1, 3])]), "another leader is preferred");
+    assert_eq!(to(&[1, 2, 9], &state), Err(Refusal::UnknownBroker(9)));
+    assert_eq!(to(&[1, 2, 2], &state), Err(Refusal::InvalidReplicas(vec![1, 2, 2])));
+    assert_eq!(to(&[], &state), Err(Refusal::InvalidReplicas(Vec::new())));
+    let unknown = Refusal::UnknownPartition { topic: "orders".into(), partition: 1, partitions: 1 };
+    assert_eq!(move_partition("orders", 1, &[1], &state), Err(unknown));
+    assert_eq!(move_partition("o", 0, &[1], &state), Err(Refusal::UnknownTopic("o".into())));
+    let commands = drain(5, &state).unwrap();
+    apply(&mut state, &commands);
+    assert_eq!(to(&[1, 2, 5], &state), Err(Refusal::BrokerDraining(5)));
+    apply(&mut state, &[moves(1, &[4, 2, 3])]);
+    assert_eq!(to(&[4, 2, 3], &state), Ok(Vec::new()), "asked again");
+    assert_eq!(to(&[1, 2, 4], &state), Err(Refusal::MovingAlready(1)));
+}
+
+#[test]
+fn moves_are_cancelled_but_not_those_that_would_begin_anew() {
+    let mut state = cluster(4, &[create("orders", &[&[1, 2, 3], &[2, 3, 4], &[1, 3, 4]])]);
+    assert_eq!(cancel(Cancelled::All, &state), Ok(Vec::new()));
+    let commands = drain(2, &state).unwrap();
+    apply(&mut state, &commands);
+    apply(&mut state, &[moves(1, &[1, 3, 4]), moves(3, &[4, 3, 1])]);
+    assert_eq!(cancel(Cancelled::All, &state), Ok(vec![Command::CancelMove { shard: 3 }]));
+    let one = |partition| cancel(Cancelled::Partition { topic: "orders", partition }, &state);
+    assert_eq!(one(0), Ok(vec![Command::CancelMove { shard: 1 }]));
+    assert_eq!(one(1), Ok(Vec::new()));
+    assert!(matches!(one(7), Err(Refusal::UnknownPartition { partitions: 3, .. })));
+}
+
+#[test]
+fn a_plan_says_what_each_broker_gets_and_its_commands_bring_that_about() {
+    let mut state = cluster(4, &[create("orders", &[&[1, 2, 3][..]; 8])]);
+    let plan = plan_rebalance(&state);
+    let held = |share: &BrokerShare| {
+        (share.broker, share.replicas_before, share.replicas_after, share.leaders_before, share.leaders_after)
+    };
+    let shares: Vec<_> = plan.brokers.iter().map(held).collect();
+    assert_eq!(shares, [(1, 8, 6, 8, 2), (2, 8, 6, 0, 2), (3, 8, 6, 0, 2), (4, 0, 6, 0, 2)]);
+    assert_eq!(plan.moves_left, 0);
+    apply(&mut state, &plan.commands());
+    for share in &plan.brokers {
+        assert_eq!(state.placements().filter(|(_, at)| at.goal().contains(&share.broker)).count(), 6);
+    }
+    let again = plan_rebalance(&state);
+    assert_eq!(again.moves, [], "all of it is on its way");
+    assert_eq!(again.brokers[3].replicas_before, 6);
+}
+
+#[test]
+fn a_plan_leaves_shards_that_move_and_empties_brokers_that_drain() {
+    let mut state = cluster(4, &[create("orders", &[&[1, 2, 3], &[1, 2, 3], &[1, 2, 3]])]);
+    let commands = drain(1, &state).unwrap();
+    apply(&mut state, &commands);
+    apply(&mut state, &[moves(2, &[4, 2, 3])]);
+    let plan = plan_rebalance(&state);
+    assert_eq!(plan.moves.iter().map(|planned| planned.partition).collect::<Vec<_>>(), [0, 2]);
+    assert!(plan.brokers[0].draining && plan.brokers[0].replicas_after == 0, "{plan:?}");
+}
+
+#[test]
+fn a_plan_is_bounded_and_the_rest_is_for_another_time() {
+    let partitions = REBALANCE_MOVES_MAX + 500;
+    let mut state = cluster(2, &[create("many", &vec![&[1][..]; partitions * 2])]);
+    let plan = plan_rebalance(&state);
+    assert_eq!((plan.moves.len(), plan.moves_left), (REBALANCE_MOVES_MAX, 500));
+    assert_eq!(plan.brokers[1].replicas_after, REBALANCE_MOVES_MAX);
+    apply(&mut state, &plan.commands());
+    let rest = plan_rebalance(&state);
+    assert_eq!((rest.moves.len(), rest.moves_left), (500, 0));
+    assert_eq!(rest.brokers[1].replicas_after, partitions);
+}
