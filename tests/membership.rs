@@ -30,7 +30,7 @@ fn cluster_with_learners(voters: u64, learners: &[u64]) -> Cluster {
 #[test]
 fn a_leader_that_takes_itself_out_steps_down_and_the_others_go_on() {
     let mut cluster = cluster_with_learners(3, &[]);
-    cluster.step(1, Input::Membership { token: 900, changes: vec![Remove(1)] });
+    cluster.step(1, Input::Membership { token: 900, changes: vec![Remove(1)], decided_on: None });
     cluster.run_writes();
     // More follows it into the log, and is synced only after the removal is in force.
     let token = cluster.send(1, &["two"]);
@@ -57,7 +57,7 @@ fn a_voter_left_alone_asks_for_votes_only_when_all_it_holds_is_synced() {
     let mut cluster = cluster_with_learners(2, &[]);
     // The removal waits for node 1's own disk; one more batch is in node 2's write when it takes effect there.
     cluster.hold_disk(1);
-    cluster.step(1, Input::Membership { token: 900, changes: vec![Remove(1)] });
+    cluster.step(1, Input::Membership { token: 900, changes: vec![Remove(1)], decided_on: None });
     cluster.settle();
     cluster.hold_disk(2);
     cluster.send(1, &["two"]);
@@ -107,7 +107,8 @@ fn a_single_voter_with_learners_loses_nothing_in_power_cuts() {
 #[test]
 fn a_new_leader_leaves_the_joint_configuration_that_another_entered() {
     let mut cluster = cluster_with_learners(3, &[4]);
-    cluster.step(1, Input::Membership { token: 900, changes: vec![AddVoter(4), Remove(3)] });
+    cluster
+        .step(1, Input::Membership { token: 900, changes: vec![AddVoter(4), Remove(3)], decided_on: None });
     while cluster.describe(1).voters_outgoing.is_empty() {
         assert!(cluster.deliver_one(), "the joint configuration is entered");
     }
@@ -167,9 +168,10 @@ fn one_who_does_not_know_that_it_is_out_deposes_nobody() {
 #[test]
 fn a_change_beside_another_is_refused_and_leaves_no_entry() {
     let mut cluster = cluster_with_learners(3, &[4]);
-    cluster.step(1, Input::Membership { token: 900, changes: vec![AddVoter(4), Remove(3)] });
+    cluster
+        .step(1, Input::Membership { token: 900, changes: vec![AddVoter(4), Remove(3)], decided_on: None });
     let last_index = cluster.describe(1).last_index;
-    cluster.step(1, Input::Membership { token: 901, changes: vec![Remove(2)] });
+    cluster.step(1, Input::Membership { token: 901, changes: vec![Remove(2)], decided_on: None });
     assert_eq!(cluster.describe(1).last_index, last_index);
     assert_eq!(cluster.answer(900), Some(&Ok(Answer::Done)));
     assert!(matches!(cluster.answer(901), Some(Err(_))));
@@ -222,14 +224,14 @@ fn a_replica_that_comes_back_helps_nobody_who_lacks_what_the_former_one_had() {
 fn step(cluster: &mut Cluster, target: &BTreeSet<u64>, former: &mut BTreeMap<u64, u64>) -> bool {
     let leader = cluster.wait_for_leader();
     let holders: BTreeSet<u64> = cluster.running().into_iter().collect();
-    let next = Move { target, holders: &holders, former, hands_over: false };
+    let next = Move { target, learners: &BTreeSet::new(), holders: &holders, former, hands_over: false };
     match next.next(&cluster.describe(leader)) {
         Step::Done => return false,
         Step::Wait(_) => cluster.tick_all(),
         Step::Create(node) if former.contains_key(&node) => cluster.add_replica_again(node, &[1, 2, 3]),
         Step::Create(node) => cluster.add_node(node, &[1, 2, 3]),
         Step::Propose(changes) => {
-            cluster.step(leader, Input::Membership { token: 0, changes });
+            cluster.step(leader, Input::Membership { token: 0, changes, decided_on: None });
             cluster.settle();
         }
         Step::HandOver(_) => panic!("nobody asked for it"),

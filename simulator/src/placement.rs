@@ -56,6 +56,7 @@ pub fn of_plan(plan: &Plan) -> Placements {
         retention: ShardSettings {
             retention_bytes: plan.cluster.retention_bytes,
             retention_ms: plan.cluster.retention_ms,
+            ..ShardSettings::default()
         },
         hand_overs: HAND_OVERS_MAX,
     };
@@ -103,7 +104,11 @@ impl World {
     pub(crate) fn change_retention(&mut self, target: Target, bytes: u64, ms: u64) -> bool {
         let shard = shard_of(self.partition_of(target));
         let kept = |limit: u64| Some(limit).filter(|limit| *limit > 0);
-        let retention = ShardSettings { retention_bytes: kept(bytes), retention_ms: kept(ms) };
+        let retention = ShardSettings {
+            retention_bytes: kept(bytes),
+            retention_ms: kept(ms),
+            ..ShardSettings::default()
+        };
         let Some(placement) = self.placements.get_mut(&shard) else { return false };
         placement.retention = retention.clone();
         for id in self.nodes.keys().copied().collect::<Vec<_>>() {
@@ -145,7 +150,8 @@ impl World {
             return None;
         }
         let Placement { target, holders, former, hand_overs, .. } = &self.placements[&shard];
-        Some(Move { target, holders, former, hands_over: *hand_overs > 0 }.next(&hosted.replica.describe()))
+        let (learners, hands_over) = (&BTreeSet::new(), *hand_overs > 0);
+        Some(Move { target, learners, holders, former, hands_over }.next(&hosted.replica.describe()))
     }
 
     fn take_step(&mut self, id: u64, shard: u64, step: Step) {
@@ -155,7 +161,9 @@ impl World {
         match step {
             Step::Done | Step::Wait(_) => {}
             Step::Create(node) => self.create_replica(node, shard),
-            Step::Propose(changes) => self.mail(id, shard, Input::Membership { token: NOBODY, changes }),
+            Step::Propose(changes) => {
+                self.mail(id, shard, Input::Membership { token: NOBODY, changes, decided_on: None })
+            }
             Step::HandOver(to) => {
                 if let Some(placement) = self.placements.get_mut(&shard) {
                     placement.hand_overs -= 1;

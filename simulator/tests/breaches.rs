@@ -214,7 +214,11 @@ fn two_batches_shown_under_one_lsn_are_seen() {
 fn two_memberships_made_by_one_entry_are_seen() {
     let with_learner = |learner| {
         let mut alone = Alone::with(&[]);
-        alone.take(Input::Membership { token: 9, changes: vec![MembershipChange::AddLearner(learner)] });
+        alone.take(Input::Membership {
+            token: 9,
+            changes: vec![MembershipChange::AddLearner(learner)],
+            decided_on: None,
+        });
         alone
     };
     let mut observer = observer_of_what_is_committed();

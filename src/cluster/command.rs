@@ -86,11 +86,20 @@ pub enum Command {
     FinishMove {
         /// The shard.
         shard: ShardId,
+        /// Where they were to go.
+        replicas: Vec<u64>,
+        /// Index of the membership in which these alone are, as a majority know for good.
+        membership_index: u64,
     },
     /// A shard's replicas shall stay where they were.
     CancelMove {
         /// The shard.
         shard: ShardId,
+    },
+    /// Replicas are spread evenly from now on, until they are; or no longer.
+    Rebalance {
+        /// Which of the two.
+        on: bool,
     },
 }
 
@@ -131,6 +140,7 @@ impl Command {
             Command::MoveReplicas { .. } => "move_replicas",
             Command::FinishMove { .. } => "finish_move",
             Command::CancelMove { .. } => "cancel_move",
+            Command::Rebalance { .. } => "rebalance",
         }
     }
 

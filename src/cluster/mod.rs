@@ -18,6 +18,7 @@ pub mod moves;
 mod operating;
 mod operator;
 mod placement;
+pub mod planner;
 mod questions;
 mod reading;
 mod refusal;
@@ -26,6 +27,8 @@ mod replicas;
 mod roster;
 mod spread;
 mod state;
+pub mod steward;
+mod stewardship;
 mod topic;
 mod writer;
 
@@ -100,8 +103,11 @@ impl Cluster {
         colleagues: Arc<dyn Colleagues>,
         asked: mpsc::Receiver<Asked>,
     ) -> Result<Cluster, ClusterError> {
-        let defaults =
-            ShardSettings { retention_bytes: config.retention.bytes, retention_ms: config.retention.ms };
+        let defaults = ShardSettings {
+            retention_bytes: config.retention.bytes,
+            retention_ms: config.retention.ms,
+            ..ShardSettings::default()
+        };
         let me = registrar::myself(config, directory.identity());
         let replicas = Arc::new(Replicas::new(engine.clone(), Arc::clone(&directory), defaults));
         let joined = directory.joined();
@@ -144,6 +150,7 @@ impl Cluster {
         };
         let inner = Arc::new(inner);
         tokio::spawn(questions::answer_all(Arc::downgrade(&inner), asked));
+        tokio::spawn(stewardship::keep(Arc::downgrade(&inner)));
         tokio::spawn(registrar::keep(Arc::downgrade(&inner), me, joined_as));
         Ok(Cluster { inner })
     }

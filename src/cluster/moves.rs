@@ -30,6 +30,8 @@ const LAG_ENTRIES_MAX: u64 = 100;
 pub struct Move<'a> {
     /// The nodes that shall hold a replica, at least one.
     pub target: &'a BTreeSet<u64>,
+    /// The nodes that shall follow without a vote; one that is in the target as well has one.
+    pub learners: &'a BTreeSet<u64>,
     /// The nodes that have files of one, members or not.
     pub holders: &'a BTreeSet<u64>,
     /// How far the log of a node's former replica reached, for those that held one: see [`Former`].
@@ -92,16 +94,19 @@ impl Move<'_> {
         if let Some(node) = self.target.iter().find(|node| !self.holders.contains(node)) {
             return Step::Create(*node);
         }
-        if let Some(node) = self.target.iter().find(|node| !is_member(node)) {
+        let shall_follow = |node: &&u64| self.target.contains(node) || self.learners.contains(node);
+        if let Some(node) = self.target.union(self.learners).find(|node| !is_member(node)) {
             return Step::Propose(vec![MembershipChange::AddLearner(*node)]);
         }
-        if let Some(node) = leader.learners.iter().find(|node| !self.target.contains(node)) {
+        if let Some(node) = leader.learners.iter().find(|node| !shall_follow(node)) {
             return Step::Propose(vec![MembershipChange::Remove(*node)]);
         }
-        let leaving: Vec<u64> =
-            leader.voters.iter().copied().filter(|node| !self.target.contains(node)).collect();
-        if !leaving.is_empty() || !leader.learners.is_empty() {
-            return self.replace(leader, &leaving);
+        let of_target = |nodes: &[u64], is_in: bool| -> Vec<u64> {
+            nodes.iter().copied().filter(|node| self.target.contains(node) == is_in).collect()
+        };
+        let (entering, leaving) = (of_target(&leader.learners, true), of_target(&leader.voters, false));
+        if !leaving.is_empty() || !entering.is_empty() {
+            return self.replace(leader, &entering, &leaving);
         }
         match self.holders.iter().find(|node| !is_member(node)).copied() {
             None => Step::Done,
@@ -113,9 +118,9 @@ impl Move<'_> {
     }
 
     /// All of the target follow: the learners among them become voters, and who is not of it goes.
-    fn replace(&self, leader: &ShardDescription, leaving: &[u64]) -> Step {
+    fn replace(&self, leader: &ShardDescription, entering: &[u64], leaving: &[u64]) -> Step {
         let progress = |node: u64| leader.replicas.iter().find(|replica| replica.node == node);
-        for node in &leader.learners {
+        for node in entering {
             let votes_from = self.former.get(node).copied().unwrap_or(0);
             if votes_from > leader.last_index {
                 // One more entry, which changes nothing: nobody else may write any.
@@ -131,23 +136,32 @@ impl Move<'_> {
         if !Membership::of_voters(&targeted).is_quorum(answers) {
             return Step::Wait(Reason::Unanswered);
         }
+        let enter = entering.iter().map(|node| MembershipChange::AddVoter(*node));
         if self.hands_over && leader.view.leader.is_some_and(|node| leaving.contains(&node)) {
-            let stays = |replica: &&ReplicaProgress| {
-                leader.voters.contains(&replica.node)
-                    && self.target.contains(&replica.node)
-                    && is_close(replica)
-            };
-            let best = leader.replicas.iter().filter(stays).max_by_key(|replica| replica.matched_index);
-            if let Some(best) = best {
-                return Step::HandOver(best.node);
+            if let Some(node) = self.successor(leader) {
+                return Step::HandOver(node);
+            }
+            // All go: somebody who stays has to have a vote before it can lead.
+            if !entering.is_empty() {
+                return Step::Propose(enter.collect());
             }
         }
-        let enter = leader.learners.iter().map(|node| MembershipChange::AddVoter(*node));
-        let leave = leaving.iter().map(|node| MembershipChange::Remove(*node));
+        let leave = leaving.iter().map(|node| match self.learners.contains(node) {
+            true => MembershipChange::AddLearner(*node),
+            false => MembershipChange::Remove(*node),
+        });
         Step::Propose(enter.chain(leave).collect())
+    }
+
+    /// The voter that stays and has come furthest, if it lacks but little.
+    fn successor(&self, leader: &ShardDescription) -> Option<u64> {
+        let stays = |node: u64| leader.voters.contains(&node) && self.target.contains(&node);
+        let close = leader.replicas.iter().filter(|replica| stays(replica.node) && is_close(replica));
+        close.max_by_key(|replica| replica.matched_index).map(|replica| replica.node)
     }
 }
 
-fn is_close(replica: &ReplicaProgress) -> bool {
+/// Whether a replica answers, and lacks so little that the next few messages bring it.
+pub(super) fn is_close(replica: &ReplicaProgress) -> bool {
     replica.recent_active && replica.state == "replicate" && replica.lag_entries <= LAG_ENTRIES_MAX
 }

@@ -165,6 +165,9 @@ pub enum Refusal {
     /// A shard does not move.
     #[error("shard {0} is not moving")]
     NotMoving(ShardId),
+    /// What was asked concerns a move that is over.
+    #[error("the move of shard {0} that this is about is over")]
+    MoveIsOver(ShardId),
     /// A list of replicas that cannot be.
     #[error("replicas {0:?} are not a list of different brokers; name each broker once, and at least one")]
     InvalidReplicas(Vec<u64>),

@@ -6,14 +6,18 @@
 //! - Before it is opened it is written down as here: whatever voted or acknowledged anything is never taken for new.
 //! - A shard is deleted only if the metadata gave its id out and its topic is gone, never for being unknown:
 //!   a broker that is behind does not know the newest shards yet.
+//! - A replica that has moved away is deleted only if it agrees ([`Shard::may_be_dropped`]), so it is open until then; what
+//!   it has promised is written down before, and that it goes.
+//!
+//! [`Shard::may_be_dropped`]: crate::shard::Shard::may_be_dropped
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinSet;
 
-use super::{MetadataState, Topic, TopicSettings};
-use crate::engine::{Engine, PartitionHandle, ShardId, ShardSettings};
+use super::{MetadataState, Placement, Topic, TopicSettings};
+use crate::engine::{Engine, METADATA_SHARD, PartitionHandle, ShardId, ShardSettings};
 use crate::identity::DataDirectory;
 
 /// Shards that are opened or made at once: each reads its last segment, and waits for a few syncs that the kernel merges
@@ -27,12 +31,24 @@ pub(super) struct Replicas {
     defaults: ShardSettings,
     faults: Mutex<BTreeMap<ShardId, String>>,
     /// What each open shard was told last.
-    told: Mutex<BTreeMap<ShardId, ShardSettings>>,
+    told: Mutex<BTreeMap<ShardId, Told>>,
+    /// One change of what is here at a time.
+    changing: tokio::sync::Mutex<()>,
 }
+
+/// What a shard was told: its settings, and who holds it.
+type Told = (ShardSettings, Vec<u64>);
 
 impl Replicas {
     pub(super) fn new(engine: Engine, directory: Arc<DataDirectory>, defaults: ShardSettings) -> Replicas {
-        Replicas { engine, directory, defaults, faults: Mutex::default(), told: Mutex::default() }
+        Replicas {
+            engine,
+            directory,
+            defaults,
+            faults: Mutex::default(),
+            told: Mutex::default(),
+            changing: tokio::sync::Mutex::default(),
+        }
     }
 
     /// Why a shard that should be here is not.
@@ -52,41 +68,105 @@ impl Replicas {
         voters: Vec<u64>,
         settings: ShardSettings,
     ) -> Result<PartitionHandle, String> {
-        let wanted = Wanted { shard, voters, settings };
+        let wanted = Wanted { shard, may_be_made: true, founders: voters.clone(), hosts: voters, settings };
         let wanted = self.create_missing(vec![wanted]).await.pop().ok_or_else(|| self.why_not(shard))?;
         open(&self.engine, wanted).await
     }
 
     /// Opens, creates and deletes shards until this node has what the state says.
     pub(super) async fn reconcile(&self, state: &MetadataState) {
+        let _turn = self.changing.lock().await;
+        self.finish_dropping().await;
         self.add_missing(state).await;
-        self.tell_settings(state);
+        self.tell(state);
         self.remove_deleted(state).await;
     }
 
-    /// Tells each open shard its topic's settings, if they are not what it was told last.
-    fn tell_settings(&self, state: &MetadataState) {
+    /// Deletes what has moved away from here, as far as it agrees.
+    pub(super) async fn drop_departed(&self, state: impl FnOnce() -> Arc<MetadataState>) {
+        let _turn = self.changing.lock().await;
+        let state = state();
+        for shard in self.departed(&state) {
+            let Some(placement) = state.placement(shard) else { continue };
+            match self.engine.retire_shard(shard, placement.membership_index).await {
+                Ok(false) => {}
+                Ok(true) => match self.directory.record_dropping(shard) {
+                    Ok(()) => tracing::info!(shard, "the replica has moved away; its files go"),
+                    Err(error) => {
+                        self.record_fault(shard, format!("cannot write down that it goes: {error}"))
+                    }
+                },
+                Err(error) => {
+                    self.record_fault(shard, format!("cannot write down what it promised: {error}"))
+                }
+            }
+        }
+        self.finish_dropping().await;
+    }
+
+    /// The shards that are open here and live elsewhere.
+    pub(super) fn departed(&self, state: &MetadataState) -> Vec<ShardId> {
+        let node = self.directory.identity().node;
+        let elsewhere = |shard: &ShardId| {
+            let placement = state.placement(*shard).filter(|_| *shard != METADATA_SHARD);
+            placement.is_some_and(|placement| !placement.hosts().any(|host| host == node))
+        };
+        self.engine.shards().iter().map(PartitionHandle::shard).filter(elsewhere).collect()
+    }
+
+    /// Deletes the files of shards that were about to go.
+    async fn finish_dropping(&self) {
+        for shard in self.directory.dropping() {
+            let removed = match self.engine.remove_shard(shard).await {
+                Ok(()) => self.directory.record_shards(&[], &[shard]).map_err(|error| error.to_string()),
+                Err(error) => Err(error.to_string()),
+            };
+            if let Err(error) = removed {
+                tracing::error!(shard, error, "cannot delete the files of a replica that has moved away");
+            }
+        }
+    }
+
+    /// Tells each open shard its settings and who holds it, if that is not what it was told last.
+    fn tell(&self, state: &MetadataState) {
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.retain(|shard, _| self.engine.shard(*shard).is_some());
         for (topic, placement) in state.placements() {
-            let settings = self.settings(topic);
-            if self.engine.shard(placement.shard).is_some() && told.get(&placement.shard) != Some(&settings) {
-                self.engine.update_settings(placement.shard, settings.clone());
-                told.insert(placement.shard, settings);
+            if self.engine.shard(placement.shard).is_none() {
+                continue;
             }
+            let now = (self.settings(topic, placement), placement.hosts().collect());
+            if told.get(&placement.shard) != Some(&now) {
+                self.engine.update_settings(placement.shard, now.0.clone());
+                self.engine.update_replicas(placement.shard, &now.1);
+                told.insert(placement.shard, now);
+            }
+        }
+        // Whoever follows the metadata has all of it.
+        let brokers: Vec<u64> = state.members().map(|(member, _)| member.id).collect();
+        if !brokers.is_empty() && told.get(&METADATA_SHARD).is_none_or(|(_, known)| *known != brokers) {
+            self.engine.update_replicas(METADATA_SHARD, &brokers);
+            told.insert(METADATA_SHARD, (ShardSettings::default(), brokers));
         }
     }
 
     async fn add_missing(&self, state: &MetadataState) {
         let node = self.directory.identity().node;
+        let (was_here, dropping) = (self.directory.shards(), self.directory.dropping());
         let mut wanted = Vec::new();
         for (topic, placement) in state.placements() {
-            let here = placement.replicas.contains(&node);
-            let settled =
-                self.engine.shard(placement.shard).is_some() || self.fault(placement.shard).is_some();
-            if here && !settled {
-                let (voters, settings) = (placement.replicas.clone(), self.settings(topic));
-                wanted.push(Wanted { shard: placement.shard, voters, settings });
+            let shard = placement.shard;
+            let may_be_made = placement.hosts().any(|host| host == node);
+            // What has moved away is opened too: it alone knows whether it may go.
+            let here = (may_be_made || was_here.contains(&shard)) && !dropping.contains(&shard);
+            if here && self.engine.shard(shard).is_none() && self.fault(shard).is_none() {
+                wanted.push(Wanted {
+                    shard,
+                    may_be_made,
+                    founders: placement.founders.clone(),
+                    hosts: placement.hosts().collect(),
+                    settings: self.settings(topic, placement),
+                });
             }
         }
         let wanted = self.create_missing(wanted).await;
@@ -145,11 +225,12 @@ impl Replicas {
         }
     }
 
-    fn settings(&self, topic: &Topic) -> ShardSettings {
+    fn settings(&self, topic: &Topic, placement: &Placement) -> ShardSettings {
         let TopicSettings { retention_bytes, retention_ms, .. } = topic.settings;
         ShardSettings {
             retention_bytes: retention_bytes.or(self.defaults.retention_bytes),
             retention_ms: retention_ms.or(self.defaults.retention_ms),
+            preferred_leader: placement.goal().first().copied(),
         }
     }
 
@@ -170,22 +251,27 @@ impl Replicas {
 /// A replica that this node is to host.
 struct Wanted {
     shard: ShardId,
-    voters: Vec<u64>,
+    /// Whether its files may be made; else they are known to be here.
+    may_be_made: bool,
+    /// The voters that its files begin with.
+    founders: Vec<u64>,
+    /// The nodes that hold a replica, or may.
+    hosts: Vec<u64>,
     settings: ShardSettings,
 }
 
 /// Makes a shard's files, if it never was here. Its directory appears whole, by a rename: it is a log even if there is no
 /// note of it yet. One that was here and is gone has forgotten what it acknowledged: it is repaired like any other that did.
 async fn create(engine: &Engine, wanted: &Wanted, was_here: bool) -> Result<(), String> {
-    if was_here || engine.exists(wanted.shard) {
+    if was_here || !wanted.may_be_made || engine.exists(wanted.shard) {
         return Ok(());
     }
-    let created = engine.create_shard(wanted.shard, wanted.voters.clone(), wanted.settings.clone());
+    let created = engine.create_shard(wanted.shard, wanted.founders.clone(), wanted.settings.clone());
     created.await.map_err(|error| error.to_string())
 }
 
 async fn open(engine: &Engine, wanted: Wanted) -> Result<PartitionHandle, String> {
-    let opened = engine.open_shard(wanted.shard, wanted.voters, wanted.settings);
+    let opened = engine.open_shard(wanted.shard, wanted.hosts, wanted.settings);
     opened.await.map_err(|error| error.to_string())
 }
 

@@ -85,17 +85,22 @@ impl Spread {
     pub fn place(&mut self, partitions: u32, replication: u32, first_shard: ShardId) -> Vec<Vec<u64>> {
         let shards = first_shard..first_shard + u64::from(partitions);
         for shard in shards.clone() {
-            let mut set = Vec::new();
-            while set.len() < replication as usize
-                && let Some(best) = self.best_for(&set)
-            {
-                set.push(best);
-            }
+            let mut set = self.extend(Vec::new(), replication as usize);
             set.sort_by_key(|broker| (self.sites[broker].leads, *broker));
             self.add(shard, set);
         }
         self.even_leaders(first_shard);
         shards.map(|shard| self.sets[&shard].clone()).collect()
+    }
+
+    /// A set of brokers and those it gains most from, until it has `size`.
+    pub fn extend(&self, mut set: Vec<u64>, size: usize) -> Vec<u64> {
+        while set.len() < size
+            && let Some(best) = self.best_for(&set)
+        {
+            set.push(best);
+        }
+        set
     }
 
     /// The moves that make the spread even: off brokers that are no sites, into more racks, onto emptier brokers, and

@@ -28,8 +28,7 @@ pub struct MetadataState {
     members: BTreeMap<u64, (Arc<Member>, Duty)>,
     /// The metadata's own replicas; none before the cluster was founded.
     metadata: Placement,
-    /// The metadata's first replicas, with which each copy of its log begins.
-    founders: Vec<u64>,
+    rebalancing: bool,
     next_topic: u32,
     next_shard: ShardId,
     next_producer: i64,
@@ -43,8 +42,8 @@ impl Default for MetadataState {
             topics: BTreeMap::new(),
             shards: BTreeMap::new(),
             members: BTreeMap::new(),
-            metadata: Placement { shard: METADATA_SHARD, replicas: Vec::new(), moving_to: None },
-            founders: Vec::new(),
+            metadata: Placement::new(METADATA_SHARD, Vec::new()),
+            rebalancing: false,
             next_topic: 1,
             next_shard: METADATA_SHARD + 1,
             next_producer: 1,
@@ -87,12 +86,12 @@ impl MetadataState {
 
     /// Whether the cluster has begun: until then the configuration says who is in it.
     pub fn is_founded(&self) -> bool {
-        !self.founders.is_empty()
+        !self.metadata.founders.is_empty()
     }
 
     /// The brokers that held the metadata when the cluster was founded: each copy of its log begins with these voters.
     pub fn founders(&self) -> &[u64] {
-        &self.founders
+        &self.metadata.founders
     }
 
     /// Whether a founder of this id is still to register itself.
@@ -139,6 +138,17 @@ impl MetadataState {
         self.placements().filter(|(_, placement)| placement.hosts().any(|host| host == broker)).count()
     }
 
+    /// Every shard whose replicas move, the metadata included.
+    pub fn moving(&self) -> impl Iterator<Item = &Placement> {
+        let all = self.placements().map(|(_, placement)| placement).chain([&self.metadata]);
+        all.filter(|placement| placement.moving_to.is_some())
+    }
+
+    /// Whether replicas are being spread evenly.
+    pub fn is_rebalancing(&self) -> bool {
+        self.rebalancing
+    }
+
     /// Whether the shard served a topic that has been deleted. Ids rise with the log, so one that was given
     /// out and is not live is gone for ever.
     pub fn is_deleted(&self, shard: ShardId) -> bool {
@@ -166,7 +176,7 @@ impl MetadataState {
             }
             Command::DeleteTopic { id } | Command::AlterTopic { id, .. } => self.topic_of_id(*id).map(|_| ()),
             Command::ReserveProducers { .. } => Ok(()),
-            Command::FoundCluster { replicas } => match self.founders.is_empty() {
+            Command::FoundCluster { replicas } => match self.metadata.founders.is_empty() {
                 true if replicas.is_empty() => Err(Refusal::InvalidReplicas(Vec::new())),
                 true => Ok(()),
                 false => Err(Refusal::FoundedAlready),
@@ -175,14 +185,28 @@ impl MetadataState {
             Command::DrainBroker { id, .. } => self.check_broker(*id),
             Command::RemoveBroker { id } => self.check_removal(*id),
             Command::MoveReplicas { shard, to } => {
-                if self.moves(*shard)?.is_some() {
+                let placement = self.placement_of(*shard)?;
+                if placement.moving_to.is_some() {
                     return Err(Refusal::MovingAlready(*shard));
                 }
                 self.check_replicas(to)
             }
-            Command::FinishMove { shard } | Command::CancelMove { shard } => {
-                self.moves(*shard)?.map(|_| ()).ok_or(Refusal::NotMoving(*shard))
+            Command::FinishMove { shard, replicas, membership_index } => {
+                let placement = self.placement_of(*shard)?;
+                // Of an earlier move otherwise, or written already.
+                match placement.goal() == replicas && *membership_index > placement.membership_index {
+                    true => Ok(()),
+                    false => Err(Refusal::MoveIsOver(*shard)),
+                }
             }
+            Command::CancelMove { shard } => {
+                let placement = self.placement_of(*shard)?;
+                match placement.moving_to.is_some() && !placement.is_reverting() {
+                    true => Ok(()),
+                    false => Err(Refusal::NotMoving(*shard)),
+                }
+            }
+            Command::Rebalance { .. } => Ok(()),
         }
     }
 
@@ -254,10 +278,8 @@ impl MetadataState {
         }
     }
 
-    /// Where a shard moves, if it does.
-    fn moves(&self, shard: ShardId) -> Result<Option<&Vec<u64>>, Refusal> {
-        let placement = self.placement(shard).ok_or(Refusal::UnknownShard(shard))?;
-        Ok(placement.moving_to.as_ref())
+    fn placement_of(&self, shard: ShardId) -> Result<&Placement, Refusal> {
+        self.placement(shard).ok_or(Refusal::UnknownShard(shard))
     }
 
     fn topic_of_id(&self, id: u32) -> Result<&Arc<Topic>, Refusal> {
@@ -290,7 +312,7 @@ impl MetadataState {
             }
             Command::FoundCluster { replicas } => {
                 self.metadata.replicas.clone_from(replicas);
-                self.founders.clone_from(replicas);
+                self.metadata.founders.clone_from(replicas);
                 self.next_broker = replicas.iter().fold(self.next_broker, |next, id| next.max(id + 1));
             }
             Command::RegisterBroker(member) => self.register(member),
@@ -301,14 +323,13 @@ impl MetadataState {
             }
             Command::RemoveBroker { id } => drop(self.members.remove(id)),
             Command::MoveReplicas { shard, to } => {
-                self.place(*shard, |placement| placement.moving_to = Some(to.clone()));
+                self.place(*shard, |placement| placement.begin_move(to));
             }
-            Command::FinishMove { shard } => self.place(*shard, |placement| {
-                if let Some(replicas) = placement.moving_to.take() {
-                    placement.replicas = replicas;
-                }
-            }),
-            Command::CancelMove { shard } => self.place(*shard, |placement| placement.moving_to = None),
+            Command::FinishMove { shard, membership_index, .. } => {
+                self.place(*shard, |placement| placement.finish_move(*membership_index));
+            }
+            Command::CancelMove { shard } => self.place(*shard, Placement::cancel_move),
+            Command::Rebalance { on } => self.rebalancing = *on,
         }
         Ok(())
     }
@@ -336,7 +357,7 @@ impl MetadataState {
         let name: Arc<str> = topic.name.as_str().into();
         for (shard, replicas) in added {
             self.shards.insert(shard, (Arc::clone(&name), topic.partitions.len()));
-            topic.partitions.push(Placement { shard, replicas: replicas.clone(), moving_to: None });
+            topic.partitions.push(Placement::new(shard, replicas.clone()));
         }
     }
 

@@ -117,9 +117,13 @@ impl PartitionHandle {
         async move { answer.await.unwrap_or(Err(AppendError::OutcomeUnknown)).map(|_| ()) }
     }
 
-    /// Proposes a change of the membership.
-    pub async fn change_membership(&self, changes: Vec<MembershipChange>) -> Result<(), AppendError> {
-        self.ask(Ask::Membership(changes)).await.map(|_| ())
+    /// Proposes a change of the membership that was decided on the one of this index; another in force refuses it.
+    pub async fn change_membership(
+        &self,
+        changes: Vec<MembershipChange>,
+        decided_on: u64,
+    ) -> Result<(), AppendError> {
+        self.ask(Ask::Membership(changes, decided_on)).await.map(|_| ())
     }
 
     /// The replica in detail; `None` once it is gone.

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     metrics,
     replica::{Input, Job, Output, Replica},
-    shard::{self, Event, Health, ShardDescription, ShardId, ShardView, Token},
+    shard::{self, Event, Former, Health, ShardDescription, ShardId, ShardView, Token},
 };
 
 /// Ticks that a calm replica is handed at once.
@@ -82,6 +82,12 @@ impl Hosted {
     /// The replica in detail.
     pub fn describe(&self) -> ShardDescription {
         self.replica.describe()
+    }
+
+    /// What the replica has promised, if it may go as who knew this membership says; not while its log is not open.
+    pub fn promised_if_dropped(&self, membership_index: u64) -> Option<Former> {
+        let shard = self.replica.shard().filter(|shard| shard.may_be_dropped(membership_index))?;
+        Some(shard.promised())
     }
 
     /// Queues a request under a token of its own.

@@ -196,6 +196,23 @@ impl Engine {
         .await
     }
 
+    /// Stops a shard whose replica is not wanted here any more, if it knows of no membership later than that of
+    /// `membership_index`, and writes down what it has promised; returns whether. Its files are still here then.
+    pub async fn retire_shard(&self, shard: ShardId, membership_index: u64) -> std::io::Result<bool> {
+        let (reply, promised) = oneshot::channel();
+        let _ = self.worker_of(shard).send(Mail::Retire { shard, membership_index, reply });
+        let Ok(Some(promised)) = promised.await else { return Ok(false) };
+        self.inner.shards.remove(&shard);
+        let disk = Arc::clone(&self.inner.disk);
+        blocking(move || promised.write(&*disk, &directory(shard))).await.map(|()| true)
+    }
+
+    /// Which nodes hold the other replicas of a shard.
+    pub fn update_replicas(&self, shard: ShardId, replicas: &[u64]) {
+        let peers = replicas.iter().copied().filter(|node| *node != self.inner.options.node).collect();
+        let _ = self.worker_of(shard).send(Mail::Input { shard, input: replica::Input::Peers(peers) });
+    }
+
     /// A shard that this node hosts.
     pub fn shard(&self, shard: ShardId) -> Option<PartitionHandle> {
         self.inner.shards.get(&shard).map(|handle| handle.clone())

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     raft::MembershipChange,
     replica::{self, Replica},
-    shard::{Answer, Append, AppendError, Command, Input, ShardDescription, ShardId, Token},
+    shard::{Answer, Append, AppendError, Command, Former, Input, ShardDescription, ShardId, Token},
 };
 
 /// Letters taken from the queue at a time.
@@ -43,8 +43,8 @@ pub enum Ask {
     Transfer(u64),
     /// Hand leadership to whoever has come furthest.
     HandOver,
-    /// Change the membership.
-    Membership(Vec<MembershipChange>),
+    /// Change the membership; decided on the one of this index.
+    Membership(Vec<MembershipChange>, u64),
 }
 
 impl Input {
@@ -57,7 +57,9 @@ impl Input {
             Ask::Tail => Self::Tail { token },
             Ask::Transfer(to) => Self::Transfer { token, to },
             Ask::HandOver => Self::HandOver { token },
-            Ask::Membership(changes) => Self::Membership { token, changes },
+            Ask::Membership(changes, decided_on) => {
+                Self::Membership { token, changes, decided_on: Some(decided_on) }
+            }
         }
     }
 }
@@ -68,6 +70,9 @@ pub enum Mail {
     Host { replica: Box<Replica>, outputs: Vec<replica::Output>, shown: Shown },
     /// Stop hosting a shard, once its write in flight is done.
     Evict { shard: ShardId, reply: oneshot::Sender<()> },
+    /// Stop hosting a shard, once its write in flight is done, if it may go as who knew this membership says. The answer is
+    /// what its replica has promised; nothing if it stays.
+    Retire { shard: ShardId, membership_index: u64, reply: oneshot::Sender<Option<Former>> },
     /// Ask a shard for something.
     Request { shard: ShardId, ask: Ask, reply: Reply },
     /// Messages of a peer.
@@ -86,6 +91,30 @@ pub enum Mail {
     Stop { reply: oneshot::Sender<()> },
 }
 
+/// Who waits for a shard to go.
+enum Eviction {
+    Any(oneshot::Sender<()>),
+    Retired { membership_index: u64, reply: oneshot::Sender<Option<Former>> },
+}
+
+impl Eviction {
+    /// Tells whoever waits whether the shard goes now; it promises nothing more then.
+    fn answer(self, hosted: Option<&Hosted>) -> bool {
+        match self {
+            Self::Any(reply) => {
+                let _ = reply.send(());
+                true
+            }
+            Self::Retired { membership_index, reply } => {
+                let promised = hosted.and_then(|hosted| hosted.promised_if_dropped(membership_index));
+                let goes = promised.is_some();
+                let _ = reply.send(promised);
+                goes
+            }
+        }
+    }
+}
+
 /// One loop and the shards it hosts.
 pub struct Worker {
     shards: BTreeMap<ShardId, Hosted>,
@@ -93,7 +122,7 @@ pub struct Worker {
     touched: BTreeSet<ShardId>,
     mail: mpsc::UnboundedReceiver<Mail>,
     stopping: Option<oneshot::Sender<()>>,
-    evictions: Vec<(ShardId, oneshot::Sender<()>)>,
+    evictions: Vec<(ShardId, Eviction)>,
     disk_full: bool,
     sender: mpsc::WeakUnboundedSender<Mail>,
     peers: Arc<dyn PeerSender>,
@@ -156,7 +185,10 @@ impl Worker {
                 self.touched.insert(hosted.id());
                 self.shards.insert(hosted.id(), hosted);
             }
-            Mail::Evict { shard, reply } => self.evictions.push((shard, reply)),
+            Mail::Evict { shard, reply } => self.evictions.push((shard, Eviction::Any(reply))),
+            Mail::Retire { shard, membership_index, reply } => {
+                self.evictions.push((shard, Eviction::Retired { membership_index, reply }));
+            }
             Mail::Request { shard, ask, reply } => match self.touch(shard) {
                 Some(hosted) => hosted.ask(ask, reply),
                 None => drop(reply.send(Err(AppendError::Stopped))),
@@ -223,12 +255,14 @@ impl Worker {
 
     /// Completes evictions and the stop, where no write is in flight any more; returns whether the loop ends.
     fn finish(&mut self) -> bool {
-        for (shard, reply) in std::mem::take(&mut self.evictions) {
-            if self.shards.get(&shard).is_some_and(Hosted::is_busy) {
-                self.evictions.push((shard, reply));
-            } else {
-                self.shards.remove(&shard);
-                let _ = reply.send(());
+        for (shard, eviction) in std::mem::take(&mut self.evictions) {
+            match self.shards.get(&shard) {
+                Some(hosted) if hosted.is_busy() => self.evictions.push((shard, eviction)),
+                hosted => {
+                    if eviction.answer(hosted) {
+                        self.shards.remove(&shard);
+                    }
+                }
             }
         }
         if self.stopping.is_none() || self.shards.values().any(Hosted::is_busy) {

@@ -74,6 +74,8 @@ struct Peers {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Shards {
     shards: BTreeSet<u64>,
+    /// Those whose files are being deleted.
+    dropping: BTreeSet<u64>,
 }
 
 /// Makes a data directory of `node` in `cluster` out of a missing or empty one.
@@ -270,6 +272,24 @@ impl DataDirectory {
         hold(&self.shards).shards.clone()
     }
 
+    /// The shards whose files were about to be deleted: they are no logs any more.
+    pub fn dropping(&self) -> BTreeSet<u64> {
+        hold(&self.shards).dropping.clone()
+    }
+
+    /// Remembers durably that the files of a shard are about to be deleted, until [`DataDirectory::record_shards`] removes it.
+    ///
+    /// # Errors
+    /// The list could not be written for sure: here it is unchanged then, on the disk it may be either.
+    pub fn record_dropping(&self, shard: u64) -> Result<(), IdentityError> {
+        let mut shards = hold(&self.shards);
+        let mut next = shards.clone();
+        next.dropping.insert(shard);
+        write(&self.path, SHARDS, &next)?;
+        *shards = next;
+        Ok(())
+    }
+
     /// Remembers durably which shards have files here: `added` do now, `removed` no longer.
     ///
     /// # Errors
@@ -280,6 +300,7 @@ impl DataDirectory {
         next.shards.extend(added);
         for shard in removed {
             next.shards.remove(shard);
+            next.dropping.remove(shard);
         }
         if next != *shards {
             write(&self.path, SHARDS, &next)?;

@@ -54,7 +54,12 @@ impl Shard {
             Input::Positions { token, group } => {
                 self.requests.push_back((token, Request::Positions(group)));
             }
-            Input::Membership { token, changes } => {
+            Input::Membership { token, decided_on, .. }
+                if decided_on.is_some_and(|index| index != self.membership_index) =>
+            {
+                outputs.push(Output::Answer(token, Err(AppendError::ChangeUnderWay)));
+            }
+            Input::Membership { token, changes, .. } => {
                 let proposed = self.group.propose_membership(&changes);
                 let answer = proposed.map(|()| Answer::Done).map_err(|error| match error {
                     ProposeError::NotLeader => self.not_leader(),

@@ -274,6 +274,8 @@ pub enum Input {
         token: Token,
         /// The changes, made at once.
         changes: Vec<MembershipChange>,
+        /// Index of the membership they were decided on, if on one: another in force refuses them.
+        decided_on: Option<u64>,
     },
     /// Confirm the tail with a quorum.
     Tail {

@@ -463,7 +463,7 @@ impl Cluster {
     /// Proposes a membership change and lets everything happen.
     pub fn change_membership(&mut self, node: u64, changes: Vec<MembershipChange>) {
         let token = self.token();
-        self.step(node, Input::Membership { token, changes });
+        self.step(node, Input::Membership { token, changes, decided_on: None });
         self.settle();
         assert_eq!(self.answer(token), Some(&Ok(Answer::Done)));
     }

@@ -113,7 +113,7 @@ impl Host {
             18 => Input::Command { token, command: Command::Trim { log_start: choices.number() } },
             19 => {
                 self.alone = false;
-                Input::Membership { token, changes: changes(choices) }
+                Input::Membership { token, changes: changes(choices), decided_on: None }
             }
             20 => Input::Tail { token },
             21 => Input::Transfer { token, to: choices.below(5) },
@@ -124,9 +124,10 @@ impl Host {
             27 => Input::DiskFull(choices.flag()),
             28 => Input::Seal,
             29 => return self.crash(choices.below(u64::MAX)),
-            30 => {
-                Input::Settings(ShardSettings { retention_bytes: Some(choices.number()), retention_ms: None })
-            }
+            30 => Input::Settings(ShardSettings {
+                retention_bytes: Some(choices.number()),
+                ..ShardSettings::default()
+            }),
             _ => return self.turn(),
         };
         if let Input::Append { .. }

@@ -77,7 +77,11 @@ pub(super) fn a_restart_goes_back_by_one_membership_at_the_most() -> Result<(), 
     let mut lone = Lone::create(&disk)?;
     lone.lead();
     for learner in [2, 3] {
-        lone.take(Input::Membership { token: NOBODY, changes: vec![MembershipChange::AddLearner(learner)] });
+        lone.take(Input::Membership {
+            token: NOBODY,
+            changes: vec![MembershipChange::AddLearner(learner)],
+            decided_on: None,
+        });
     }
     lone.disk.power_cut();
     lone.disk.restart(1);

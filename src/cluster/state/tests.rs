@@ -106,7 +106,7 @@ fn a_broker_goes_only_when_it_holds_nothing_and_its_id_never_comes_back() {
     for shard in [METADATA_SHARD, 1, 2] {
         state.apply(&Command::MoveReplicas { shard, to: vec![1, 2, 4] }).unwrap();
         assert!(state.apply(&Command::RemoveBroker { id: 3 }).is_err(), "it still holds what moves away");
-        state.apply(&Command::FinishMove { shard }).unwrap();
+        state.apply(&finish(shard, &[1, 2, 4], 9)).unwrap();
     }
     state.apply(&Command::RemoveBroker { id: 3 }).unwrap();
     assert_eq!(state.apply(&Command::RegisterBroker(member(3))), Err(Refusal::BrokerRemoved(3)));
@@ -125,10 +125,57 @@ fn a_shard_moves_to_one_goal_at_a_time() {
     assert_eq!(state.apply(&to(&[1, 3, 4])), Err(Refusal::MovingAlready(1)));
     let hosts: Vec<u64> = state.placement(1).unwrap().hosts().collect();
     assert_eq!(hosts, [1, 2, 3, 4], "both sets hold it while it moves");
-    state.apply(&Command::CancelMove { shard: 1 }).unwrap();
-    assert_eq!(state.placement(1).unwrap().replicas, [1, 2, 3]);
-    assert_eq!(state.apply(&Command::FinishMove { shard: 1 }), Err(Refusal::NotMoving(1)));
+    assert_eq!(state.apply(&finish(1, &[1, 3, 4], 9)), Err(Refusal::MoveIsOver(1)));
+    state.apply(&finish(1, &[1, 2, 4], 9)).unwrap();
+    assert_eq!(state.placement(1).unwrap().replicas, [1, 2, 4]);
+    assert_eq!(state.apply(&Command::CancelMove { shard: 1 }), Err(Refusal::NotMoving(1)));
     assert_eq!(state.apply(&Command::CancelMove { shard: 77 }), Err(Refusal::UnknownShard(77)));
+}
+
+#[test]
+fn a_move_that_is_taken_back_is_over_once_the_replicas_are_known_to_be_where_they_were() {
+    let mut state = founded();
+    state.apply(&Command::RegisterBroker(member(4))).unwrap();
+    state.apply(&Command::MoveReplicas { shard: 1, to: vec![4] }).unwrap();
+    state.apply(&Command::CancelMove { shard: 1 }).unwrap();
+    let placement = state.placement(1).unwrap().clone();
+    assert_eq!((placement.goal(), placement.hosts().collect()), (&[1, 2, 3][..], vec![1, 2, 3, 4]));
+    assert_eq!(state.apply(&Command::CancelMove { shard: 1 }), Err(Refusal::NotMoving(1)));
+    assert!(state.apply(&Command::MoveReplicas { shard: 1, to: vec![2] }).is_err(), "it still moves");
+    assert_eq!(
+        state.apply(&finish(1, &[4], 9)),
+        Err(Refusal::MoveIsOver(1)),
+        "of the move that was taken back"
+    );
+    state.apply(&finish(1, &[1, 2, 3], 9)).unwrap();
+    assert_eq!(state.placement(1).unwrap().hosts().collect::<Vec<_>>(), [1, 2, 3]);
+}
+
+#[test]
+fn a_move_of_long_ago_finishes_no_later_one_to_the_same_brokers() {
+    let mut state = founded();
+    state.apply(&Command::RegisterBroker(member(4))).unwrap();
+    for (to, membership_index) in [(vec![1, 2, 4], 9), (vec![1, 2, 3], 20)] {
+        state.apply(&Command::MoveReplicas { shard: 1, to: to.clone() }).unwrap();
+        state.apply(&finish(1, &to, membership_index)).unwrap();
+    }
+    state.apply(&Command::MoveReplicas { shard: 1, to: vec![1, 2, 4] }).unwrap();
+    for late in [9, 12, 20] {
+        assert_eq!(state.apply(&finish(1, &[1, 2, 4], late)), Err(Refusal::MoveIsOver(1)));
+    }
+}
+
+#[test]
+fn another_preferred_leader_moves_nothing_and_the_first_voters_stay_known() {
+    let mut state = founded();
+    state.apply(&Command::MoveReplicas { shard: 1, to: vec![3, 1, 2] }).unwrap();
+    let placement = state.placement(1).unwrap();
+    assert_eq!((&placement.replicas[..], &placement.moving_to), (&[3, 1, 2][..], &None));
+    assert_eq!(placement.founders, [1, 2, 3]);
+}
+
+fn finish(shard: ShardId, replicas: &[u64], membership_index: u64) -> Command {
+    Command::FinishMove { shard, replicas: replicas.to_vec(), membership_index }
 }
 
 #[test]

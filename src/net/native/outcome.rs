@@ -170,7 +170,10 @@ fn code_of(refusal: &Refusal) -> ErrorCode {
         Refusal::InvalidReplicas(_) | Refusal::BrokerDraining(_) => ErrorCode::InvalidReplicas,
         Refusal::MovingAlready(_) => ErrorCode::MovingAlready,
         // Brokers' own business: no client's request leads here.
-        Refusal::FoundedAlready | Refusal::UnknownShard(_) | Refusal::NotMoving(_) => ErrorCode::Unknown,
+        Refusal::FoundedAlready
+        | Refusal::UnknownShard(_)
+        | Refusal::NotMoving(_)
+        | Refusal::MoveIsOver(_) => ErrorCode::Unknown,
     }
 }
 

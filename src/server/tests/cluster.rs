@@ -7,7 +7,7 @@ use super::*;
 use crate::cluster::{Command, MetadataError, Refusal};
 
 /// Creates a topic at whichever broker leads the metadata.
-async fn create_topic(servers: &[Server], name: &str, partitions: u32) {
+pub(super) async fn create_topic(servers: &[Server], name: &str, partitions: u32) {
     let attempt = async {
         loop {
             for server in servers {
@@ -23,7 +23,7 @@ async fn create_topic(servers: &[Server], name: &str, partitions: u32) {
 }
 
 /// The broker that leads partition 0.
-async fn leader(servers: &[Server], topic: &str) -> u64 {
+pub(super) async fn leader(servers: &[Server], topic: &str) -> u64 {
     let search = async {
         loop {
             for server in servers {
@@ -43,7 +43,7 @@ async fn leader(servers: &[Server], topic: &str) -> u64 {
 }
 
 /// Produces at whichever broker leads; a retry repeats the batch, so `values` may stand in the log twice.
-async fn produce(servers: &[Server], topic: &str, values: &[&str]) -> u64 {
+pub(super) async fn produce(servers: &[Server], topic: &str, values: &[&str]) -> u64 {
     let attempt = async {
         loop {
             let leads = leader(servers, topic).await;
@@ -135,7 +135,7 @@ async fn what_was_acknowledged_survives_a_leader_that_stops_and_returns() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn producer_ids_are_never_given_out_twice() {
+pub(super) async fn producer_ids_are_never_given_out_twice() {
     let root = tempfile::tempdir().unwrap();
     let servers = cluster(root.path(), 3).await;
     let mut ids = Vec::new();
@@ -207,7 +207,7 @@ async fn commands_are_written_or_refused_alike_whichever_broker_is_asked() {
         let state = cluster.submit(vec![reserve.clone(), reserve], PATIENCE).await.unwrap();
         assert_eq!(state.next_producer(), before + 14);
         before = state.next_producer();
-        let unknown = Command::FinishMove { shard: 99 };
+        let unknown = Command::CancelMove { shard: 99 };
         match cluster.submit(vec![Command::ReserveProducers { count: 1 }, unknown], PATIENCE).await {
             Err(MetadataError::Refused(refusal)) => assert_eq!(refusal, Refusal::UnknownShard(99)),
             other => panic!("{other:?}"),

@@ -5,6 +5,7 @@ mod client;
 mod cluster;
 mod groups;
 mod joining;
+mod moves;
 mod peers;
 mod requests;
 mod start;

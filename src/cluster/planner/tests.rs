@@ -1,0 +1,99 @@
+//! Which moves begin, and that they come to an end.
+
+use super::*;
+use crate::cluster::{Member, TopicSettings};
+use crate::identity::DirectoryId;
+
+fn register(id: u64) -> Command {
+    let at = |port: u64| format!("127.0.0.1:{}", 7000 + 10 * id + port);
+    let directory = DirectoryId([id as u8; 16]);
+    Command::RegisterBroker(Member { id, directory, native: at(0), peer: at(1), http: at(2), rack: None })
+}
+
+/// Founders, other brokers, and a topic of so many partitions with three replicas on the founders.
+fn state(founders: u64, others: u64, partitions: usize) -> MetadataState {
+    let mut state = MetadataState::default();
+    let founding: Vec<u64> = (1..=founders).collect();
+    let mut log = vec![Command::FoundCluster { replicas: founding.clone() }];
+    log.extend((1..=founders + others).map(register));
+    if partitions > 0 {
+        let (name, replicas) = ("a".to_owned(), vec![founding[..3].to_vec(); partitions]);
+        log.push(Command::CreateTopic { name, replicas, settings: TopicSettings::default() });
+    }
+    log.iter().for_each(|command| state.apply(command).unwrap());
+    state
+}
+
+fn drain(state: &mut MetadataState, id: u64) {
+    state.apply(&Command::DrainBroker { id, draining: true }).unwrap();
+}
+
+/// Lets everything that begins come to its end; returns how many moves there were, and how many at once.
+fn run(state: &mut MetadataState) -> (usize, usize) {
+    let (mut moves, mut at_once, mut index) = (0, 0, 1);
+    loop {
+        let commands = next_moves(state);
+        commands.iter().for_each(|command| state.apply(command).unwrap());
+        let moving: Vec<_> = state.moving().map(|p| (p.shard, p.goal().to_vec())).collect();
+        if moving.is_empty() && commands.is_empty() {
+            return (moves, at_once);
+        }
+        (moves, at_once) = (moves + moving.len(), at_once.max(moving.len()));
+        for (shard, replicas) in moving {
+            index += 1;
+            state.apply(&Command::FinishMove { shard, replicas, membership_index: index }).unwrap();
+        }
+        assert!(moves < 10_000, "it does not end");
+    }
+}
+
+#[test]
+fn a_drained_broker_gives_all_away_a_few_at_a_time_and_the_metadata_too() {
+    let mut state = state(3, 1, 100);
+    drain(&mut state, 3);
+    let (moves, at_once) = run(&mut state);
+    assert_eq!(moves, 101);
+    assert!(at_once <= 9, "{at_once} replicas at once on one broker");
+    assert_eq!(state.replicas_of(3), 0);
+    assert_eq!(state.placement(METADATA_SHARD).unwrap().replicas, [1, 2, 4]);
+    state.apply(&Command::RemoveBroker { id: 3 }).unwrap();
+}
+
+#[test]
+fn the_metadata_gets_three_voters_and_five_and_none_goes_that_need_not() {
+    for (founders, others, voters) in [
+        (1, 0, vec![1]),
+        (1, 1, vec![1, 2]),
+        (1, 2, vec![1, 2, 3]),
+        (3, 1, vec![1, 2, 3]),
+        (4, 0, vec![1, 2, 3, 4]),
+        (3, 3, vec![1, 2, 3, 4, 5]),
+    ] {
+        let mut state = state(founders, others, 0);
+        run(&mut state);
+        assert_eq!(state.placement(METADATA_SHARD).unwrap().replicas, voters);
+    }
+}
+
+#[test]
+fn a_rebalance_spreads_a_thousand_partitions_in_steps_and_then_ends() {
+    let mut state = state(3, 1, 1000);
+    assert!(next_moves(&state).is_empty(), "nobody asked for it");
+    state.apply(&Command::Rebalance { on: true }).unwrap();
+    let (_, at_once) = run(&mut state);
+    assert!(at_once <= MOVES_MAX && !state.is_rebalancing());
+    for broker in 1..=4 {
+        assert_eq!(state.replicas_of(broker), 750);
+    }
+}
+
+#[test]
+fn a_rebalance_that_is_called_off_begins_no_more() {
+    let mut state = state(3, 1, 100);
+    state.apply(&Command::Rebalance { on: true }).unwrap();
+    next_moves(&state).iter().for_each(|command| state.apply(command).unwrap());
+    assert!(state.moving().count() > 0);
+    state.apply(&Command::Rebalance { on: false }).unwrap();
+    let (moves, at_once) = run(&mut state);
+    assert_eq!(moves, at_once, "those under way end");
+}

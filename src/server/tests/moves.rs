@@ -1,0 +1,179 @@
+//! Replicas move in a running cluster.
+
+use std::time::Duration;
+
+use lockstep_protocol::ErrorCode;
+
+use super::cluster::{create_topic, leader, produce};
+use super::*;
+use crate::cluster::{Command, Placement};
+use crate::engine::{METADATA_SHARD, ShardId, directory};
+
+/// The placement of partition 0, as one broker knows it.
+fn placement(server: &Server, topic: &str) -> Placement {
+    server.broker().cluster().state().topic(topic).unwrap().partitions[0].clone()
+}
+
+async fn submit(server: &Server, command: Command) {
+    server.broker().cluster().submit(vec![command], PATIENCE).await.unwrap();
+}
+
+/// Waits until every broker knows that the shard is there and nowhere else, and all others have deleted their files.
+async fn await_move(servers: &[Server], shard: ShardId, brokers: &[u64]) {
+    let arrived = |server: &Server| {
+        let state = server.broker().cluster().state();
+        let Some(placement) = state.placement(shard) else { return false };
+        let has_files = server.config().data.join(directory(shard)).exists();
+        let is_host = brokers.contains(&server.config().node);
+        placement.moving_to.is_none()
+            && placement.replicas == brokers
+            && (shard == METADATA_SHARD || has_files == is_host)
+    };
+    let wait = async {
+        while !servers.iter().all(arrived) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    if tokio::time::timeout(PATIENCE, wait).await.is_err() {
+        for server in servers {
+            let handle = server.broker().cluster().replica(shard);
+            let description = match handle {
+                Some(handle) => handle.describe().await,
+                None => None,
+            };
+            let state = server.broker().cluster().state();
+            eprintln!("broker {}: {:?}, {description:?}", server.config().node, state.placement(shard));
+        }
+        panic!("shard {shard} did not come to {brokers:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_moves_under_writes_and_every_record_is_there_once_and_in_order() {
+    let root = tempfile::tempdir().unwrap();
+    let servers = cluster(root.path(), 4).await;
+    create_topic(&servers, "t", 1).await;
+    let before = placement(&servers[0], "t");
+    let spare = (1..=4).find(|broker| !before.replicas.contains(broker)).unwrap();
+    // Away from its leader, to the broker that has none, and back again.
+    let away: Vec<u64> = before.replicas[1..].iter().copied().chain([spare]).collect();
+    let mut acknowledged = Vec::new();
+    for goal in [away, before.replicas.clone()] {
+        submit(&servers[0], Command::MoveReplicas { shard: before.shard, to: goal.clone() }).await;
+        let moving = await_move(&servers, before.shard, &goal);
+        tokio::pin!(moving);
+        loop {
+            let value = format!("{}", acknowledged.len());
+            let values = [value.as_str()];
+            tokio::select! {
+                () = &mut moving => break,
+                lsn = produce(&servers, "t", &values) => acknowledged.push((lsn, value.clone())),
+            }
+        }
+    }
+    let last_lsn = produce(&servers, "t", &["end"]).await;
+    let mut logs = Vec::new();
+    for server in servers.iter().filter(|server| before.replicas.contains(&server.config().node)) {
+        let mut client = Client::connect(server.addresses().native).await;
+        client.fetch("t", last_lsn, 1 << 20).await.unwrap();
+        logs.push(client.read_all("t", last_lsn).await);
+    }
+    assert!(logs.iter().all(|log| *log == logs[0]));
+    assert!((1..).zip(&logs[0]).all(|(expected, (lsn, _))| expected == *lsn), "LSNs are dense");
+    for record in &acknowledged {
+        assert!(logs[0].contains(record), "{record:?} is lost");
+    }
+    let mut client = Client::connect(servers[spare as usize - 1].addresses().native).await;
+    assert_eq!(client.fetch("t", 1, 1).await.unwrap_err().code, ErrorCode::NotLeader);
+    for server in servers {
+        server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drained_broker_gives_all_away_the_metadata_too_and_can_be_removed() {
+    let root = tempfile::tempdir().unwrap();
+    let servers = cluster(root.path(), 4).await;
+    create_topic(&servers, "t", 6).await;
+    let leaves = leader(&servers, "t").await;
+    submit(&servers[0], Command::DrainBroker { id: leaves, draining: true }).await;
+    let stays = servers.iter().find(|server| server.config().node != leaves).unwrap();
+    let wait = async {
+        loop {
+            match stays.broker().cluster().submit(vec![Command::RemoveBroker { id: leaves }], PATIENCE).await
+            {
+                Ok(_) => return,
+                Err(_) => tokio::time::sleep(Duration::from_millis(20)).await,
+            }
+        }
+    };
+    if tokio::time::timeout(PATIENCE, wait).await.is_err() {
+        panic!("{:?}", stays.broker().cluster().state());
+    }
+    let (gone, servers): (Vec<Server>, Vec<Server>) =
+        servers.into_iter().partition(|server| server.config().node == leaves);
+    drop(gone);
+    produce(&servers, "t", &["after"]).await;
+    for server in servers {
+        server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_that_is_called_off_leaves_the_replicas_where_they_were() {
+    let root = tempfile::tempdir().unwrap();
+    let mut servers = cluster(root.path(), 4).await;
+    create_topic(&servers, "t", 1).await;
+    produce(&servers, "t", &["one"]).await;
+    let before = placement(&servers[0], "t");
+    let spare = (1..=4).find(|broker| !before.replicas.contains(broker)).unwrap();
+    // It cannot end: the broker that is to get the replica is down.
+    let stopped = servers.remove(spare as usize - 1);
+    let config = stopped.config().clone();
+    stopped.stop().await;
+    let to = vec![spare, before.replicas[0], before.replicas[1]];
+    submit(&servers[0], Command::MoveReplicas { shard: before.shard, to }).await;
+    produce(&servers, "t", &["two"]).await;
+    submit(&servers[0], Command::CancelMove { shard: before.shard }).await;
+    await_move(&servers, before.shard, &before.replicas).await;
+    servers.push(Server::start(config).await.unwrap());
+    await_move(&servers, before.shard, &before.replicas).await;
+    for server in servers {
+        server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_goes_on_when_its_leader_dies_and_a_broker_that_was_down_drops_its_files_when_it_is_back() {
+    let root = tempfile::tempdir().unwrap();
+    let mut servers = cluster(root.path(), 4).await;
+    create_topic(&servers, "t", 1).await;
+    produce(&servers, "t", &["one"]).await;
+    let before = placement(&servers[0], "t");
+    let leads = leader(&servers, "t").await;
+    let spare = (1..=4).find(|broker| !before.replicas.contains(broker)).unwrap();
+    let others: Vec<u64> = before.replicas.iter().copied().filter(|broker| *broker != leads).collect();
+    let to: Vec<u64> = others.iter().copied().chain([spare]).collect();
+    submit(&servers[0], Command::MoveReplicas { shard: before.shard, to: to.clone() }).await;
+    let position = servers.iter().position(|server| server.config().node == leads).unwrap();
+    let killed = servers.remove(position);
+    let config = killed.config().clone();
+    drop(killed);
+    await_move(&servers, before.shard, &to).await;
+    let last_lsn = produce(&servers, "t", &["two"]).await;
+    assert!(last_lsn >= 2);
+    assert!(config.data.join(directory(before.shard)).exists());
+    let back = async {
+        loop {
+            match Server::start(config.clone()).await {
+                Ok(server) => return server,
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    };
+    servers.push(tokio::time::timeout(PATIENCE, back).await.unwrap());
+    await_move(&servers, before.shard, &to).await;
+    for server in servers {
+        server.stop().await;
+    }
+}
