@@ -4,7 +4,6 @@ use lockstep_protocol::ErrorCode;
 use lockstep_protocol::native::{ListBrokersRequest, RemoveBrokerRequest};
 
 use super::*;
-use crate::raft::MembershipChange;
 use crate::server::ServerError;
 
 /// Settings for a broker that joins through these.
@@ -28,8 +27,8 @@ async fn controller(servers: &[Server]) -> &Server {
     tokio::time::timeout(PATIENCE, search).await.unwrap()
 }
 
-/// Lets a broker follow the metadata, as the leader does for all who do not vote.
-async fn let_follow(servers: &[Server], node: u64) {
+/// Waits until the leader lets a broker follow the metadata.
+async fn await_following(servers: &[Server], node: u64) {
     let attempt = async {
         loop {
             let metadata = controller(servers).await.broker().cluster().metadata().clone();
@@ -37,7 +36,7 @@ async fn let_follow(servers: &[Server], node: u64) {
             if described.learners.contains(&node) || described.voters.contains(&node) {
                 return;
             }
-            let _ = metadata.change_membership(vec![MembershipChange::AddLearner(node)]).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     };
     tokio::time::timeout(PATIENCE, attempt).await.unwrap();
@@ -65,7 +64,7 @@ async fn a_blank_broker_joins_by_knowing_one_and_follows_the_metadata() {
     let data = root.path().join("fourth");
     let fourth = Server::start(joining_config(&servers[..1], &data)).await.unwrap();
     assert_eq!((fourth.config().node, fourth.directory().identity().cluster), (4, CLUSTER));
-    let_follow(&servers, 4).await;
+    await_following(&servers, 4).await;
     ready(&fourth).await;
     let peer = fourth.addresses().peer.to_string();
     let servers: Vec<Server> = servers.into_iter().chain([fourth]).collect();
@@ -93,7 +92,7 @@ async fn a_broker_that_joined_just_starts_again_even_at_other_addresses_and_with
     let directory = fourth.directory().identity().directory;
     // It has followed nothing yet: only what it was told when it joined leads it to the others.
     fourth.stop().await;
-    let_follow(&servers, 4).await;
+    await_following(&servers, 4).await;
     let seed = servers.remove(0);
     seed.stop().await;
     let again = Server::start(config).await.unwrap();
@@ -146,7 +145,7 @@ async fn a_removed_broker_is_told_so_and_takes_no_part_even_after_a_restart() {
     let servers = cluster(root.path(), 3).await;
     let config = joining_config(&servers, &root.path().join("fourth"));
     let fourth = Server::start(config.clone()).await.unwrap();
-    let_follow(&servers, 4).await;
+    await_following(&servers, 4).await;
     ready(&fourth).await;
     let mut client = Client::connect(controller(&servers).await.addresses().native).await;
     client.call(&RemoveBrokerRequest { broker: 4 }).await.unwrap();
@@ -183,7 +182,7 @@ async fn of_two_processes_on_copies_of_one_directory_the_older_one_stops() {
     let servers = cluster(root.path(), 3).await;
     let data = root.path().join("fourth");
     let first = Server::start(joining_config(&servers, &data)).await.unwrap();
-    let_follow(&servers, 4).await;
+    await_following(&servers, 4).await;
     ready(&first).await;
     let copy = root.path().join("copy");
     std::fs::create_dir(&copy).unwrap();
