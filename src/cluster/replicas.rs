@@ -93,11 +93,11 @@ impl Replicas {
                 Ok(true) => match self.directory.record_dropping(shard) {
                     Ok(()) => tracing::info!(shard, "the replica has moved away; its files go"),
                     Err(error) => {
-                        self.record_fault(shard, format!("cannot write down that it goes: {error}"))
+                        self.record_fault(shard, format!("cannot write down that it goes: {error}"));
                     }
                 },
                 Err(error) => {
-                    self.record_fault(shard, format!("cannot write down what it promised: {error}"))
+                    self.record_fault(shard, format!("cannot write down what it promised: {error}"));
                 }
             }
         }

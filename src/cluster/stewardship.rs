@@ -144,7 +144,7 @@ impl Care {
                 // Written already, or the goal has changed.
                 Err(MetadataError::Refused(why)) => tracing::debug!(shard, %why, "not written"),
                 Err(error) => {
-                    tracing::warn!(shard, %error, "the end of a move could not be written; trying again")
+                    tracing::warn!(shard, %error, "the end of a move could not be written; trying again");
                 }
             }
             shard
