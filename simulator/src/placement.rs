@@ -162,7 +162,7 @@ impl World {
             Step::Done | Step::Wait(_) => {}
             Step::Create(node) => self.create_replica(node, shard),
             Step::Propose(changes) => {
-                self.mail(id, shard, Input::Membership { token: NOBODY, changes, decided_on: None })
+                self.mail(id, shard, Input::Membership { token: NOBODY, changes, decided_on: None });
             }
             Step::HandOver(to) => {
                 if let Some(placement) = self.placements.get_mut(&shard) {

@@ -37,7 +37,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use tokio::sync::{Mutex, mpsc, watch};
-use tokio::task::AbortHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 
 use crate::config::Config;
 use crate::engine::{Engine, Health, METADATA_SHARD, PartitionHandle, ShardId, ShardSettings};
@@ -81,6 +81,9 @@ struct Inner {
     producer_ids: Mutex<Range<i64>>,
     colleagues: Arc<dyn Colleagues>,
     following: AbortHandle,
+    stopping: watch::Sender<bool>,
+    /// What cares for the shards that this broker leads.
+    caring: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Drop for Inner {
@@ -147,12 +150,24 @@ impl Cluster {
             producer_ids: Mutex::new(0..0),
             colleagues,
             following: following.abort_handle(),
+            stopping: watch::Sender::new(false),
+            caring: Mutex::default(),
         };
         let inner = Arc::new(inner);
         tokio::spawn(questions::answer_all(Arc::downgrade(&inner), asked));
-        tokio::spawn(stewardship::keep(Arc::downgrade(&inner)));
+        let caring = tokio::spawn(stewardship::keep(Arc::downgrade(&inner), inner.stopping.subscribe()));
+        inner.caring.lock().await.replace(caring);
         tokio::spawn(registrar::keep(Arc::downgrade(&inner), me, joined_as));
         Ok(Cluster { inner })
+    }
+
+    /// Ends the care for the shards that this broker leads, and waits for that.
+    pub async fn stop(&self) {
+        self.inner.stopping.send_replace(true);
+        let caring = self.inner.caring.lock().await.take();
+        if let Some(caring) = caring {
+            let _ = caring.await;
+        }
     }
 
     /// This node's id.

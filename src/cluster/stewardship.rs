@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 
@@ -20,24 +21,15 @@ const BUSY_PAUSE: Duration = Duration::from_millis(50);
 /// Between two passes while nothing does.
 const IDLE_PAUSE: Duration = Duration::from_secs(1);
 
-/// Cares for the shards this broker leads, until the cluster is gone.
-pub(super) async fn keep(cluster: Weak<Inner>) {
-    let mut care = None;
-    loop {
-        let Some(inner) = cluster.upgrade() else { return };
-        let cluster = Cluster { inner };
-        let care = care.get_or_insert_with(|| Care::new(cluster.node()));
-        let mut news = cluster.inner.followed.clone();
-        let followed = news.borrow_and_update().clone();
-        let pause = match followed.current {
-            true => care.pass(&cluster, &followed.state).await,
-            false => IDLE_PAUSE,
-        };
-        drop(cluster);
-        if let Ok(Err(_)) = timeout(pause, news.changed()).await {
-            return;
-        }
+/// Cares for the shards this broker leads, until it is to stop or the cluster is gone.
+pub(super) async fn keep(cluster: Weak<Inner>, mut stopping: watch::Receiver<bool>) {
+    let Some(node) = cluster.upgrade().map(|inner| inner.node) else { return };
+    let mut care = Care::new(node);
+    tokio::select! {
+        () = care.go_on(cluster) => {}
+        _ = stopping.wait_for(|stopping| *stopping) => {}
     }
+    care.writing.shutdown().await;
 }
 
 /// What is under way.
@@ -56,6 +48,22 @@ impl Care {
             since: Instant::now(),
             writing: JoinSet::new(),
             written_for: BTreeSet::new(),
+        }
+    }
+
+    async fn go_on(&mut self, cluster: Weak<Inner>) {
+        while let Some(inner) = cluster.upgrade() {
+            let cluster = Cluster { inner };
+            let mut news = cluster.inner.followed.clone();
+            let followed = news.borrow_and_update().clone();
+            let pause = match followed.current {
+                true => self.pass(&cluster, &followed.state).await,
+                false => IDLE_PAUSE,
+            };
+            drop(cluster);
+            if let Ok(Err(_)) = timeout(pause, news.changed()).await {
+                return;
+            }
         }
     }
 

@@ -139,6 +139,7 @@ impl Server {
         self.engine.hand_over().await;
         self.native.abort();
         let _ = (&mut self.native).await;
+        self.broker.cluster().stop().await;
         self.engine.shutdown().await;
         self.peer_tasks.shutdown().await;
         if let Some(stop) = self.stop_admin.take() {

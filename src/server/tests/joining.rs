@@ -129,6 +129,7 @@ async fn a_directory_of_another_cluster_does_not_join_and_is_left_as_it_is() {
 async fn a_broker_that_holds_replicas_is_not_removed_and_an_unknown_one_is_named() {
     let root = tempfile::tempdir().unwrap();
     let servers = cluster(root.path(), 3).await;
+    known_to_all(&servers, 3, &servers[2].addresses().peer.to_string()).await;
     let mut client = Client::connect(controller(&servers).await.addresses().native).await;
     let in_use = client.call(&RemoveBrokerRequest { broker: 3 }).await.unwrap_err();
     assert_eq!(in_use.code, ErrorCode::BrokerInUse);
