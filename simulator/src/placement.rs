@@ -56,7 +56,6 @@ pub fn of_plan(plan: &Plan) -> Placements {
         retention: ShardSettings {
             retention_bytes: plan.cluster.retention_bytes,
             retention_ms: plan.cluster.retention_ms,
-            ..ShardSettings::default()
         },
         hand_overs: HAND_OVERS_MAX,
     };
@@ -104,11 +103,7 @@ impl World {
     pub(crate) fn change_retention(&mut self, target: Target, bytes: u64, ms: u64) -> bool {
         let shard = shard_of(self.partition_of(target));
         let kept = |limit: u64| Some(limit).filter(|limit| *limit > 0);
-        let retention = ShardSettings {
-            retention_bytes: kept(bytes),
-            retention_ms: kept(ms),
-            ..ShardSettings::default()
-        };
+        let retention = ShardSettings { retention_bytes: kept(bytes), retention_ms: kept(ms) };
         let Some(placement) = self.placements.get_mut(&shard) else { return false };
         placement.retention = retention.clone();
         for id in self.nodes.keys().copied().collect::<Vec<_>>() {

@@ -106,11 +106,8 @@ impl Cluster {
         colleagues: Arc<dyn Colleagues>,
         asked: mpsc::Receiver<Asked>,
     ) -> Result<Cluster, ClusterError> {
-        let defaults = ShardSettings {
-            retention_bytes: config.retention.bytes,
-            retention_ms: config.retention.ms,
-            ..ShardSettings::default()
-        };
+        let defaults =
+            ShardSettings { retention_bytes: config.retention.bytes, retention_ms: config.retention.ms };
         let me = registrar::myself(config, directory.identity());
         let replicas = Arc::new(Replicas::new(engine.clone(), Arc::clone(&directory), defaults));
         let joined = directory.joined();

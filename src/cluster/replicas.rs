@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinSet;
 
-use super::{MetadataState, Placement, Topic, TopicSettings};
+use super::{MetadataState, Topic, TopicSettings};
 use crate::engine::{Engine, METADATA_SHARD, PartitionHandle, ShardId, ShardSettings};
 use crate::identity::DataDirectory;
 
@@ -135,7 +135,7 @@ impl Replicas {
             if self.engine.shard(placement.shard).is_none() {
                 continue;
             }
-            let now = (self.settings(topic, placement), placement.hosts().collect());
+            let now = (self.settings(topic), placement.hosts().collect());
             if told.get(&placement.shard) != Some(&now) {
                 self.engine.update_settings(placement.shard, now.0.clone());
                 self.engine.update_replicas(placement.shard, &now.1);
@@ -165,7 +165,7 @@ impl Replicas {
                     may_be_made,
                     founders: placement.founders.clone(),
                     hosts: placement.hosts().collect(),
-                    settings: self.settings(topic, placement),
+                    settings: self.settings(topic),
                 });
             }
         }
@@ -225,12 +225,11 @@ impl Replicas {
         }
     }
 
-    fn settings(&self, topic: &Topic, placement: &Placement) -> ShardSettings {
+    fn settings(&self, topic: &Topic) -> ShardSettings {
         let TopicSettings { retention_bytes, retention_ms, .. } = topic.settings;
         ShardSettings {
             retention_bytes: retention_bytes.or(self.defaults.retention_bytes),
             retention_ms: retention_ms.or(self.defaults.retention_ms),
-            preferred_leader: placement.goal().first().copied(),
         }
     }
 

@@ -61,8 +61,6 @@ pub struct ShardSettings {
     pub retention_bytes: Option<u64>,
     /// Keep records for at least this long; `None` keeps all.
     pub retention_ms: Option<u64>,
-    /// The node that asks for votes first where nobody has led yet; `None` for one by the shard's id.
-    pub preferred_leader: Option<u64>,
 }
 
 /// One replica of one log.

@@ -124,10 +124,9 @@ impl Host {
             27 => Input::DiskFull(choices.flag()),
             28 => Input::Seal,
             29 => return self.crash(choices.below(u64::MAX)),
-            30 => Input::Settings(ShardSettings {
-                retention_bytes: Some(choices.number()),
-                ..ShardSettings::default()
-            }),
+            30 => {
+                Input::Settings(ShardSettings { retention_bytes: Some(choices.number()), retention_ms: None })
+            }
             _ => return self.turn(),
         };
         if let Input::Append { .. }
