@@ -191,7 +191,8 @@ pub struct DataDirectory {
     joined: Option<Joined>,
     peers: Mutex<Peers>,
     shards: Mutex<Shards>,
-    _lock: DirectoryLock,
+    /// Nothing once the directory was let go.
+    lock: Mutex<Option<DirectoryLock>>,
 }
 
 impl DataDirectory {
@@ -214,12 +215,12 @@ impl DataDirectory {
             let path = path.to_owned();
             return Err(IdentityError::ForeignCluster { path, found: identity.cluster, expected });
         }
-        let lock = lock(path)?;
+        let lock = Mutex::new(Some(lock(path)?));
         let joined = if identity.joined { Some(read(path, JOINED)?) } else { None };
         let peers = Mutex::new(read(path, PEERS)?);
         let shards = Mutex::new(read(path, SHARDS)?);
         make_room(path)?;
-        Ok(DataDirectory { path: path.to_owned(), identity, joined, peers, shards, _lock: lock })
+        Ok(DataDirectory { path: path.to_owned(), identity, joined, peers, shards, lock })
     }
 
     /// Whether there is nothing at `path` yet that could be a data directory: missing, empty, or left by a
@@ -248,6 +249,20 @@ impl DataDirectory {
         self.joined.as_ref()
     }
 
+    /// Lets the directory go: whoever opens it next finds it free, even while something of this broker still winds down.
+    /// Nothing is written to it from here on.
+    pub fn release(&self) {
+        drop(hold(&self.lock).take());
+    }
+
+    fn write<T: Serialize>(&self, name: &str, content: &T) -> Result<(), IdentityError> {
+        let held = hold(&self.lock);
+        match *held {
+            Some(_) => write(&self.path, name, content),
+            None => Err(IdentityError::Released { path: self.path.clone() }),
+        }
+    }
+
     /// Checks a peer's directory id against the one it was first seen with; the first is remembered durably.
     ///
     /// # Errors
@@ -260,7 +275,7 @@ impl DataDirectory {
             None => {
                 let mut next = peers.clone();
                 next.directories.insert(node, directory);
-                write(&self.path, PEERS, &next)?;
+                self.write(PEERS, &next)?;
                 *peers = next;
                 Ok(())
             }
@@ -285,7 +300,7 @@ impl DataDirectory {
         let mut shards = hold(&self.shards);
         let mut next = shards.clone();
         next.dropping.insert(shard);
-        write(&self.path, SHARDS, &next)?;
+        self.write(SHARDS, &next)?;
         *shards = next;
         Ok(())
     }
@@ -303,7 +318,7 @@ impl DataDirectory {
             next.dropping.remove(shard);
         }
         if next != *shards {
-            write(&self.path, SHARDS, &next)?;
+            self.write(SHARDS, &next)?;
             *shards = next;
         }
         Ok(())
@@ -396,6 +411,20 @@ mod tests {
         assert!(matches!(second, IdentityError::Locked { .. }));
         drop(first);
         DataDirectory::open(root.path(), None, 1).unwrap();
+    }
+
+    #[test]
+    fn a_directory_that_was_let_go_is_free_at_once_and_written_by_its_next_holder_alone() {
+        let root = tempfile::tempdir().unwrap();
+        format(root.path(), cluster(), 1).unwrap();
+        let first = DataDirectory::open(root.path(), None, 1).unwrap();
+        first.release();
+        let second = DataDirectory::open(root.path(), None, 1).unwrap();
+        assert!(matches!(first.record_shards(&[7], &[]), Err(IdentityError::Released { .. })));
+        assert!(first.shards().is_empty());
+        second.record_shards(&[8], &[]).unwrap();
+        drop(second);
+        assert_eq!(DataDirectory::open(root.path(), None, 1).unwrap().shards(), BTreeSet::from([8]));
     }
 
     #[test]

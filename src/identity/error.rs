@@ -53,6 +53,12 @@ pub enum IdentityError {
         /// The directory.
         path: PathBuf,
     },
+    /// The broker that held the directory is about to end, and has let it go.
+    #[error("{path} is not this broker's any more: it is stopping; start it again")]
+    Released {
+        /// The directory.
+        path: PathBuf,
+    },
     /// The directory can be read but not written.
     #[error("{path} cannot be written ({source}); make it writable for this user, or correct `data`")]
     ReadOnly {

@@ -148,6 +148,7 @@ impl Server {
         if tokio::time::timeout(ADMIN_FAREWELL, &mut self.admin).await.is_err() {
             self.admin.abort();
         }
+        self.directory.release();
     }
 }
 
