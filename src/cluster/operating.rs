@@ -29,14 +29,14 @@ impl Cluster {
         self.operate(|state| operator::move_partition(topic, partition, to, state)).await.map(|_| ())
     }
 
-    /// Spreads replicas and preferred leaders evenly, as far as one plan goes; only says how, if it is a `dry_run`.
+    /// Spreads replicas and preferred leaders evenly, a few moves at a time; only says how, if it is a `dry_run`.
     ///
     /// # Errors
     /// This broker does not lead the metadata.
     pub async fn rebalance(&self, dry_run: bool) -> Result<RebalancePlan, MetadataError> {
         let decide = |state: &MetadataState| match dry_run {
             true => Ok(Vec::new()),
-            false => Ok(operator::plan_rebalance(state).commands()),
+            false => Ok(operator::rebalance(state)),
         };
         let before = self.operate(decide).await?;
         Ok(operator::plan_rebalance(&before))
@@ -48,7 +48,8 @@ impl Cluster {
     /// This broker does not lead the metadata, or there is no such partition.
     pub async fn cancel_moves(&self, which: Cancelled<'_>) -> Result<usize, MetadataError> {
         let before = self.operate(|state| operator::cancel(which, state)).await?;
-        Ok(operator::cancel(which, &before)?.len())
+        let commands = operator::cancel(which, &before)?;
+        Ok(commands.iter().filter(|command| matches!(command, Command::CancelMove { .. })).count())
     }
 
     /// Writes what is decided; returns the state it was decided on.

@@ -3,7 +3,7 @@
 //! What holds:
 //! - To ask for what is so already, or is on its way, gives no command: whoever lost the answer asks again.
 //! - Nothing is begun that cannot end: before a broker is drained, the brokers that stay must be enough for every
-//!   partition's replicas, and for the metadata's.
+//!   partition's replicas. The metadata makes do with whoever stays, if anybody does.
 //! - A shard that moves is left to its move.
 
 use std::collections::BTreeMap;
@@ -16,7 +16,7 @@ use super::state::MetadataState;
 use super::topic::Placement;
 use crate::engine::METADATA_SHARD;
 
-/// Most moves that one rebalance begins: they are written as one batch, and shown in one answer.
+/// Most moves that one plan shows.
 pub const REBALANCE_MOVES_MAX: usize = 1000;
 
 /// Which moves to give up.
@@ -72,15 +72,11 @@ pub struct PlannedMove {
     pub reassignment: super::Reassignment,
 }
 
-impl RebalancePlan {
-    /// The commands that begin it.
-    pub fn commands(&self) -> Vec<Command> {
-        let command = |planned: &PlannedMove| Command::MoveReplicas {
-            shard: planned.reassignment.shard,
-            to: planned.reassignment.to.clone(),
-        };
-        self.moves.iter().map(command).collect()
-    }
+/// The command by which replicas and preferred leaders are spread evenly, a few moves at a time, until they are; none if
+/// they are, or it is under way.
+pub fn rebalance(state: &MetadataState) -> Vec<Command> {
+    let is_even = Spread::of(state).rebalance().is_empty();
+    if is_even || state.is_rebalancing() { Vec::new() } else { vec![Command::Rebalance { on: true }] }
 }
 
 /// The commands by which a broker gives its replicas away and gets no new ones.
@@ -94,20 +90,15 @@ pub fn drain(broker: u64, state: &MetadataState) -> Result<Vec<Command>, Refusal
         Some((_, Duty::Active)) => {}
     }
     let staying = Spread::of(state).sites() - 1;
-    let too_few = |held: String, placement: &Placement| Refusal::TooFewBrokers {
-        broker,
-        staying,
-        held,
-        replicas: placement.goal().len(),
-    };
-    let metadata = state.placement(METADATA_SHARD).filter(|metadata| metadata.goal().len() > staying);
-    if let Some(metadata) = metadata {
-        return Err(too_few("the metadata".into(), metadata));
+    let too_few = |held: String, replicas| Refusal::TooFewBrokers { broker, staying, held, replicas };
+    if staying == 0 {
+        return Err(too_few("the metadata".into(), 1));
     }
     for topic in state.topics() {
         for (partition, placement) in topic.partitions.iter().enumerate() {
-            if placement.goal().len() > staying {
-                return Err(too_few(format!("{}/{partition}", topic.name), placement));
+            let replicas = placement.goal().len();
+            if replicas > staying {
+                return Err(too_few(format!("{}/{partition}", topic.name), replicas));
             }
         }
     }
@@ -155,7 +146,7 @@ pub fn move_partition(
     }
 }
 
-/// The commands that give moves up.
+/// The commands that give moves up; no more of a rebalance begin either, if all are given up.
 ///
 /// # Errors
 /// There is no such partition.
@@ -170,8 +161,12 @@ pub fn cancel(which: Cancelled<'_>, state: &MetadataState) -> Result<Vec<Command
             state.placements().map(|(_, placement)| placement).filter(|placement| !flees(placement)).collect()
         }
     };
-    let moving = chosen.into_iter().filter(|placement| placement.moving_to.is_some());
-    Ok(moving.map(|placement| Command::CancelMove { shard: placement.shard }).collect())
+    let moving =
+        chosen.into_iter().filter(|placement| placement.moving_to.is_some() && !placement.is_reverting());
+    let cancelled = moving.map(|placement| Command::CancelMove { shard: placement.shard });
+    let stopped =
+        (which == Cancelled::All && state.is_rebalancing()).then_some(Command::Rebalance { on: false });
+    Ok(stopped.into_iter().chain(cancelled).collect())
 }
 
 /// How replicas and preferred leaders would be spread evenly, by moves of shards that do not move already.

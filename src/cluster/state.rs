@@ -182,8 +182,7 @@ impl MetadataState {
                 false => Err(Refusal::FoundedAlready),
             },
             Command::RegisterBroker(member) => self.check_member(member),
-            Command::DrainBroker { id, draining: false } => self.check_broker(*id),
-            Command::DrainBroker { id, draining: true } => self.check_drain(*id),
+            Command::DrainBroker { id, .. } => self.check_broker(*id),
             Command::RemoveBroker { id } => self.check_removal(*id),
             Command::MoveReplicas { shard, to } => {
                 let placement = self.placement_of(*shard)?;
@@ -267,19 +266,6 @@ impl MetadataState {
                 Err(Refusal::BrokerRemoved(member.id))
             }
             _ => Ok(()),
-        }
-    }
-
-    fn check_drain(&self, id: u64) -> Result<(), Refusal> {
-        self.check_broker(id)?;
-        let others = self.members().filter(|(member, duty)| member.id != id && *duty == Duty::Active);
-        let awaited = self.founders().iter().filter(|founder| self.awaits(**founder));
-        let brokers = others.count() + awaited.count();
-        // The metadata needs one broker at the least.
-        let replicas = self.placements().map(|(_, placement)| placement.goal().len()).max().unwrap_or(1);
-        match brokers < replicas {
-            true => Err(Refusal::TooFewBrokers { broker: id, brokers, replicas }),
-            false => Ok(()),
         }
     }
 

@@ -25,6 +25,11 @@ fn cluster(brokers: u64, topics: &[Command]) -> MetadataState {
     state
 }
 
+fn moves_of(plan: &RebalancePlan) -> Vec<Command> {
+    let command = |planned: &PlannedMove| moves(planned.reassignment.shard, &planned.reassignment.to);
+    plan.moves.iter().map(command).collect()
+}
+
 fn apply(state: &mut MetadataState, commands: &[Command]) {
     commands.iter().for_each(|command| state.apply(command).unwrap());
 }
@@ -45,7 +50,7 @@ fn a_broker_drains_if_enough_stay_and_is_asked_once() {
     let refused = drain(3, &state).unwrap_err();
     assert_eq!(
         refused,
-        Refusal::TooFewBrokers { broker: 3, staying: 2, held: "the metadata".into(), replicas: 3 }
+        Refusal::TooFewBrokers { broker: 3, staying: 2, held: "orders/0".into(), replicas: 3 }
     );
     assert!(refused.to_string().contains("--join"), "{refused}");
 }
@@ -115,7 +120,7 @@ fn moves_are_cancelled_but_not_those_that_would_begin_anew() {
     assert_eq!(cancel(Cancelled::All, &state), Ok(Vec::new()));
     let commands = drain(2, &state).unwrap();
     apply(&mut state, &commands);
-    apply(&mut state, &[moves(1, &[1, 3, 4]), moves(3, &[4, 3, 1])]);
+    apply(&mut state, &[moves(1, &[1, 3, 4]), moves(3, &[4, 3])]);
     assert_eq!(cancel(Cancelled::All, &state), Ok(vec![Command::CancelMove { shard: 3 }]));
     let one = |partition| cancel(Cancelled::Partition { topic: "orders", partition }, &state);
     assert_eq!(one(0), Ok(vec![Command::CancelMove { shard: 1 }]));
@@ -124,7 +129,7 @@ fn moves_are_cancelled_but_not_those_that_would_begin_anew() {
 }
 
 #[test]
-fn a_plan_says_what_each_broker_gets_and_its_commands_bring_that_about() {
+fn a_plan_says_what_each_broker_gets_and_its_moves_bring_that_about() {
     let mut state = cluster(4, &[create("orders", &[&[1, 2, 3][..]; 8])]);
     let plan = plan_rebalance(&state);
     let held = |share: &BrokerShare| {
@@ -133,13 +138,30 @@ fn a_plan_says_what_each_broker_gets_and_its_commands_bring_that_about() {
     let shares: Vec<_> = plan.brokers.iter().map(held).collect();
     assert_eq!(shares, [(1, 8, 6, 8, 2), (2, 8, 6, 0, 2), (3, 8, 6, 0, 2), (4, 0, 6, 0, 2)]);
     assert_eq!(plan.moves_left, 0);
-    apply(&mut state, &plan.commands());
+    apply(&mut state, &moves_of(&plan));
     for share in &plan.brokers {
         assert_eq!(state.placements().filter(|(_, at)| at.goal().contains(&share.broker)).count(), 6);
     }
     let again = plan_rebalance(&state);
     assert_eq!(again.moves, [], "all of it is on its way");
     assert_eq!(again.brokers[3].replicas_before, 6);
+}
+
+#[test]
+fn an_uneven_spread_is_evened_once_and_stopped_with_all_moves() {
+    let mut state = cluster(4, &[create("orders", &[&[1, 2, 3][..]; 8])]);
+    assert_eq!(rebalance(&state), [Command::Rebalance { on: true }]);
+    apply(&mut state, &[Command::Rebalance { on: true }, moves(1, &[4, 2, 3])]);
+    assert_eq!(rebalance(&state), [], "it is under way");
+    let stop = cancel(Cancelled::All, &state).unwrap();
+    assert_eq!(stop, [Command::Rebalance { on: false }, Command::CancelMove { shard: 1 }]);
+    apply(&mut state, &stop);
+    assert_eq!(
+        cancel(Cancelled::All, &state),
+        Ok(Vec::new()),
+        "a move on its way back is not cancelled again"
+    );
+    assert_eq!(rebalance(&cluster(3, &[create("even", &[&[1, 2, 3], &[2, 3, 1], &[3, 1, 2]])])), []);
 }
 
 #[test]
@@ -160,7 +182,7 @@ fn a_plan_is_bounded_and_the_rest_is_for_another_time() {
     let plan = plan_rebalance(&state);
     assert_eq!((plan.moves.len(), plan.moves_left), (REBALANCE_MOVES_MAX, 500));
     assert_eq!(plan.brokers[1].replicas_after, REBALANCE_MOVES_MAX);
-    apply(&mut state, &plan.commands());
+    apply(&mut state, &moves_of(&plan));
     let rest = plan_rebalance(&state);
     assert_eq!((rest.moves.len(), rest.moves_left), (500, 0));
     assert_eq!(rest.brokers[1].replicas_after, partitions);

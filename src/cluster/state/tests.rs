@@ -174,20 +174,6 @@ fn another_preferred_leader_moves_nothing_and_the_first_voters_stay_known() {
     assert_eq!(placement.founders, [1, 2, 3]);
 }
 
-#[test]
-fn a_broker_that_others_cannot_stand_in_for_is_not_drained() {
-    let mut state = founded();
-    let drain = |id| Command::DrainBroker { id, draining: true };
-    let refused = Refusal::TooFewBrokers { broker: 3, brokers: 2, replicas: 3 };
-    assert_eq!(state.apply(&drain(3)), Err(refused));
-    assert_eq!(state.apply(&drain(9)), Err(Refusal::UnknownBroker(9)));
-    state.apply(&Command::RegisterBroker(member(4))).unwrap();
-    state.apply(&drain(3)).unwrap();
-    assert!(matches!(state.apply(&drain(4)), Err(Refusal::TooFewBrokers { broker: 4, brokers: 2, .. })));
-    state.apply(&Command::DrainBroker { id: 3, draining: false }).unwrap();
-    state.apply(&drain(4)).unwrap();
-}
-
 fn finish(shard: ShardId, replicas: &[u64], membership_index: u64) -> Command {
     Command::FinishMove { shard, replicas: replicas.to_vec(), membership_index }
 }
