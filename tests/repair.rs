@@ -2,9 +2,17 @@
 
 mod cluster;
 
+use std::sync::Arc;
+
 use cluster::{Cluster, ELECTION_TICKS};
-use lockstep::shard::{AppendError, Command, Health};
-use lockstep_storage::{Finding, inspect, io::Disk};
+use lockstep::{
+    random::Random,
+    shard::{AppendError, Command, Health},
+};
+use lockstep_storage::{
+    Checkpoint, Finding, Log, LogOptions, inspect,
+    io::{Disk, FakeDisk, OpenMode},
+};
 
 const RECORDS: usize = 60;
 
@@ -379,6 +387,36 @@ fn a_lost_vote_is_replaced_once_every_other_replica_has_told_its_term() {
     assert!(!cluster.leads(2), "node 3 gives no vote");
     cluster.start(1);
     cluster.wait_until("node 3 is well", |cluster| cluster.health(3) == Health::Ok);
+    assert_all_records(&mut cluster);
+}
+
+#[test]
+fn a_vote_of_which_one_copy_is_broken_and_one_cannot_be_read_is_lost_in_the_end() {
+    let mut cluster = stopped_cluster();
+    let vote = cluster.vote_file();
+    cluster.disk(3).flip_bit(&vote, 30, 0);
+    cluster.disk(3).make_unreadable(&vote, 4096, 48).expect("it is there");
+    cluster.start(3);
+    assert!(matches!(cluster.health(3), Health::Failed(_)), "perhaps it can be read the next time");
+    cluster.crash(3, 0);
+    heal(&mut cluster);
+    assert_all_records(&mut cluster);
+}
+
+#[test]
+fn a_header_that_was_meant_for_another_shard_is_damage_where_the_vote_is_ones_own() {
+    let mut cluster = stopped_cluster();
+    let mut random = Random::new(1);
+    let disk: Arc<dyn Disk> = FakeDisk::new();
+    let foreign = LogOptions { shard: 2, ..LogOptions::default() };
+    Log::create(Arc::clone(&disk), "other", &foreign, Checkpoint::default(), random.nonce())
+        .expect("a fresh disk");
+    let file = disk.open("other/00000000000000000001.segment", OpenMode::Read).expect("it was created");
+    let misdirected = file.read_at(4096, 0).expect("a healthy disk");
+    for segment in cluster.segments(3) {
+        cluster.disk(3).corrupt(&segment, 0, &misdirected).expect("it is there");
+    }
+    heal(&mut cluster);
     assert_all_records(&mut cluster);
 }
 

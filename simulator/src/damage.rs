@@ -190,9 +190,15 @@ impl World {
         let same_place = |range: Range| {
             self.damaged_nodes(shard, |other| other.range().is_some_and(|other| other.overlaps(range)))
         };
-        // A lost end, or a lost vote, is made good for by a majority that still votes.
+        let needs_leader = |holds: Holds| self.needs_leader(holds);
         holds.range().is_none_or(|range| with_node(same_place(range)))
-            && (!holds.needs_leader() || with_node(self.damaged_nodes(shard, Holds::needs_leader)))
+            && (!needs_leader(holds) || with_node(self.damaged_nodes(shard, needs_leader)))
+    }
+
+    /// Whether a majority that still votes makes good for it: for a lost end, a lost vote, and for whatever nobody has to
+    /// give by then, because the others' logs begin behind it.
+    fn needs_leader(&self, holds: Holds) -> bool {
+        holds.needs_leader() || self.plan.drops_the_oldest() && holds.range().is_some()
     }
 
     /// Whether whatever is damaged of a shard is whole on a majority of these nodes.

@@ -178,6 +178,11 @@ impl Plan {
         settings || self.parts.iter().any(|part| matches!(part.kind, FaultKind::Retention { .. }))
     }
 
+    /// Whether the logs' beginnings go, by themselves or by request.
+    pub fn drops_the_oldest(&self) -> bool {
+        self.forgets() || self.parts.iter().any(|part| matches!(part.kind, FaultKind::Trim { .. }))
+    }
+
     /// A few kinds, each happening several times.
     fn draw_parts(&self, random: &mut Random) -> Vec<Part> {
         let mut parts = Vec::new();

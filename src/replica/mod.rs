@@ -319,13 +319,13 @@ impl Replica {
     /// What is lost where the log cannot be opened again. What cannot be read again and again is damage too, and in the
     /// segment that the log ends in nobody knows where; without peers there is nothing for it but to try on.
     fn loss_at(&mut self, error: &OpenError) -> Option<Loss> {
-        let OpenError::Recovery(RecoveryError::Unreadable { closed, .. }) = error else {
+        let OpenError::Recovery(RecoveryError::Unreadable { holds_end, .. }) = error else {
             self.unreadable = 0;
             return loss_of(error);
         };
         self.unreadable += 1;
         let is_damage = self.unreadable >= UNREADABLE_MAX && !self.peers.is_empty();
-        is_damage.then_some(if *closed { Loss::Holes } else { Loss::Tail })
+        is_damage.then_some(if *holds_end { Loss::Tail } else { Loss::Holes })
     }
 
     /// The log takes nothing more; it is opened again after a pause.

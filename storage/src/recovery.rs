@@ -125,8 +125,8 @@ impl Directory<'_> {
         RecoveryError::Io { directory: self.path.to_owned(), error }
     }
 
-    fn unread(&self, number: u64, closed: bool, error: io::Error) -> RecoveryError {
-        RecoveryError::Unreadable { file: self.file(number), closed, error }
+    fn unread(&self, number: u64, holds_end: bool, error: io::Error) -> RecoveryError {
+        RecoveryError::Unreadable { file: self.file(number), holds_end, error }
     }
 
     fn unknown(&self, number: u64, position: u64, error: EntryError) -> RecoveryError {
@@ -145,6 +145,10 @@ impl Directory<'_> {
             Ok(Some(opened)) => Ok(opened),
             Ok(None) => Err(RecoveryError::VoteLost { file }),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Err(RecoveryError::VoteLost { file }),
+            // It is there: only what is in it cannot be read.
+            Err(error) if self.disk.open(&file, OpenMode::Read).is_ok() => {
+                Err(RecoveryError::Unreadable { file, holds_end: false, error })
+            }
             Err(error) => Err(self.failed(error)),
         }
     }
@@ -305,7 +309,7 @@ fn before_base(
                 Err(ScanError::Unknown { position, error }) => {
                     return Err(place.unknown(segment.number, position, error));
                 }
-                Err(ScanError::Io(error)) => return Err(place.unread(segment.number, true, error)),
+                Err(ScanError::Io(error)) => return Err(place.unread(segment.number, false, error)),
             };
             index.terms().iter().for_each(|run| push_term(&mut terms, run.first_index, run.term));
             segment.index = Some(Arc::new(index));

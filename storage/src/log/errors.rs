@@ -224,8 +224,8 @@ pub enum RecoveryError {
     Unreadable {
         /// The file.
         file: String,
-        /// Another segment stands behind it: all of it was synced, and the log ends elsewhere.
-        closed: bool,
+        /// The log ends in it, so that nobody knows where.
+        holds_end: bool,
         /// What the disk said.
         error: io::Error,
     },

@@ -25,7 +25,7 @@ pub(super) fn find(place: &Directory<'_>) -> Result<(Vec<SegmentHeader>, usize),
     let numbers: Vec<u64> = names.iter().filter_map(|name| number_of(name)).collect();
     let mut headers: Vec<SegmentHeader> = Vec::new();
     for number in numbers.iter().rev() {
-        let header = read(place, *number, !headers.is_empty())?;
+        let header = read(place, *number, headers.is_empty())?;
         if let Some(next) = headers.last() {
             check_continues(place, &header, next)?;
         }
@@ -53,10 +53,10 @@ pub(super) fn find(place: &Directory<'_>) -> Result<(Vec<SegmentHeader>, usize),
     Ok((headers, removed))
 }
 
-fn read(place: &Directory<'_>, number: u64, closed: bool) -> Result<SegmentHeader, RecoveryError> {
+fn read(place: &Directory<'_>, number: u64, holds_end: bool) -> Result<SegmentHeader, RecoveryError> {
     let header = match SegmentHeader::read(&*place.open(number)?) {
         Ok(header) => header,
-        Err(SegmentHeaderError::Io(error)) => return Err(place.unread(number, closed, error)),
+        Err(SegmentHeaderError::Io(error)) => return Err(place.unread(number, holds_end, error)),
         Err(error @ SegmentHeaderError::Version(_)) => {
             return Err(RecoveryError::Header { file: place.file(number), error });
         }

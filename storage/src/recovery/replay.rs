@@ -56,7 +56,7 @@ impl Recovery<'_> {
         let length = file.len().map_err(|error| place.failed(error))?;
         let ending = self.scan(&file, header, length, None, visit)?;
         let beyond = highest_synced_beyond(&*file, header, ending.beyond, length);
-        let beyond = beyond.map_err(|error| place.unread(header.number, false, error))?;
+        let beyond = beyond.map_err(|error| place.unread(header.number, true, error))?;
         let mut proven = ending.synced_index.max(beyond.unwrap_or(0));
         if planted::is_active(Bug::TakeCommitForSynced) {
             proven = proven.max(self.log.commit);
@@ -104,7 +104,7 @@ impl Recovery<'_> {
                     return Ok(Ending { stopped: Some("it cannot be read"), ..ending });
                 }
                 Err(ScanError::Io(error)) => {
-                    return Err(self.place.unread(header.number, successor.is_some(), error));
+                    return Err(self.place.unread(header.number, successor.is_none(), error));
                 }
             };
             // A whole header speaks the truth about syncs, wherever it stands in this segment.

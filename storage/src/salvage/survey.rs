@@ -29,7 +29,7 @@ pub enum SurveyError {
         /// What the disk said.
         error: io::Error,
     },
-    /// All files belong to another shard.
+    /// All files belong to another shard, and no vote says that they are this one's.
     #[error(
         "{directory} holds the log of shard {found}, not of shard {expected}: give each its own directory"
     )]
@@ -277,7 +277,7 @@ impl Survey {
             headers.push(self.headed(number, self.header(number, &mut foreign)?));
         }
         let whole = headers.iter().any(|headed| headed.header.is_ok());
-        if let Some(found) = foreign.filter(|_| !whole) {
+        if let Some(found) = foreign.filter(|_| !whole && self.vote.is_none()) {
             let (directory, expected) = (self.directory.clone(), self.options.shard);
             return Err(SurveyError::Foreign { directory, expected, found });
         }
