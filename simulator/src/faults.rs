@@ -125,6 +125,8 @@ impl World {
             FaultKind::Trim { keep } => self.trim(target, keep),
             FaultKind::Move { size } => self.move_replicas(target, size),
             FaultKind::Retention { bytes, ms } => self.change_retention(target, bytes, ms),
+            FaultKind::CleanStop => self.stop(node, lasting),
+            FaultKind::RollingRestart => self.begin_rolling_restart(lasting),
         }
     }
 
@@ -170,6 +172,7 @@ impl World {
     /// Everything that goes on ends, and nothing else begins.
     pub(crate) fn end_faults(&mut self) {
         self.faults_over = true;
+        self.rolling.clear();
         for part in self.active.keys().copied().collect::<Vec<_>>() {
             self.end_part(part);
         }
@@ -213,13 +216,18 @@ impl World {
         }
         self.finish_some_writes(id);
         self.stats.kills += 1;
+        self.end_process(id, down);
+        true
+    }
+
+    /// The process is gone, and its machine tells whoever is connected.
+    pub(crate) fn end_process(&mut self, id: u64, down: Time) {
         self.nodes[&id].disk.kill_process();
         self.bury(id, true);
         for other in self.others(id) {
             self.disconnect(id, other);
         }
         self.start_later(id, down.max(MILLISECOND));
-        true
     }
 
     /// The power goes.

@@ -239,9 +239,10 @@ impl Invariants {
         self.shards.get(&shard).map_or(0, |truth| truth.committed_index)
     }
 
-    /// A replica's files are gone, as they should be.
+    /// A replica's files are gone, as they should be. What it has promised with its vote binds the next one on its node.
     pub fn dropped(&mut self, node: u64, shard: u64) {
-        self.replicas.remove(&(node, shard));
+        let known = self.replicas.entry((node, shard)).or_default();
+        *known = ReplicaTruth { vote: known.vote, ..ReplicaTruth::default() };
     }
 
     /// A node began to lead.

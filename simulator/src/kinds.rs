@@ -134,6 +134,10 @@ pub enum FaultKind {
         /// To how many.
         size: u64,
     },
+    /// The process is asked to stop: it hands leadership over and seals its logs.
+    CleanStop,
+    /// The same for every node, one after the other.
+    RollingRestart,
 }
 
 /// What is the same for all faults of a kind.
@@ -190,6 +194,8 @@ impl FaultKind {
         Self::VanishedDisk,
         Self::Move { size: 0 },
         Self::Retention { bytes: 0, ms: 0 },
+        Self::CleanStop,
+        Self::RollingRestart,
     ];
 
     fn character(self) -> Character {
@@ -227,6 +233,8 @@ impl FaultKind {
             Self::Trim { .. } => character("trim", 30, 4, ONCE),
             Self::Move { .. } => character("move", 30, 8, ONCE),
             Self::Retention { .. } => character("retention", 20, 4, ONCE),
+            Self::CleanStop => character("clean-stop", 30, 6, (20, 600)),
+            Self::RollingRestart => character("rolling-restart", 20, 2, (20, 300)),
         }
     }
 

@@ -44,11 +44,15 @@ pub mod trace;
 pub mod world;
 
 mod damage;
+mod disk_work;
 mod ending;
 mod faults;
 mod layout;
+mod peers;
 mod process;
 mod scrub;
+mod starting;
+mod stopping;
 
 pub use invariants::Violation;
 pub use plan::Plan;

@@ -14,6 +14,7 @@ use crate::kinds::FaultKind;
 use crate::queue::{MILLISECOND, SECOND, Time};
 use crate::replica::{Input, Job, Output, Replica};
 use crate::server::Asked;
+use crate::stopping::Stopping;
 
 /// The wall clock at the beginning of each run, in milliseconds since 1970.
 const EPOCH_MS: i64 = 1_700_000_000_000;
@@ -84,6 +85,8 @@ pub struct Process {
     pub damage_read: u64,
     /// Segment files for reuse.
     pub pool: Option<Arc<SegmentPool>>,
+    /// It has been asked to stop.
+    pub stopping: Option<Stopping>,
 }
 
 /// A client's bytes on a connection.
@@ -206,6 +209,7 @@ impl Process {
             disk_full: false,
             damage_read: 0,
             pool,
+            stopping: None,
         }
     }
 

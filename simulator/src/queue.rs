@@ -60,6 +60,10 @@ pub enum Event {
     FaultEnds { part: usize },
     /// Every leader takes the next step of its shard's move.
     Moves,
+    /// A process that was asked to stop looks whether it can.
+    Stopping { node: u64, life: u64 },
+    /// The next node of a rolling restart stops.
+    RollOn,
 }
 
 impl Event {
@@ -75,6 +79,8 @@ impl Event {
                 | Self::Fault { .. }
                 | Self::FaultEnds { .. }
                 | Self::Moves
+                | Self::Stopping { .. }
+                | Self::RollOn
         )
     }
 }

@@ -6,7 +6,7 @@
 //!   a shard is on its way at a time, a panic ends a shard.
 //! - The first rule that does not hold ends the run.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
 use lockstep::engine;
@@ -51,6 +51,8 @@ pub struct World {
     pub(crate) random: Random,
     /// Parts of the plan that are going on, and the nodes they turned out to be about.
     pub(crate) active: BTreeMap<usize, u64>,
+    /// The nodes that a rolling restart has not restarted yet, and for how long each is to be away.
+    pub(crate) rolling: VecDeque<(u64, Time)>,
     /// What was done to the disks.
     pub(crate) damages: Vec<Damage>,
     /// Clients begin new work.
@@ -84,6 +86,7 @@ impl World {
             stats: Stats { seeds: 1, ..Stats::default() },
             random,
             active: BTreeMap::new(),
+            rolling: VecDeque::new(),
             damages: Vec::new(),
             working: true,
             faults_over: false,
@@ -188,6 +191,8 @@ impl World {
             Event::Fault { part } => self.begin_part(part),
             Event::FaultEnds { part } => self.end_part(part),
             Event::Moves => self.step_moves(),
+            Event::Stopping { node, life } => self.go_on_stopping(node, life),
+            Event::RollOn => self.roll_on(),
         }
     }
 
