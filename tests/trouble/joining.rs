@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// A broker beside those that `up` runs. Dropping it kills it.
-struct Joiner {
+pub(crate) struct Joiner {
     process: Child,
     http: String,
     log: PathBuf,
@@ -24,7 +24,7 @@ struct Joiner {
 
 impl Joiner {
     /// Starts it on a data directory; it joins through `seeds` if there are any.
-    fn start(root: &Path, seeds: Option<&str>) -> Joiner {
+    pub(crate) fn start(root: &Path, seeds: Option<&str>) -> Joiner {
         let base = free_port_base();
         let log = root.join(format!("log-{base}.txt"));
         let mut command = serve(&root.join("data"), seeds, base);

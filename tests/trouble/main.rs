@@ -11,6 +11,7 @@ mod joining;
 mod ledger;
 mod requests;
 mod starting;
+mod watching;
 
 use std::{
     process::{Command, Output, Stdio},
