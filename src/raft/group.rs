@@ -183,6 +183,8 @@ struct Haste {
     wait: u64,
     /// Ticks from then on until it asks again.
     interval: u64,
+    /// The latest term in which somebody was seen to stand for election.
+    term: u64,
 }
 
 /// Why a group could not start.
@@ -306,11 +308,15 @@ impl Group {
             self.haste = None;
             return;
         }
-        let longest = match self.log().last_index() {
-            0 => FIRST_LEADER_ASKS_TICKS,
-            _ => self.options.election_ticks as u64,
-        };
+        let term = self.term();
+        // Before the first election it only asks whether it would be elected, which costs nobody a sync.
+        let longest = if term == 0 { FIRST_LEADER_ASKS_TICKS } else { self.options.election_ticks as u64 };
         let Some(haste) = &mut self.haste else { return };
+        if haste.term != term {
+            // Somebody stands for election: votes have to be synced, and the next election would void them.
+            haste.term = term;
+            haste.wait = haste.wait.max(haste.interval);
+        }
         if haste.wait > 1 {
             haste.wait -= 1;
             return;
@@ -511,7 +517,7 @@ impl Group {
         if self.leader() == Some(node) && self.role() == Role::Follower {
             self.node.raft.leader_id = raft::INVALID_ID;
             let rank = self.rank(Some(node), rotation);
-            self.haste = Some(Haste { rotation, wait: 2 * rank, interval: self.voters() });
+            self.haste = Some(Haste { rotation, wait: 2 * rank, interval: self.voters(), term: self.term() });
             if rank == 0 {
                 self.tick();
             }
@@ -537,7 +543,7 @@ impl Group {
         }
         let patience = if self.log().last_index() == 0 { FIRST_LEADER_TICKS } else { 1 };
         let wait = 1 + self.rank(None, rotation) * patience;
-        self.haste = Some(Haste { rotation, wait, interval: self.voters() });
+        self.haste = Some(Haste { rotation, wait, interval: self.voters(), term: self.term() });
     }
 
     /// This node's place in the order in which the voters ask, without one of them.
