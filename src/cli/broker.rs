@@ -1,4 +1,4 @@
-//! `lockstep broker`: which brokers there are, what each holds, and how one is removed.
+//! `lockstep broker`: which brokers there are, what each holds, and how one gives it away and is removed.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -22,6 +22,18 @@ pub(crate) enum BrokerCommand {
     /// Show one broker, and the partitions it holds.
     #[command(after_help = "Example:\n  lockstep broker show 4")]
     Show(NamedArgs),
+    /// Let a broker give its replicas to others and get no new ones.
+    #[command(
+        after_help = "It begins at once and goes on by itself, for a broker that is dead as well; `lockstep broker show` says \
+                      what is left.\n\nExamples:\n  lockstep broker drain 4\n  lockstep broker drain 4 --cancel"
+    )]
+    Drain(DrainArgs),
+    /// Drain a broker, wait until it holds nothing, and remove it for good.
+    #[command(
+        after_help = "Ctrl-C leaves it draining: give the command again to go on, or `lockstep broker drain ID --cancel` to keep \
+                      it.\n\nExample:\n  lockstep broker decommission 4"
+    )]
+    Decommission(NamedArgs),
     /// Remove a broker that holds nothing, for good: its id is never given out again.
     #[command(
         after_help = "It must hold no replica: drain it first, and wait until nothing is left on it. A broker that is dead \
@@ -47,6 +59,18 @@ pub(crate) struct NamedArgs {
     brokers: BrokerArgs,
 }
 
+/// Arguments of `drain`.
+#[derive(Debug, Args)]
+pub(crate) struct DrainArgs {
+    #[command(flatten)]
+    named: NamedArgs,
+    /// Let it keep what it still holds, and get new replicas again.
+    #[arg(long)]
+    cancel: bool,
+}
+
+/// How often a broker that drains is looked at.
+const DRAIN_PAUSE: Duration = Duration::from_secs(1);
 /// Time for one broker to say that it is there.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 
@@ -54,6 +78,8 @@ pub(crate) fn run(command: BrokerCommand, output: &mut Output) -> Result<ExitCod
     match command {
         BrokerCommand::List(args) => block_on(list(&args, output))?,
         BrokerCommand::Show(args) => block_on(show(&args, output))?,
+        BrokerCommand::Drain(args) => block_on(drain(&args, output))?,
+        BrokerCommand::Decommission(args) => block_on(decommission(&args, output))?,
         BrokerCommand::Remove(args) => block_on(remove(&args, output))?,
     }
     Ok(ExitCode::SUCCESS)
@@ -91,6 +117,47 @@ async fn show(args: &NamedArgs, output: &mut Output) -> Result<(), CliError> {
     let to_json = |(topic, partition, leads): &(String, u32, bool)| json!({ "topic": topic, "partition": partition, "leader": leads });
     json["partitions"] = Value::Array(held.iter().map(to_json).collect());
     output.answer(&json, || text(broker, up, &held))?;
+    Ok(())
+}
+
+async fn drain(args: &DrainArgs, output: &mut Output) -> Result<(), CliError> {
+    let id = args.named.id;
+    args.named.brokers.connect().await?.drain_broker(id, !args.cancel).await?;
+    let json = json!({ "broker": id, "draining": !args.cancel });
+    output.answer(&json, || match args.cancel {
+        true => format!("broker {id} keeps what it holds"),
+        false => {
+            format!("broker {id} gives its replicas away; `lockstep broker show {id}` says what is left")
+        }
+    })?;
+    Ok(())
+}
+
+async fn decommission(args: &NamedArgs, output: &mut Output) -> Result<(), CliError> {
+    let client = args.brokers.connect().await?;
+    client.drain_broker(args.id, true).await?;
+    let mut said = None;
+    loop {
+        let brokers = client.list_brokers().await?;
+        let Some(broker) = brokers.iter().find(|broker| broker.id == args.id) else { break };
+        if broker.replicas == 0 && !broker.metadata {
+            client.remove_broker(args.id).await?;
+            break;
+        }
+        let left = (broker.replicas, broker.metadata);
+        if said.replace(left) != Some(left) {
+            let metadata = if broker.metadata { " and the metadata" } else { "" };
+            eprintln!("broker {}: {} replicas{metadata} left", args.id, broker.replicas);
+        }
+        tokio::time::sleep(DRAIN_PAUSE).await;
+    }
+    let json = json!({ "removed": args.id });
+    output.answer(&json, || {
+        format!(
+            "broker {} holds nothing and is removed; stop its process, and delete its data when you like",
+            args.id
+        )
+    })?;
     Ok(())
 }
 

@@ -4,8 +4,8 @@ use std::io;
 use std::process::ExitCode;
 
 use lockstep_client::{
-    BrokerError, ConnectError, ConsumeError, PartitionError, PositionError, ProduceError, RequestError,
-    TopicError,
+    BrokerError, ConnectError, ConsumeError, MoveError, PartitionError, PositionError, ProduceError,
+    RequestError, TopicError,
 };
 
 /// Why a command did not do what it was asked for.
@@ -62,6 +62,7 @@ macro_rules! failed_from {
 
 failed_from!(
     BrokerError,
+    MoveError,
     ConnectError,
     ConsumeError,
     PartitionError,

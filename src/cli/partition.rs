@@ -1,4 +1,4 @@
-//! `lockstep partition`: tail, trim, fence.
+//! `lockstep partition`: tail, trim, fence, move.
 
 use std::process::ExitCode;
 
@@ -21,6 +21,13 @@ pub(crate) enum PartitionCommand {
     /// Shut out writers of a smaller epoch.
     #[command(after_help = "Example:\n  lockstep partition fence invoices 7")]
     Fence(FenceArgs),
+    /// Move the replicas to other brokers.
+    #[command(
+        after_help = "The answer comes when the goal is written down; `lockstep cluster status --watch` shows the way there.\n\n\
+                      Examples:\n  lockstep partition move invoices --partition 2 --to 1,2,4\n  \
+                      lockstep partition move invoices --partition 2 --cancel"
+    )]
+    Move(MoveArgs),
 }
 
 /// Which partition.
@@ -63,15 +70,46 @@ pub(crate) struct FenceArgs {
     epoch: u64,
 }
 
+/// Arguments of `move`.
+#[derive(Debug, Args)]
+pub(crate) struct MoveArgs {
+    #[command(flatten)]
+    partition: PartitionArgs,
+    /// The brokers that shall hold a replica, the preferred leader first.
+    #[arg(long, value_name = "ID,…", value_delimiter = ',', required_unless_present = "cancel")]
+    to: Vec<u64>,
+    /// Give up the move that is under way.
+    #[arg(long, conflicts_with = "to")]
+    cancel: bool,
+}
+
 pub(crate) fn run(command: PartitionCommand, output: &mut Output) -> Result<ExitCode, CliError> {
     block_on(async {
         match command {
             PartitionCommand::Tail(args) => tail(&args, output).await,
             PartitionCommand::Trim(args) => trim(&args, output).await,
             PartitionCommand::Fence(args) => fence(&args, output).await,
+            PartitionCommand::Move(args) => move_replicas(&args, output).await,
         }
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+async fn move_replicas(args: &MoveArgs, output: &mut Output) -> Result<(), CliError> {
+    let PartitionArgs { topic, partition, brokers } = &args.partition;
+    let client = brokers.connect().await?;
+    if args.cancel {
+        let cancelled = client.cancel_moves(Some((topic, *partition))).await?;
+        output.answer(&json!({ "cancelled": cancelled }), || match cancelled {
+            0 => format!("{topic}/{partition} is not moving"),
+            _ => format!("{topic}/{partition} stays where it was"),
+        })?;
+        return Ok(());
+    }
+    client.move_partition(topic, *partition, &args.to).await?;
+    let json = json!({ "topic": topic, "partition": partition, "to": args.to });
+    output.answer(&json, || format!("{topic}/{partition} moves to {:?}", args.to))?;
+    Ok(())
 }
 
 async fn tail(args: &TailArgs, output: &mut Output) -> Result<(), CliError> {

@@ -1,0 +1,119 @@
+//! `lockstep cluster rebalance`: the plan, and its beginning.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use lockstep_protocol::native::{PlannedMove, RebalanceResponse};
+use serde_json::{Value, json};
+
+use crate::cli::brokers::BrokerArgs;
+use crate::cli::exit::CliError;
+use crate::cli::output::{Output, table};
+
+/// Arguments of `rebalance`.
+#[derive(Debug, Args)]
+pub(crate) struct RebalanceArgs {
+    #[command(flatten)]
+    brokers: BrokerArgs,
+    /// Begin, rather than show the plan.
+    #[arg(long)]
+    yes: bool,
+    /// Give up the moves that are under way, all but those off draining brokers.
+    #[arg(long, conflicts_with = "yes")]
+    cancel: bool,
+}
+
+pub(crate) async fn run(args: &RebalanceArgs, output: &mut Output) -> Result<ExitCode, CliError> {
+    let client = args.brokers.connect().await?;
+    if args.cancel {
+        let cancelled = client.cancel_moves(None).await?;
+        output.answer(&json!({ "cancelled": cancelled }), || format!("{cancelled} moves are given up"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let plan = client.rebalance(!args.yes).await?;
+    output.answer(&to_json(&plan, args.yes), || text(&plan, args.yes))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Replicas whose logs have to be copied.
+fn copies(planned: &PlannedMove) -> usize {
+    planned.to.iter().filter(|broker| !planned.from.contains(broker)).count()
+}
+
+fn to_json(plan: &RebalanceResponse, begun: bool) -> Value {
+    let brokers = plan.brokers.iter().map(|share| {
+        json!({
+            "broker": share.broker,
+            "draining": share.draining,
+            "replicas": [share.replicas_before, share.replicas_after],
+            "leaders": [share.leaders_before, share.leaders_after],
+        })
+    });
+    let moves = plan.moves.iter().map(|planned| {
+        let PlannedMove { topic, partition, from, to } = planned;
+        json!({ "topic": topic, "partition": partition, "from": from, "to": to })
+    });
+    json!({
+        "begun": begun,
+        "brokers": brokers.collect::<Vec<_>>(),
+        "moves": moves.collect::<Vec<_>>(),
+        "moves_left": plan.moves_left,
+    })
+}
+
+fn text(plan: &RebalanceResponse, begun: bool) -> String {
+    let moves = plan.moves.len() + plan.moves_left as usize;
+    if moves == 0 {
+        return "replicas and leaders are spread evenly already, or on their way there".into();
+    }
+    let change = |before: u32, after: u32| match before == after {
+        true => before.to_string(),
+        false => format!("{before} -> {after}"),
+    };
+    let rows: Vec<Vec<String>> = plan
+        .brokers
+        .iter()
+        .map(|share| {
+            vec![
+                share.broker.to_string(),
+                change(share.replicas_before, share.replicas_after),
+                change(share.leaders_before, share.leaders_after),
+                if share.draining { "draining".into() } else { String::new() },
+            ]
+        })
+        .collect();
+    let copied: usize = plan.moves.iter().map(copies).sum();
+    let next = match begun {
+        true => "begun; `lockstep cluster status --watch` shows how far it is",
+        false => "nothing moves yet; add --yes to begin",
+    };
+    let brokers = table(&["BROKER", "REPLICAS", "LEADERS", ""], &rows);
+    format!("{brokers}\n\n{moves} partitions change, {copied} replicas are copied\n{next}")
+}
+
+#[cfg(test)]
+mod tests {
+    use lockstep_protocol::native::BrokerShare;
+
+    use super::*;
+
+    #[test]
+    fn a_plan_says_what_changes_and_that_nothing_has_begun() {
+        let share = BrokerShare {
+            broker: 4,
+            draining: false,
+            replicas_before: 0,
+            replicas_after: 6,
+            leaders_before: 2,
+            leaders_after: 2,
+        };
+        let planned = PlannedMove { topic: "t".into(), partition: 1, from: vec![1, 2, 3], to: vec![4, 2, 1] };
+        let plan = RebalanceResponse { brokers: vec![share], moves: vec![planned], moves_left: 2 };
+        let shown = text(&plan, false);
+        assert!(shown.contains("0 -> 6") && !shown.contains("2 -> 2"), "{shown}");
+        assert!(shown.contains("3 partitions change, 1 replicas are copied"), "{shown}");
+        assert!(shown.contains("--yes"), "{shown}");
+        assert!(text(&plan, true).contains("begun"));
+        assert_eq!(to_json(&plan, true)["brokers"][0]["replicas"], json!([0, 6]));
+    }
+}
