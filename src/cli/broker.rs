@@ -4,7 +4,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Args, Subcommand};
-use lockstep_client::{Client, ClientOptions};
+use lockstep_client::{BrokerError, Client, ClientOptions};
 use lockstep_protocol::native::{BrokerInfo, TopicMetadata};
 use serde_json::{Value, json};
 
@@ -137,17 +137,21 @@ async fn decommission(args: &NamedArgs, output: &mut Output) -> Result<(), CliEr
     let client = args.brokers.connect().await?;
     client.drain_broker(args.id, true).await?;
     let mut said = None;
+    // Any broker answers what is left, and may lag behind; whether nothing is, the metadata's leader decides.
     loop {
         let brokers = client.list_brokers().await?;
-        let Some(broker) = brokers.iter().find(|broker| broker.id == args.id) else { break };
-        if broker.replicas == 0 && !broker.metadata {
-            client.remove_broker(args.id).await?;
-            break;
-        }
-        let left = (broker.replicas, broker.metadata);
-        if said.replace(left) != Some(left) {
-            let metadata = if broker.metadata { " and the metadata" } else { "" };
-            eprintln!("broker {}: {} replicas{metadata} left", args.id, broker.replicas);
+        let left = brokers.iter().find(|broker| broker.id == args.id);
+        let left = left.map_or((0, false), |broker| (broker.replicas, broker.metadata));
+        if left == (0, false) {
+            match client.remove_broker(args.id).await {
+                // It was there a moment ago: an earlier attempt of this removed it.
+                Ok(()) | Err(BrokerError::Unknown { .. }) => break,
+                Err(BrokerError::InUse { .. }) => {}
+                Err(error) => return Err(error.into()),
+            }
+        } else if said.replace(left) != Some(left) {
+            let metadata = if left.1 { " and the metadata" } else { "" };
+            eprintln!("broker {}: replicas left: {}{metadata}", args.id, left.0);
         }
         tokio::time::sleep(DRAIN_PAUSE).await;
     }

@@ -62,9 +62,9 @@ macro_rules! failed_from {
 
 failed_from!(
     BrokerError,
-    MoveError,
     ConnectError,
     ConsumeError,
+    MoveError,
     PartitionError,
     PositionError,
     ProduceError,

@@ -27,7 +27,9 @@ pub(crate) async fn run(args: &RebalanceArgs, output: &mut Output) -> Result<Exi
     let client = args.brokers.connect().await?;
     if args.cancel {
         let cancelled = client.cancel_moves(None).await?;
-        output.answer(&json!({ "cancelled": cancelled }), || format!("{cancelled} moves are given up"))?;
+        output.answer(&json!({ "cancelled": cancelled }), || {
+            format!("no more of a rebalance begins; moves that go back: {cancelled}")
+        })?;
         return Ok(ExitCode::SUCCESS);
     }
     let plan = client.rebalance(!args.yes).await?;
@@ -83,12 +85,13 @@ fn text(plan: &RebalanceResponse, begun: bool) -> String {
         })
         .collect();
     let copied: usize = plan.moves.iter().map(copies).sum();
+    let at_least = if plan.moves_left > 0 { "at least " } else { "" };
     let next = match begun {
         true => "begun; `lockstep cluster status --watch` shows how far it is",
         false => "nothing moves yet; add --yes to begin",
     };
     let brokers = table(&["BROKER", "REPLICAS", "LEADERS", ""], &rows);
-    format!("{brokers}\n\n{moves} partitions change, {copied} replicas are copied\n{next}")
+    format!("{brokers}\n\npartitions that change: {moves}; replicas to copy: {at_least}{copied}\n{next}")
 }
 
 #[cfg(test)]
@@ -111,7 +114,7 @@ mod tests {
         let plan = RebalanceResponse { brokers: vec![share], moves: vec![planned], moves_left: 2 };
         let shown = text(&plan, false);
         assert!(shown.contains("0 -> 6") && !shown.contains("2 -> 2"), "{shown}");
-        assert!(shown.contains("3 partitions change, 1 replicas are copied"), "{shown}");
+        assert!(shown.contains("partitions that change: 3; replicas to copy: at least 1"), "{shown}");
         assert!(shown.contains("--yes"), "{shown}");
         assert!(text(&plan, true).contains("begun"));
         assert_eq!(to_json(&plan, true)["brokers"][0]["replicas"], json!([0, 6]));
