@@ -8,7 +8,7 @@ use lockstep_client::{BrokerError, Client, ClientOptions};
 use lockstep_protocol::native::{BrokerInfo, TopicMetadata};
 use serde_json::{Value, json};
 
-use super::brokers::{BrokerArgs, block_on};
+use super::brokers::{BrokerArgs, block_on, probe};
 use super::exit::CliError;
 use super::output::{Output, table};
 use crate::identity::DirectoryId;
@@ -88,15 +88,11 @@ pub(crate) fn run(command: BrokerCommand, output: &mut Output) -> Result<ExitCod
 async fn list(args: &ListArgs, output: &mut Output) -> Result<(), CliError> {
     let client = args.brokers.connect().await?;
     let brokers = client.list_brokers().await?;
-    let probe = probe(&args.brokers).await?;
-    let mut lines = Vec::new();
-    for broker in &brokers {
-        lines.push((broker, probe.node_answers(broker.id).await.is_ok()));
-    }
+    let lines = probe(&hasty(&args.brokers).await?, brokers).await;
     let json =
-        json!({ "brokers": lines.iter().map(|(broker, up)| to_json(broker, *up)).collect::<Vec<_>>() });
+        json!({ "brokers": lines.iter().map(|line| to_json(&line.info, line.up)).collect::<Vec<_>>() });
     output.answer(&json, || {
-        let rows: Vec<_> = lines.iter().map(|(broker, up)| to_row(broker, *up)).collect();
+        let rows: Vec<_> = lines.iter().map(|line| to_row(&line.info, line.up)).collect();
         table(&["BROKER", "NATIVE", "PEER", "HTTP", "RACK", "STATE", "REPLICAS", ""], &rows)
     })?;
     Ok(())
@@ -111,7 +107,7 @@ async fn show(args: &NamedArgs, output: &mut Output) -> Result<(), CliError> {
             args.id
         )));
     };
-    let up = probe(&args.brokers).await?.node_answers(broker.id).await.is_ok();
+    let up = hasty(&args.brokers).await?.node_answers(broker.id).await.is_ok();
     let held = held(&client, broker.id).await?;
     let mut json = to_json(broker, up);
     let to_json = |(topic, partition, leads): &(String, u32, bool)| json!({ "topic": topic, "partition": partition, "leader": leads });
@@ -175,7 +171,7 @@ async fn remove(args: &NamedArgs, output: &mut Output) -> Result<(), CliError> {
 }
 
 /// A client that asks once and does not wait long: brokers are looked at when one is down.
-async fn probe(args: &BrokerArgs) -> Result<Client, CliError> {
+async fn hasty(args: &BrokerArgs) -> Result<Client, CliError> {
     let options = ClientOptions::new().retry_budget(Duration::ZERO).request_timeout(ANSWER_TIME_MAX);
     args.connect_with(options.connect_timeout(ANSWER_TIME_MAX)).await
 }

@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use clap::Args;
 use lockstep_client::{Client, ClientOptions};
+use lockstep_protocol::native::BrokerInfo;
+use tokio::task::JoinSet;
 
 use super::exit::CliError;
 
@@ -54,6 +56,27 @@ impl BrokerArgs {
     pub(crate) async fn connect_with(&self, options: ClientOptions) -> Result<Client, CliError> {
         Ok(Client::connect_with(self.brokers.as_str(), options.client_name("lockstep-cli")).await?)
     }
+}
+
+/// A broker, and whether it answers.
+pub(crate) struct BrokerLine {
+    pub(crate) info: BrokerInfo,
+    pub(crate) up: bool,
+}
+
+/// Asks all brokers at the same time whether they are there; by id.
+pub(crate) async fn probe(client: &Client, brokers: Vec<BrokerInfo>) -> Vec<BrokerLine> {
+    let mut asked = JoinSet::new();
+    for info in brokers {
+        let client = client.clone();
+        asked.spawn(async move {
+            let up = client.node_answers(info.id).await.is_ok();
+            BrokerLine { info, up }
+        });
+    }
+    let mut lines = asked.join_all().await;
+    lines.sort_by_key(|line| line.info.id);
+    lines
 }
 
 /// Runs a command's asynchronous part.

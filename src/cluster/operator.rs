@@ -40,7 +40,7 @@ pub struct RebalancePlan {
     pub brokers: Vec<BrokerShare>,
     /// What would move, by shard.
     pub moves: Vec<PlannedMove>,
-    /// How many more moves an even spread needs, for another time.
+    /// How many more would move, which are not shown.
     pub moves_left: usize,
 }
 

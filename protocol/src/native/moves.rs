@@ -53,9 +53,9 @@ wire_fields!(RebalanceRequest { dry_run });
 pub struct RebalanceResponse {
     /// What each broker holds and will hold, by id.
     pub brokers: Vec<BrokerShare>,
-    /// The partitions that move, at most 1,000.
+    /// The partitions that move, the first 1,000 of them.
     pub moves: Vec<PlannedMove>,
-    /// How many more moves an even spread needs: ask again for those.
+    /// How many more move: all of them do, a few at a time.
     pub moves_left: u32,
 }
 

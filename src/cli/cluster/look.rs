@@ -2,9 +2,10 @@
 
 use std::cmp::Reverse;
 
-use lockstep_protocol::native::{BrokerInfo, PartitionMetadata, TailResponse};
+use lockstep_protocol::native::{PartitionMetadata, TailResponse};
 use serde_json::{Value, json};
 
+use crate::cli::brokers::BrokerLine;
 use crate::cli::output::{or_dash, table};
 
 /// Up to this many partitions are all shown, each with the ends of its log.
@@ -17,12 +18,6 @@ pub(super) struct Look {
     /// By id.
     pub(super) brokers: Vec<BrokerLine>,
     pub(super) partitions: Vec<PartitionLine>,
-}
-
-/// A broker, and whether it answers.
-pub(super) struct BrokerLine {
-    pub(super) info: BrokerInfo,
-    pub(super) up: bool,
 }
 
 /// A partition; its tail only if it was asked for and its leader answered.
@@ -215,6 +210,8 @@ fn counted(count: usize, what: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use lockstep_protocol::native::BrokerInfo;
+
     use super::*;
 
     fn broker(id: u64, up: bool) -> BrokerLine {

@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use clap::Args;
 use lockstep_client::{Client, ClientOptions};
-use lockstep_protocol::native::{BrokerInfo, TopicMetadata};
+use lockstep_protocol::native::TopicMetadata;
 use serde_json::json;
-use tokio::task::JoinSet;
 
-use super::look::{BrokerLine, Look, PARTITIONS_SHOWN_MAX, PartitionLine};
-use crate::cli::brokers::BrokerArgs;
+use super::look::{Look, PARTITIONS_SHOWN_MAX, PartitionLine};
+use crate::cli::brokers::{BrokerArgs, probe};
 use crate::cli::exit::CliError;
 use crate::cli::output::Output;
 use crate::identity::ClusterId;
@@ -118,21 +117,6 @@ async fn look(client: &Client) -> Result<Look, CliError> {
 fn lines(topic: TopicMetadata) -> impl Iterator<Item = PartitionLine> {
     let TopicMetadata { name, partitions, .. } = topic;
     partitions.into_iter().map(move |partition| PartitionLine { topic: name.clone(), partition, tail: None })
-}
-
-/// Asks all brokers at the same time whether they are there.
-async fn probe(client: &Client, brokers: Vec<BrokerInfo>) -> Vec<BrokerLine> {
-    let mut asked = JoinSet::new();
-    for info in brokers {
-        let client = client.clone();
-        asked.spawn(async move {
-            let up = client.node_answers(info.id).await.is_ok();
-            BrokerLine { info, up }
-        });
-    }
-    let mut lines = asked.join_all().await;
-    lines.sort_by_key(|line| line.info.id);
-    lines
 }
 
 #[cfg(test)]
