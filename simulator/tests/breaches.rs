@@ -25,8 +25,8 @@ struct Alone {
 }
 
 impl Alone {
-    /// One that holds a record for each of `values`, committed and synced.
-    fn with(values: &[&str]) -> Self {
+    /// One that has just been made: it has heard nothing, and voted for nobody.
+    fn fresh() -> Self {
         let disk = FakeDisk::new();
         let shared: Arc<dyn Disk> = Arc::<FakeDisk>::clone(&disk);
         shared.create_dir("shards").and_then(|()| shared.sync_dir("")).expect("a fresh disk");
@@ -48,7 +48,12 @@ impl Alone {
         let mut random = Random::new(1);
         shard::create(&shared, &options, &[1], &mut random).expect("a fresh disk takes a log");
         let opened = Replica::open(shared, options, Vec::new(), random, &mut Vec::new()).expect("no panic");
-        let mut alone = Self { disk, replica: opened.expect("it was just made") };
+        Self { disk, replica: opened.expect("it was just made") }
+    }
+
+    /// One that holds a record for each of `values`, committed and synced.
+    fn with(values: &[&str]) -> Self {
+        let mut alone = Self::fresh();
         for _ in 0..20 {
             alone.take(Input::Tick);
         }
@@ -189,6 +194,18 @@ fn a_recovery_that_lost_what_was_synced_is_seen() {
     let (long, empty) = (Alone::with(&["one", "two"]), Alone::with(&[]));
     let mut observer = observer_of(&long);
     assert_breach("recovery-keeps-synced", observer.opened(1, SHARD, &empty.replica, &empty.disk));
+}
+
+#[test]
+fn a_replica_that_forgets_what_the_former_one_on_its_node_voted_is_seen() {
+    let (former, fresh) = (Alone::with(&[]), Alone::fresh());
+    let mut observer = observer_of(&former);
+    let term = former.replica.view().term;
+    observer.dropped(1, SHARD);
+    let vote = |to| RaftMessage { kind: VOTE_GIVEN, from: 1, to, term, ..RaftMessage::default() };
+    observer.sends(SHARD, &vote(1), false).expect("the former one voted for itself");
+    assert_breach("vote-durable-before-message", observer.sends(SHARD, &vote(2), false));
+    assert_breach("recovery-keeps-vote", observer.opened(1, SHARD, &fresh.replica, &fresh.disk));
 }
 
 /// An observer that has seen nodes 2 and 3 far ahead of anything they will show.
