@@ -8,14 +8,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_protocol::record::RecordIter;
-use lockstep_storage::ReadBatch;
 use tokio::sync::watch;
 
+use super::MetadataState;
+use super::fold::{self, apply_batch};
 use super::reading::read_committed;
 use super::replicas::Replicas;
 use super::roster::Roster;
-use super::{Command, MetadataState};
 use crate::engine::PartitionHandle;
 
 /// Bytes of metadata read and applied at once.
@@ -96,14 +95,11 @@ pub(super) async fn follow(
 /// Whether the last committed entry is of a term that has a leader, and the state includes what is below it.
 async fn is_current(handle: &PartitionHandle, applied_lsn: u64) -> bool {
     let Some(description) = handle.describe().await else { return false };
-    let (view, last) = (description.view, description.commit_index);
-    if view.leader.is_none() || view.high_watermark > applied_lsn {
-        return false;
-    }
-    let Some(reader) = handle.reader() else { return false };
+    let last = description.commit_index;
+    let Some(reader) = handle.reader().filter(|_| description.view.leader.is_some()) else { return false };
     let read = tokio::task::spawn_blocking(move || reader.read_entries(last, last + 1, 1)).await;
     let entry = read.ok().and_then(Result::ok).and_then(|entries| entries.into_iter().next());
-    entry.is_some_and(|entry| entry.term == view.term)
+    fold::is_current(&description, applied_lsn, entry.map(|entry| entry.term))
 }
 
 async fn catch_up(
@@ -124,22 +120,7 @@ async fn catch_up(
             return Err(Stuck::Unreadable(why));
         }
         for batch in batches {
-            apply_batch(batch, state).map_err(Stuck::Senseless)?;
+            apply_batch(batch.bytes, state).map_err(Stuck::Senseless)?;
         }
     }
-}
-
-fn apply_batch(batch: ReadBatch, state: &mut MetadataState) -> Result<(), String> {
-    for numbered in RecordIter::new(batch.bytes).map_err(|error| error.to_string())? {
-        let numbered = numbered.map_err(|error| error.to_string())?;
-        if numbered.lsn <= state.applied_lsn() {
-            continue;
-        }
-        let command = Command::from_record(&numbered.record).map_err(|error| error.to_string())?;
-        match state.apply(&command) {
-            Ok(()) => tracing::info!(lsn = numbered.lsn, kind = command.kind(), "metadata applied"),
-            Err(refusal) => tracing::warn!(lsn = numbered.lsn, %refusal, "a metadata command had no effect"),
-        }
-    }
-    Ok(())
 }

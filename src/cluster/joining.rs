@@ -53,15 +53,8 @@ impl Cluster {
     /// # Errors
     /// This broker does not lead the metadata, or the newcomer cannot be told from another broker.
     pub async fn join(&self, newcomer: &Newcomer) -> Result<Joined, MetadataError> {
-        let decide = |state: &MetadataState| {
-            let member = admit(newcomer, state)?;
-            let is_known = state.member(member.id).is_some_and(|(known, _)| **known == member);
-            Ok(if is_known { Vec::new() } else { vec![Command::RegisterBroker(member)] })
-        };
-        let (_, state) = self.change(Instant::now() + TIMEOUT, decide).await?;
-        let found = state.members().find(|(member, _)| member.directory == newcomer.directory);
-        let (member, _) = found.ok_or(MetadataError::OutcomeUnknown)?;
-        Ok(Joined { id: member.id, founders: state.founders().to_vec() })
+        let (_, state) = self.change(Instant::now() + TIMEOUT, |state| join(newcomer, state)).await?;
+        newcomer.joined(&state).ok_or(MetadataError::OutcomeUnknown)
     }
 
     /// Removes a broker that holds nothing, for good.
@@ -69,11 +62,7 @@ impl Cluster {
     /// # Errors
     /// This broker does not lead the metadata, there is no such broker, or it still holds replicas.
     pub async fn remove_broker(&self, id: u64) -> Result<(), MetadataError> {
-        let decide = |state: &MetadataState| {
-            let command = Command::RemoveBroker { id };
-            state.check(&command).map(|()| vec![command])
-        };
-        self.change(Instant::now() + TIMEOUT, decide).await.map(|_| ())
+        self.change(Instant::now() + TIMEOUT, |state| remove(id, state)).await.map(|_| ())
     }
 
     /// All brokers, by id, and what each holds.
@@ -88,6 +77,33 @@ impl Cluster {
         };
         self.members().iter().map(status).collect()
     }
+}
+
+impl Newcomer {
+    /// As what it is a member in this state, if it is one.
+    pub fn joined(&self, state: &MetadataState) -> Option<Joined> {
+        let (member, _) = state.members().find(|(member, _)| member.directory == self.directory)?;
+        Some(Joined { id: member.id, founders: state.founders().to_vec() })
+    }
+}
+
+/// The commands by which a newcomer becomes a member; none if it is one.
+///
+/// # Errors
+/// The cluster is not founded, or the newcomer cannot be reached or told from another broker.
+pub fn join(newcomer: &Newcomer, state: &MetadataState) -> Result<Vec<Command>, Refusal> {
+    let member = admit(newcomer, state)?;
+    let is_known = state.member(member.id).is_some_and(|(known, _)| **known == member);
+    Ok(if is_known { Vec::new() } else { vec![Command::RegisterBroker(member)] })
+}
+
+/// The commands by which a broker that holds nothing is gone for good.
+///
+/// # Errors
+/// There is no such broker, or it still holds replicas.
+pub fn remove(id: u64, state: &MetadataState) -> Result<Vec<Command>, Refusal> {
+    let command = Command::RemoveBroker { id };
+    state.check(&command).map(|()| vec![command])
 }
 
 /// The member that a newcomer becomes; the one it is already, if its directory is known.

@@ -10,13 +10,16 @@
 //! - What the metadata says is acted on by each broker for itself: it opens, creates and deletes its shards.
 
 mod command;
+pub mod enrolment;
 mod error;
+pub mod fold;
 mod follower;
-mod joining;
+pub mod hosting;
+pub mod joining;
 mod member;
 pub mod moves;
 mod operating;
-mod operator;
+pub mod operator;
 mod placement;
 pub mod planner;
 mod questions;

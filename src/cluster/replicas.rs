@@ -11,12 +11,13 @@
 //!
 //! [`Shard::may_be_dropped`]: crate::shard::Shard::may_be_dropped
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinSet;
 
-use super::{MetadataState, Topic, TopicSettings};
+use super::MetadataState;
+use super::hosting::{self, Here, Wanted};
 use crate::engine::{Engine, METADATA_SHARD, PartitionHandle, ShardId, ShardSettings};
 use crate::identity::DataDirectory;
 
@@ -68,7 +69,8 @@ impl Replicas {
         voters: Vec<u64>,
         settings: ShardSettings,
     ) -> Result<PartitionHandle, String> {
-        let wanted = Wanted { shard, may_be_made: true, founders: voters.clone(), hosts: voters, settings };
+        let may_be_made = !self.directory.shards().contains(&shard);
+        let wanted = Wanted { shard, may_be_made, founders: voters.clone(), hosts: voters, settings };
         let wanted = self.create_missing(vec![wanted]).await.pop().ok_or_else(|| self.why_not(shard))?;
         open(&self.engine, wanted).await
     }
@@ -86,9 +88,8 @@ impl Replicas {
     pub(super) async fn drop_departed(&self, state: impl FnOnce() -> Arc<MetadataState>) {
         let _turn = self.changing.lock().await;
         let state = state();
-        for shard in self.departed(&state) {
-            let Some(placement) = state.placement(shard) else { continue };
-            match self.engine.retire_shard(shard, placement.membership_index).await {
+        for (shard, membership_index) in self.departed(&state) {
+            match self.engine.retire_shard(shard, membership_index).await {
                 Ok(false) => {}
                 Ok(true) => match self.directory.record_dropping(shard) {
                     Ok(()) => tracing::info!(shard, "the replica has moved away; its files go"),
@@ -104,14 +105,18 @@ impl Replicas {
         self.finish_dropping().await;
     }
 
-    /// The shards that are open here and live elsewhere.
-    pub(super) fn departed(&self, state: &MetadataState) -> Vec<ShardId> {
+    /// The shards that are open here and live elsewhere, each with the index of the membership that says so.
+    pub(super) fn departed(&self, state: &MetadataState) -> Vec<(ShardId, u64)> {
+        self.here().departed(state, self.open())
+    }
+
+    fn here(&self) -> Here {
         let node = self.directory.identity().node;
-        let elsewhere = |shard: &ShardId| {
-            let placement = state.placement(*shard).filter(|_| *shard != METADATA_SHARD);
-            placement.is_some_and(|placement| !placement.hosts().any(|host| host == node))
-        };
-        self.engine.shards().iter().map(PartitionHandle::shard).filter(elsewhere).collect()
+        Here { node, shards: self.directory.shards(), dropping: self.directory.dropping() }
+    }
+
+    fn open(&self) -> Vec<ShardId> {
+        self.engine.shards().iter().map(PartitionHandle::shard).collect()
     }
 
     /// Deletes the files of shards that were about to go.
@@ -135,7 +140,7 @@ impl Replicas {
             if self.engine.shard(placement.shard).is_none() {
                 continue;
             }
-            let now = (self.settings(topic), placement.hosts().collect());
+            let now = (hosting::settings(topic, &self.defaults), placement.hosts().collect());
             if told.get(&placement.shard) != Some(&now) {
                 self.engine.update_settings(placement.shard, now.0.clone());
                 self.engine.update_replicas(placement.shard, &now.1);
@@ -151,24 +156,8 @@ impl Replicas {
     }
 
     async fn add_missing(&self, state: &MetadataState) {
-        let node = self.directory.identity().node;
-        let (was_here, dropping) = (self.directory.shards(), self.directory.dropping());
-        let mut wanted = Vec::new();
-        for (topic, placement) in state.placements() {
-            let shard = placement.shard;
-            let may_be_made = placement.hosts().any(|host| host == node);
-            // What has moved away is opened too: it alone knows whether it may go.
-            let here = (may_be_made || was_here.contains(&shard)) && !dropping.contains(&shard);
-            if here && self.engine.shard(shard).is_none() && self.fault(shard).is_none() {
-                wanted.push(Wanted {
-                    shard,
-                    may_be_made,
-                    founders: placement.founders.clone(),
-                    hosts: placement.hosts().collect(),
-                    settings: self.settings(topic),
-                });
-            }
-        }
+        let is_settled = |shard| self.engine.shard(shard).is_some() || self.fault(shard).is_some();
+        let wanted = self.here().missing(state, &self.defaults, is_settled);
         let wanted = self.create_missing(wanted).await;
         let opened = some_at_once(wanted, |wanted| {
             let engine = self.engine.clone();
@@ -184,10 +173,9 @@ impl Replicas {
     /// Makes the files of those that never were here, and writes all of them down, before any is opened: what votes and
     /// acknowledges is known to have been here. Returns those that can be opened.
     async fn create_missing(&self, wanted: Vec<Wanted>) -> Vec<Wanted> {
-        let was_here = self.directory.shards();
         let created = some_at_once(wanted, |wanted| {
-            let (engine, was_here) = (self.engine.clone(), was_here.contains(&wanted.shard));
-            async move { (create(&engine, &wanted, was_here).await, wanted) }
+            let engine = self.engine.clone();
+            async move { (create(&engine, &wanted).await, wanted) }
         });
         let mut here = Vec::new();
         for (created, wanted) in created.await {
@@ -206,11 +194,8 @@ impl Replicas {
     }
 
     async fn remove_deleted(&self, state: &MetadataState) {
-        let live: BTreeSet<ShardId> = state.placements().map(|(_, placement)| placement.shard).collect();
-        let hosted = self.engine.shards().into_iter().map(|handle| handle.shard());
-        let known: BTreeSet<ShardId> = self.directory.shards().into_iter().chain(hosted).collect();
         let mut removed = Vec::new();
-        for shard in known.difference(&live).copied().filter(|shard| state.is_deleted(*shard)) {
+        for shard in self.here().deleted(state, self.open()) {
             self.lock_faults().remove(&shard);
             match self.engine.remove_shard(shard).await {
                 Ok(()) => removed.push(shard),
@@ -222,14 +207,6 @@ impl Replicas {
         }
         if let Err(error) = self.directory.record_shards(&[], &removed) {
             tracing::error!(%error, "cannot write down which shards are gone");
-        }
-    }
-
-    fn settings(&self, topic: &Topic) -> ShardSettings {
-        let TopicSettings { retention_bytes, retention_ms, .. } = topic.settings;
-        ShardSettings {
-            retention_bytes: retention_bytes.or(self.defaults.retention_bytes),
-            retention_ms: retention_ms.or(self.defaults.retention_ms),
         }
     }
 
@@ -247,22 +224,10 @@ impl Replicas {
     }
 }
 
-/// A replica that this node is to host.
-struct Wanted {
-    shard: ShardId,
-    /// Whether its files may be made; else they are known to be here.
-    may_be_made: bool,
-    /// The voters that its files begin with.
-    founders: Vec<u64>,
-    /// The nodes that hold a replica, or may.
-    hosts: Vec<u64>,
-    settings: ShardSettings,
-}
-
 /// Makes a shard's files, if it never was here. Its directory appears whole, by a rename: it is a log even if there is no
 /// note of it yet. One that was here and is gone has forgotten what it acknowledged: it is repaired like any other that did.
-async fn create(engine: &Engine, wanted: &Wanted, was_here: bool) -> Result<(), String> {
-    if was_here || !wanted.may_be_made || engine.exists(wanted.shard) {
+async fn create(engine: &Engine, wanted: &Wanted) -> Result<(), String> {
+    if !wanted.may_be_made || engine.exists(wanted.shard) {
         return Ok(());
     }
     let created = engine.create_shard(wanted.shard, wanted.founders.clone(), wanted.settings.clone());

@@ -3,14 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_protocol::batch::BatchHeader;
-use lockstep_protocol::batch_builder::{BatchBuilder, ProducerSequence};
 use tokio::time::{Instant, timeout_at};
 
 use super::{
-    Cluster, Command, MetadataError, MetadataState, NewTopic, Refusal, Topic, TopicChange, placement,
+    Cluster, Command, MetadataError, MetadataState, NewTopic, Refusal, Topic, TopicChange, fold, placement,
 };
-use crate::engine::{Append, AppendError};
+use crate::engine::AppendError;
 
 /// How long a change may take if nothing else is said.
 pub(super) const CHANGE_TIMEOUT: Duration = Duration::from_secs(10);
@@ -100,8 +98,10 @@ impl Cluster {
                 if commands.is_empty() {
                     return Ok((Arc::clone(&before), before));
                 }
-                let appended = self.inner.metadata.append(self.to_append(&commands, &before)?).await;
-                match appended {
+                let timestamp_ms = self.inner.metadata.view().leader_time_ms.max(0);
+                let append = fold::to_append(&commands, &before, timestamp_ms)
+                    .map_err(|error| MetadataError::Log(AppendError::Failed(error.to_string())))?;
+                match self.inner.metadata.append(append).await {
                     Ok(appended) => return Ok((before, self.await_applied(appended.last_lsn).await?)),
                     Err(AppendError::ConditionFailed { .. }) => {}
                     Err(error) => return Err(error.into()),
@@ -109,25 +109,6 @@ impl Cluster {
             }
         };
         timeout_at(deadline, attempt).await.unwrap_or(Err(MetadataError::TimedOut))
-    }
-
-    fn to_append(&self, commands: &[Command], before: &MetadataState) -> Result<Append, MetadataError> {
-        let malformed =
-            |error: lockstep_protocol::BatchError| MetadataError::Log(AppendError::Failed(error.to_string()));
-        let mut batch = BatchBuilder::new();
-        let timestamp_ms = self.inner.metadata.view().leader_time_ms.max(0);
-        for command in commands {
-            batch.push(&command.to_record(timestamp_ms)).map_err(malformed)?;
-        }
-        let batch = batch.build(ProducerSequence::NONE).map_err(malformed)?;
-        let header = BatchHeader::parse(&batch).map_err(malformed)?;
-        Ok(Append {
-            batch,
-            header,
-            expected_next_lsn: Some(before.applied_lsn() + 1),
-            fence: None,
-            position: None,
-        })
     }
 
     /// The state once it includes this LSN.
