@@ -2,23 +2,49 @@
 
 use std::future::Future;
 
-use super::views::{ClusterView, NewTopic, NodeView, ReplicaState, TopicChange, TopicSummary, TopicView};
+use super::views::{
+    BrokerView, ClusterView, MovesView, NewPosition, NewTopic, PositionView, RebalanceView, ReplicaState,
+    TopicChange, TopicSummary, TopicView,
+};
 use crate::config::Config;
 use crate::metrics::PartitionSample;
 
-/// The broker as its operator sees it. Reads answer from what this node knows; writes are committed when they return.
+/// The broker as its operator sees it. Reads answer from what this broker knows; writes are committed when they return.
 pub trait Control: Send + Sync + 'static {
-    /// Whether this node can serve, and why not.
+    /// Whether this broker can serve, and why not.
     fn readiness(&self) -> Readiness;
 
     /// The cluster at a glance.
     fn cluster(&self) -> ClusterView;
 
-    /// The cluster's nodes; whether they answer is found out by the caller.
-    fn nodes(&self) -> Vec<NodeView>;
+    /// The cluster's brokers; whether they answer is found out by the caller.
+    fn brokers(&self) -> Vec<BrokerView>;
 
-    /// Removes a node that holds nothing; returns when it is committed.
-    fn remove_node(&self, id: u64) -> impl Future<Output = Result<(), AdminError>> + Send;
+    /// Removes a broker that holds nothing; returns when it is committed.
+    fn remove_broker(&self, id: u64) -> impl Future<Output = Result<(), AdminError>> + Send;
+
+    /// Lets a broker give its replicas to others and get no new ones, or (not `draining`) keep what it still holds.
+    fn drain(&self, id: u64, draining: bool) -> impl Future<Output = Result<(), AdminError>> + Send;
+
+    /// The moves that are under way.
+    fn moves(&self) -> MovesView;
+
+    /// Moves a partition's replicas to these brokers, the preferred leader first.
+    fn move_partition(
+        &self,
+        topic: &str,
+        partition: u32,
+        to: &[u64],
+    ) -> impl Future<Output = Result<(), AdminError>> + Send;
+
+    /// Gives up the moves of a partition, or (none) all but those off brokers that are draining; returns how many.
+    fn cancel_moves(
+        &self,
+        partition: Option<(&str, u32)>,
+    ) -> impl Future<Output = Result<usize, AdminError>> + Send;
+
+    /// Spreads replicas and leaders evenly; only says how, if it is a `dry_run`.
+    fn rebalance(&self, dry_run: bool) -> impl Future<Output = Result<RebalanceView, AdminError>> + Send;
 
     /// All topics, by name.
     fn topics(&self) -> Vec<TopicSummary>;
@@ -42,14 +68,14 @@ pub trait Control: Send + Sync + 'static {
     /// Deletes a topic and its records; returns when it is committed.
     fn delete_topic(&self, name: &str) -> impl Future<Output = Result<(), AdminError>> + Send;
 
-    /// The state of this node's replica of a partition.
+    /// The state of this broker's replica of a partition.
     fn replica(
         &self,
         topic: &str,
         partition: u32,
     ) -> impl Future<Output = Result<ReplicaState, AdminError>> + Send;
 
-    /// Hands the partition's leadership to node `to`; returns when it has left.
+    /// Hands the partition's leadership to broker `to`; returns when it has left.
     fn transfer(
         &self,
         topic: &str,
@@ -65,6 +91,31 @@ pub trait Control: Send + Sync + 'static {
         log_start: u64,
     ) -> impl Future<Output = Result<u64, AdminError>> + Send;
 
+    /// The positions kept in a partition, of one group or of all, confirmed by a majority.
+    fn positions(
+        &self,
+        topic: &str,
+        partition: u32,
+        group: Option<&str>,
+    ) -> impl Future<Output = Result<Vec<PositionView>, AdminError>> + Send;
+
+    /// Commits a group's position, to be kept in this partition.
+    fn commit_position(
+        &self,
+        topic: &str,
+        partition: u32,
+        group: &str,
+        position: NewPosition,
+    ) -> impl Future<Output = Result<(), AdminError>> + Send;
+
+    /// Deletes all positions of a group that are kept in this partition.
+    fn delete_positions(
+        &self,
+        topic: &str,
+        partition: u32,
+        group: &str,
+    ) -> impl Future<Output = Result<(), AdminError>> + Send;
+
     /// The settings in force.
     fn config(&self) -> &Config;
 
@@ -75,7 +126,7 @@ pub trait Control: Send + Sync + 'static {
     fn disk_free_bytes(&self) -> Option<u64>;
 }
 
-/// Whether a node can serve.
+/// Whether a broker can serve.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Readiness {
     /// It can.
@@ -115,8 +166,8 @@ pub enum AdminError {
         /// The partition that was asked for.
         partition: u32,
     },
-    /// This node has no replica of the partition.
-    #[error("this node holds no replica of partition {partition} of topic {topic:?}")]
+    /// This broker has no replica of the partition.
+    #[error("this broker holds no replica of partition {partition} of topic {topic:?}")]
     NoReplicaHere {
         /// The topic.
         topic: String,
@@ -126,12 +177,21 @@ pub enum AdminError {
     /// The name is taken.
     #[error("there is a topic {0:?} already")]
     TopicExists(String),
-    /// No node of this id.
-    #[error("there is no node {0}")]
-    UnknownNode(u64),
-    /// The node cannot go yet.
+    /// No broker of this id.
+    #[error("there is no broker {0}")]
+    UnknownBroker(u64),
+    /// The broker cannot go yet.
     #[error("{0}")]
-    NodeInUse(String),
+    BrokerInUse(String),
+    /// Those that stay would be too few.
+    #[error("{0}")]
+    TooFewBrokers(String),
+    /// The partition moves elsewhere already.
+    #[error("{0}")]
+    MovingAlready(String),
+    /// Somebody else has written since: the condition of a position's commit does not hold.
+    #[error("{0}")]
+    PositionConflict(String),
     /// A value in the request cannot be used.
     #[error("{detail}")]
     Invalid {
@@ -140,8 +200,8 @@ pub enum AdminError {
         /// What to write instead.
         fix: String,
     },
-    /// Another node must do it.
-    #[error("this node does not lead what the request changes")]
+    /// Another broker must do it.
+    #[error("this broker does not lead what the request changes")]
     NotLeader {
         /// Who does, if known.
         leader: Option<u64>,

@@ -8,11 +8,13 @@
 //!    so that a web page cannot make a browser send one.
 //!
 //! ```text
-//!   socket ─ server ─ routes ─ handlers ──► Control ◄── live: broker, cluster, engine
-//!                                 │
-//!                                 └── remote: the same interface of the other brokers
+//!   socket ─ server ─ routes ─ call ─ handlers ──► Control ◄── live: broker, cluster, engine
+//!                                        │
+//!                              answer ◄──┴── remote: the same interface of the other brokers
 //! ```
 
+mod answer;
+mod call;
 mod control;
 mod handlers;
 mod live;
@@ -29,9 +31,13 @@ pub use live::BrokerControl;
 pub use problem::Problem;
 pub use server::{serve, serve_stream};
 pub use views::{
-    ClusterView, LogStart, NewTopic, NodeView, PartitionView, ReplicaProgressView, ReplicaState, ReplicaView,
-    SettingsChange, TopicChange, TopicPartition, TopicSettings, TopicSummary, TopicView, Transfer,
+    BrokerShareView, BrokerView, ClusterView, LogStart, MoveView, MovesView, NewPosition, NewTopic,
+    PartitionView, PositionView, RebalanceView, ReplicaProgressView, ReplicaState, ReplicaView,
+    SettingsChange, Source, TopicChange, TopicPartition, TopicSettings, TopicSummary, TopicView, Transfer,
 };
+
+/// The description of this interface, kept in step with the routes by a test.
+const OPENAPI: &str = include_str!("openapi.json");
 
 #[cfg(test)]
 mod tests;

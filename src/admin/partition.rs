@@ -1,4 +1,4 @@
-//! A partition as all its replicas see it: this node's own state, and what the other nodes answer.
+//! A partition as all its replicas see it: this broker's own state, and what the other brokers answer.
 
 use super::control::{AdminError, Control};
 use super::remote;
@@ -14,19 +14,19 @@ pub(super) async fn describe<C: Control>(
     let Some(placed) = view.partitions.into_iter().find(|placed| placed.partition == partition) else {
         return Err(AdminError::UnknownPartition { topic: topic.to_owned(), partition });
     };
-    let nodes = control.nodes();
+    let brokers = control.brokers();
     let own = control.config().node;
     let path = format!("/v1/topics/{topic}/partitions/{partition}/replica");
     let mut questions = tokio::task::JoinSet::new();
-    for node in placed.replicas.iter().copied().filter(|node| *node != own) {
-        let address = nodes.iter().find(|known| known.id == node).map(|known| known.http.clone());
+    for broker in placed.replicas.iter().copied().filter(|broker| *broker != own) {
+        let address = brokers.iter().find(|known| known.id == broker).map(|known| known.http.clone());
         let path = path.clone();
         questions.spawn(async move {
             let state = match address {
                 Some(address) => remote::get::<ReplicaState>(&address, &path).await,
                 None => Err("its address is not in the configuration".to_owned()),
             };
-            (node, state)
+            (broker, state)
         });
     }
     let mut answers = Vec::with_capacity(placed.replicas.len());
@@ -36,7 +36,7 @@ pub(super) async fn describe<C: Control>(
     while let Some(Ok(answer)) = questions.join_next().await {
         answers.push(answer);
     }
-    answers.sort_by_key(|(node, _)| *node);
+    answers.sort_by_key(|(broker, _)| *broker);
     Ok(combine(topic, &placed, answers))
 }
 
@@ -50,18 +50,18 @@ fn combine(
     let leader = states().filter(|state| state.role == "leader").max_by_key(|state| state.term).cloned();
     let last_index = states().map(|state| state.last_index).max();
     let term = states().map(|state| state.term).max().unwrap_or(placed.term);
-    let lag = |node: u64, state: Option<&ReplicaState>| match &leader {
-        Some(leader) if leader.node == node => Some(0),
+    let lag = |broker: u64, state: Option<&ReplicaState>| match &leader {
+        Some(leader) if leader.broker == broker => Some(0),
         Some(leader) => {
-            leader.progress.iter().find(|known| known.node == node).map(|known| known.lag_entries)
+            leader.progress.iter().find(|known| known.broker == broker).map(|known| known.lag_entries)
         }
         None => Some(last_index?.saturating_sub(state?.last_index)),
     };
     let replicas = answers
         .iter()
-        .map(|(node, answer)| ReplicaView {
-            node: *node,
-            lag_entries: lag(*node, answer.as_ref().ok()),
+        .map(|(broker, answer)| ReplicaView {
+            broker: *broker,
+            lag_entries: lag(*broker, answer.as_ref().ok()),
             state: answer.as_ref().ok().cloned(),
             unreachable: answer.as_ref().err().cloned(),
         })
@@ -70,7 +70,7 @@ fn combine(
         topic: topic.to_owned(),
         partition: placed.partition,
         shard: placed.shard,
-        leader: leader.as_ref().map_or(placed.leader, |leader| Some(leader.node)),
+        leader: leader.as_ref().map_or(placed.leader, |leader| Some(leader.broker)),
         term,
         replicas,
     }
@@ -83,7 +83,14 @@ mod tests {
     use super::*;
 
     fn placed() -> TopicPartition {
-        TopicPartition { partition: 0, shard: 1, replicas: vec![1, 2, 3], leader: Some(1), term: 3 }
+        TopicPartition {
+            partition: 0,
+            shard: 1,
+            replicas: vec![1, 2, 3],
+            moving_to: None,
+            leader: Some(1),
+            term: 3,
+        }
     }
 
     #[test]
@@ -100,7 +107,7 @@ mod tests {
     fn a_replica_that_is_away_shows_the_lag_its_leader_knows() {
         let mut leader = replica_state(1, "leader");
         leader.progress.push(ReplicaProgressView {
-            node: 3,
+            broker: 3,
             matched_index: 4,
             next_index: 5,
             lag_entries: 6,

@@ -19,16 +19,16 @@ pub struct Problem {
     pub detail: String,
     /// What to do about it.
     pub fix: String,
-    /// The node that can do it, where another must.
+    /// The broker that can do it, where another must.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub leader: Option<LeaderAddress>,
 }
 
-/// Where to send a request that another node must serve.
+/// Where to send a request that another broker must serve.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaderAddress {
-    /// The node's id.
-    pub node: u64,
+    /// The broker's id.
+    pub broker: u64,
     /// The address of its admin interface, as `host:port`, if known.
     pub address: Option<String>,
 }
@@ -84,7 +84,7 @@ impl From<AdminError> for Problem {
                 StatusCode::NOT_FOUND,
                 "no-replica-here",
                 detail,
-                format!("ask a node among the partition's replicas; GET /v1/topics/{topic} lists them"),
+                format!("ask a broker among the partition's replicas; GET /v1/topics/{topic} lists them"),
             ),
             AdminError::TopicExists(_) => Problem::new(
                 StatusCode::CONFLICT,
@@ -92,17 +92,35 @@ impl From<AdminError> for Problem {
                 detail,
                 "use the existing topic, or choose another name",
             ),
-            AdminError::UnknownNode(_) => Problem::new(
+            AdminError::UnknownBroker(_) => Problem::new(
                 StatusCode::NOT_FOUND,
-                "unknown-node",
+                "unknown-broker",
                 detail,
-                "correct the id; GET /v1/nodes lists those there are",
+                "correct the id; GET /v1/brokers lists those there are",
             ),
-            AdminError::NodeInUse(_) => Problem::new(
+            AdminError::BrokerInUse(_) => Problem::new(
                 StatusCode::CONFLICT,
-                "node-in-use",
+                "broker-in-use",
                 detail,
-                "drain it first, and wait until it holds nothing (GET /v1/nodes)",
+                "drain it first, and wait until it holds nothing (GET /v1/brokers)",
+            ),
+            AdminError::TooFewBrokers(_) => Problem::new(
+                StatusCode::CONFLICT,
+                "too-few-brokers",
+                detail,
+                "add a broker with `lockstep serve --join`, and ask again",
+            ),
+            AdminError::MovingAlready(_) => Problem::new(
+                StatusCode::CONFLICT,
+                "moving-already",
+                detail,
+                "wait for the end of the move (GET /v1/moves), or cancel it",
+            ),
+            AdminError::PositionConflict(_) => Problem::new(
+                StatusCode::CONFLICT,
+                "position-conflict",
+                detail,
+                "read the group's positions in the partition, and decide anew",
             ),
             AdminError::Invalid { fix, .. } => Problem::invalid(detail, fix),
             AdminError::NotLeader { leader, address } => not_leader(detail, leader, address),
@@ -130,7 +148,7 @@ impl From<AdminError> for Problem {
 
 /// 421 where the leader is known, 503 where there is none at the moment.
 fn not_leader(detail: String, leader: Option<u64>, address: Option<String>) -> Problem {
-    let Some(node) = leader else {
+    let Some(broker) = leader else {
         return Problem::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "no-leader",
@@ -139,10 +157,10 @@ fn not_leader(detail: String, leader: Option<u64>, address: Option<String>) -> P
         );
     };
     let fix = match &address {
-        Some(address) => format!("send the request to node {node} at http://{address}"),
-        None => format!("send the request to node {node}; GET /v1/nodes lists the addresses"),
+        Some(address) => format!("send the request to broker {broker} at http://{address}"),
+        None => format!("send the request to broker {broker}; GET /v1/brokers lists the addresses"),
     };
     let mut problem = Problem::new(StatusCode::MISDIRECTED_REQUEST, "not-leader", detail, fix);
-    problem.leader = Some(LeaderAddress { node, address });
+    problem.leader = Some(LeaderAddress { broker, address });
     problem
 }

@@ -2,27 +2,68 @@
 
 use hyper::Method;
 
-/// What a route does.
+/// What a route does, by what it is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Operation {
+    Process(OnProcess),
+    Broker(OnBroker),
+    Move(OnMove),
+    Topic(OnTopic),
+    Partition(OnPartition),
+}
+
+/// What is asked of this process alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnProcess {
     Live,
     Ready,
     Metrics,
     OpenApi,
-    Cluster,
-    Nodes,
-    Node,
-    RemoveNode,
     Config,
-    ListTopics,
-    CreateTopic,
-    DescribeTopic,
-    AlterTopic,
-    DeleteTopic,
-    DescribePartition,
-    DescribeReplica,
-    TransferLeadership,
+}
+
+/// What is asked about the cluster's brokers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnBroker {
+    Cluster,
+    List,
+    Describe,
+    Drain,
+    Keep,
+    Remove,
+}
+
+/// What is asked about moves of replicas.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnMove {
+    List,
+    CancelAll,
+    PlanRebalance,
+    Rebalance,
+    Begin,
+    Cancel,
+}
+
+/// What is asked about topics.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnTopic {
+    List,
+    Create,
+    Describe,
+    Alter,
+    Delete,
+}
+
+/// What is asked about one partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum OnPartition {
+    Describe,
+    Replica,
+    Transfer,
     Trim,
+    Positions,
+    CommitPosition,
+    DeletePositions,
 }
 
 /// A method on a path.
@@ -32,30 +73,65 @@ pub(super) struct Route {
     pub(super) operation: Operation,
 }
 
-const fn route(method: Method, template: &'static str, operation: Operation) -> Route {
-    Route { method, template, operation }
+const fn process(template: &'static str, operation: OnProcess) -> Route {
+    Route { method: Method::GET, template, operation: Operation::Process(operation) }
+}
+
+const fn broker(method: Method, template: &'static str, operation: OnBroker) -> Route {
+    Route { method, template, operation: Operation::Broker(operation) }
+}
+
+const fn moves(method: Method, template: &'static str, operation: OnMove) -> Route {
+    Route { method, template, operation: Operation::Move(operation) }
+}
+
+const fn topic(method: Method, template: &'static str, operation: OnTopic) -> Route {
+    Route { method, template, operation: Operation::Topic(operation) }
+}
+
+const fn partition(method: Method, template: &'static str, operation: OnPartition) -> Route {
+    Route { method, template, operation: Operation::Partition(operation) }
 }
 
 /// All of them.
 pub(super) const ROUTES: &[Route] = &[
-    route(Method::GET, "/livez", Operation::Live),
-    route(Method::GET, "/readyz", Operation::Ready),
-    route(Method::GET, "/metrics", Operation::Metrics),
-    route(Method::GET, "/openapi.json", Operation::OpenApi),
-    route(Method::GET, "/v1/cluster", Operation::Cluster),
-    route(Method::GET, "/v1/nodes", Operation::Nodes),
-    route(Method::GET, "/v1/nodes/{node}", Operation::Node),
-    route(Method::DELETE, "/v1/nodes/{node}", Operation::RemoveNode),
-    route(Method::GET, "/v1/config", Operation::Config),
-    route(Method::GET, "/v1/topics", Operation::ListTopics),
-    route(Method::POST, "/v1/topics", Operation::CreateTopic),
-    route(Method::GET, "/v1/topics/{topic}", Operation::DescribeTopic),
-    route(Method::PATCH, "/v1/topics/{topic}", Operation::AlterTopic),
-    route(Method::DELETE, "/v1/topics/{topic}", Operation::DeleteTopic),
-    route(Method::GET, "/v1/topics/{topic}/partitions/{partition}", Operation::DescribePartition),
-    route(Method::GET, "/v1/topics/{topic}/partitions/{partition}/replica", Operation::DescribeReplica),
-    route(Method::POST, "/v1/topics/{topic}/partitions/{partition}/transfer", Operation::TransferLeadership),
-    route(Method::POST, "/v1/topics/{topic}/partitions/{partition}/trim", Operation::Trim),
+    process("/livez", OnProcess::Live),
+    process("/readyz", OnProcess::Ready),
+    process("/metrics", OnProcess::Metrics),
+    process("/openapi.json", OnProcess::OpenApi),
+    process("/v1/config", OnProcess::Config),
+    broker(Method::GET, "/v1/cluster", OnBroker::Cluster),
+    broker(Method::GET, "/v1/brokers", OnBroker::List),
+    broker(Method::GET, "/v1/brokers/{broker}", OnBroker::Describe),
+    broker(Method::DELETE, "/v1/brokers/{broker}", OnBroker::Remove),
+    broker(Method::PUT, "/v1/brokers/{broker}/drain", OnBroker::Drain),
+    broker(Method::DELETE, "/v1/brokers/{broker}/drain", OnBroker::Keep),
+    moves(Method::GET, "/v1/moves", OnMove::List),
+    moves(Method::DELETE, "/v1/moves", OnMove::CancelAll),
+    moves(Method::GET, "/v1/rebalance", OnMove::PlanRebalance),
+    moves(Method::POST, "/v1/rebalance", OnMove::Rebalance),
+    moves(Method::PUT, "/v1/topics/{topic}/partitions/{partition}/move", OnMove::Begin),
+    moves(Method::DELETE, "/v1/topics/{topic}/partitions/{partition}/move", OnMove::Cancel),
+    topic(Method::GET, "/v1/topics", OnTopic::List),
+    topic(Method::POST, "/v1/topics", OnTopic::Create),
+    topic(Method::GET, "/v1/topics/{topic}", OnTopic::Describe),
+    topic(Method::PATCH, "/v1/topics/{topic}", OnTopic::Alter),
+    topic(Method::DELETE, "/v1/topics/{topic}", OnTopic::Delete),
+    partition(Method::GET, "/v1/topics/{topic}/partitions/{partition}", OnPartition::Describe),
+    partition(Method::GET, "/v1/topics/{topic}/partitions/{partition}/replica", OnPartition::Replica),
+    partition(Method::POST, "/v1/topics/{topic}/partitions/{partition}/transfer", OnPartition::Transfer),
+    partition(Method::POST, "/v1/topics/{topic}/partitions/{partition}/trim", OnPartition::Trim),
+    partition(Method::GET, "/v1/topics/{topic}/partitions/{partition}/positions", OnPartition::Positions),
+    partition(
+        Method::PUT,
+        "/v1/topics/{topic}/partitions/{partition}/positions/{group}",
+        OnPartition::CommitPosition,
+    ),
+    partition(
+        Method::DELETE,
+        "/v1/topics/{topic}/partitions/{partition}/positions/{group}",
+        OnPartition::DeletePositions,
+    ),
 ];
 
 /// A route that was found, with what stood in its placeholders, in order.
@@ -115,7 +191,10 @@ mod tests {
         let found = find(&Method::GET, "/v1/topics/orders/partitions/3").expect("a route");
         assert_eq!(
             found,
-            Matched { operation: Operation::DescribePartition, parameters: vec!["orders", "3"] }
+            Matched {
+                operation: Operation::Partition(OnPartition::Describe),
+                parameters: vec!["orders", "3"]
+            }
         );
         assert_eq!(find(&Method::GET, "/v1/topics//partitions/3"), Err(Miss::Path));
         assert_eq!(find(&Method::GET, "/v1/topics/a/b"), Err(Miss::Path));
@@ -129,6 +208,9 @@ mod tests {
 
     #[test]
     fn head_finds_what_get_does() {
-        assert_eq!(find(&Method::HEAD, "/livez").map(|found| found.operation), Ok(Operation::Live));
+        assert_eq!(
+            find(&Method::HEAD, "/livez").map(|found| found.operation),
+            Ok(Operation::Process(OnProcess::Live))
+        );
     }
 }

@@ -3,11 +3,6 @@
 use super::control::{Control, ShardSample};
 use crate::metrics::{self, SHARD_HEALTHS, ShardTotals};
 
-/// Whether the query asks for the series per partition: `?partitions=true`.
-pub(super) fn wants_partitions(query: Option<&str>) -> bool {
-    query.is_some_and(|query| query.split('&').any(|pair| pair == "partitions=true"))
-}
-
 /// The answer to a scrape.
 pub(super) async fn render<C: Control>(control: &C, with_partitions: bool) -> String {
     let samples = control.samples().await;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use super::brokers::{BrokerArgs, block_on, probe};
 use super::exit::CliError;
 use super::output::{Output, table};
+use super::waiting::{self, Wait};
 use crate::identity::DirectoryId;
 
 /// What to do with brokers. A new one joins with `lockstep serve --join`.
@@ -25,7 +26,7 @@ pub(crate) enum BrokerCommand {
     /// Let a broker give its replicas to others and get no new ones.
     #[command(
         after_help = "It begins at once and goes on by itself, for a broker that is dead as well; `lockstep broker show` says \
-                      what is left.\n\nExamples:\n  lockstep broker drain 4\n  lockstep broker drain 4 --cancel"
+                      what is left.\n\nExamples:\n  lockstep broker drain 4 --wait\n  lockstep broker drain 4 --cancel"
     )]
     Drain(DrainArgs),
     /// Drain a broker, wait until it holds nothing, and remove it for good.
@@ -67,10 +68,11 @@ pub(crate) struct DrainArgs {
     /// Let it keep what it still holds, and get new replicas again.
     #[arg(long)]
     cancel: bool,
+    /// Wait until it holds nothing.
+    #[arg(long, conflicts_with = "cancel")]
+    wait: bool,
 }
 
-/// How often a broker that drains is looked at.
-const DRAIN_PAUSE: Duration = Duration::from_secs(1);
 /// Time for one broker to say that it is there.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
 
@@ -118,11 +120,16 @@ async fn show(args: &NamedArgs, output: &mut Output) -> Result<(), CliError> {
 
 async fn drain(args: &DrainArgs, output: &mut Output) -> Result<(), CliError> {
     let id = args.named.id;
-    args.named.brokers.connect().await?.drain_broker(id, !args.cancel).await?;
-    let json = json!({ "broker": id, "draining": !args.cancel });
-    output.answer(&json, || match args.cancel {
-        true => format!("broker {id} keeps what it holds"),
-        false => {
+    let client = args.named.brokers.connect().await?;
+    client.drain_broker(id, !args.cancel).await?;
+    if args.wait {
+        wait_until_empty(&client, id).await?;
+    }
+    let json = json!({ "broker": id, "draining": !args.cancel, "empty": args.wait });
+    output.answer(&json, || match (args.cancel, args.wait) {
+        (true, _) => format!("broker {id} keeps what it holds"),
+        (_, true) => format!("broker {id} holds nothing; `lockstep broker remove {id}` removes it for good"),
+        (_, false) => {
             format!("broker {id} gives its replicas away; `lockstep broker show {id}` says what is left")
         }
     })?;
@@ -132,24 +139,15 @@ async fn drain(args: &DrainArgs, output: &mut Output) -> Result<(), CliError> {
 async fn decommission(args: &NamedArgs, output: &mut Output) -> Result<(), CliError> {
     let client = args.brokers.connect().await?;
     client.drain_broker(args.id, true).await?;
-    let mut said = None;
-    // Any broker answers what is left, and may lag behind; whether nothing is, the metadata's leader decides.
     loop {
-        let brokers = client.list_brokers().await?;
-        let left = brokers.iter().find(|broker| broker.id == args.id);
-        let left = left.map_or((0, false), |broker| (broker.replicas, broker.metadata));
-        if left == (0, false) {
-            match client.remove_broker(args.id).await {
-                // It was there a moment ago: an earlier attempt of this removed it.
-                Ok(()) | Err(BrokerError::Unknown { .. }) => break,
-                Err(BrokerError::InUse { .. }) => {}
-                Err(error) => return Err(error.into()),
-            }
-        } else if said.replace(left) != Some(left) {
-            let metadata = if left.1 { " and the metadata" } else { "" };
-            eprintln!("broker {}: replicas left: {}{metadata}", args.id, left.0);
+        wait_until_empty(&client, args.id).await?;
+        match client.remove_broker(args.id).await {
+            // It was there a moment ago: an earlier attempt of this removed it.
+            Ok(()) | Err(BrokerError::Unknown { .. }) => break,
+            // Who said that nothing is left lagged behind; the metadata's leader decides.
+            Err(BrokerError::InUse { .. }) => tokio::time::sleep(waiting::PAUSE).await,
+            Err(error) => return Err(error.into()),
         }
-        tokio::time::sleep(DRAIN_PAUSE).await;
     }
     let json = json!({ "removed": args.id });
     output.answer(&json, || {
@@ -159,6 +157,21 @@ async fn decommission(args: &NamedArgs, output: &mut Output) -> Result<(), CliEr
         )
     })?;
     Ok(())
+}
+
+/// Waits until a draining broker holds nothing, as far as some broker knows.
+async fn wait_until_empty(client: &Client, id: u64) -> Result<(), CliError> {
+    let counted = format!("broker {id}: replicas left");
+    let interrupted = format!(
+        "broker {id} goes on draining; give the command again to wait on, or `lockstep broker drain {id} --cancel` to keep it"
+    );
+    let wait = Wait { counted: &counted, interrupted: &interrupted };
+    let look = async || {
+        let brokers = client.list_brokers().await?;
+        let broker = brokers.iter().find(|broker| broker.id == id);
+        Ok(broker.map_or(0, |broker| u64::from(broker.replicas) + u64::from(broker.metadata)))
+    };
+    wait.until_none_is_left(look).await
 }
 
 async fn remove(args: &NamedArgs, output: &mut Output) -> Result<(), CliError> {

@@ -23,9 +23,10 @@ pub(crate) enum ClusterCommand {
     Status(StatusArgs),
     /// Spread replicas and preferred leaders evenly over the brokers.
     #[command(
-        after_help = "Without --yes it only shows the plan. The moves go on by themselves, a few at a time; \
-                      `lockstep cluster status --watch` shows them.\n\nExamples:\n  lockstep cluster rebalance\n  \
-                      lockstep cluster rebalance --yes\n  lockstep cluster rebalance --cancel"
+        after_help = "It shows the plan, and begins if the answer on the terminal is yes; without a terminal, only with --yes. \
+                      The moves go on by themselves, a few at a time; `lockstep cluster status --watch` shows them.\n\n\
+                      Examples:\n  lockstep cluster rebalance\n  lockstep cluster rebalance --yes --wait\n  \
+                      lockstep cluster rebalance --cancel"
     )]
     Rebalance(RebalanceArgs),
 }

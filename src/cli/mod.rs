@@ -23,6 +23,7 @@ mod produce;
 mod serve;
 mod topic;
 mod up;
+mod waiting;
 
 use std::process::ExitCode;
 

@@ -3,11 +3,13 @@
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
+use lockstep_client::Client;
 use serde_json::json;
 
 use super::brokers::{BrokerArgs, block_on};
 use super::exit::CliError;
 use super::output::Output;
+use super::waiting::Wait;
 
 /// What to do with a partition.
 #[derive(Debug, Subcommand)]
@@ -23,8 +25,8 @@ pub(crate) enum PartitionCommand {
     Fence(FenceArgs),
     /// Move the replicas to other brokers.
     #[command(
-        after_help = "The answer comes when the goal is written down; `lockstep cluster status --watch` shows the way there.\n\n\
-                      Examples:\n  lockstep partition move invoices --partition 2 --to 1,2,4\n  \
+        after_help = "Without --wait the answer comes when the goal is written down; `lockstep cluster status --watch` shows the \
+                      way there.\n\nExamples:\n  lockstep partition move invoices --partition 2 --to 1,2,4 --wait\n  \
                       lockstep partition move invoices --partition 2 --cancel"
     )]
     Move(MoveArgs),
@@ -81,6 +83,9 @@ pub(crate) struct MoveArgs {
     /// Give up the move that is under way.
     #[arg(long, conflicts_with = "to")]
     cancel: bool,
+    /// Wait until the replicas are there.
+    #[arg(long, conflicts_with = "cancel")]
+    wait: bool,
 }
 
 pub(crate) fn run(command: PartitionCommand, output: &mut Output) -> Result<ExitCode, CliError> {
@@ -107,9 +112,43 @@ async fn move_replicas(args: &MoveArgs, output: &mut Output) -> Result<(), CliEr
         return Ok(());
     }
     client.move_partition(topic, *partition, &args.to).await?;
-    let json = json!({ "topic": topic, "partition": partition, "to": args.to });
-    output.answer(&json, || format!("{topic}/{partition} moves to {:?}", args.to))?;
+    if args.wait {
+        wait_until_there(&client, topic, *partition, &args.to).await?;
+    }
+    let json = json!({ "topic": topic, "partition": partition, "to": args.to, "there": args.wait });
+    let verb = if args.wait { "is on" } else { "moves to" };
+    output.answer(&json, || format!("{topic}/{partition} {verb} {:?}", args.to))?;
     Ok(())
+}
+
+/// Waits until a partition is on these brokers.
+async fn wait_until_there(client: &Client, topic: &str, partition: u32, to: &[u64]) -> Result<(), CliError> {
+    let counted = format!("{topic}/{partition}: replicas to copy");
+    let interrupted = format!(
+        "{topic}/{partition} goes on moving; `lockstep partition move {topic} --partition {partition} --cancel` gives it up"
+    );
+    let wait = Wait { counted: &counted, interrupted: &interrupted };
+    let mut began = false;
+    let look = async || {
+        let topics = client.metadata(Some(vec![topic.to_owned()])).await?.topics;
+        let found = topics.iter().flatten().find(|found| found.name == topic);
+        let found =
+            found.and_then(|found| found.partitions.iter().find(|found| found.partition == partition));
+        let Some(found) = found else {
+            return Err(CliError::Failed(format!("{topic}/{partition} was deleted while it moved")));
+        };
+        let goal = found.moving_to.as_deref();
+        began |= goal == Some(to);
+        match goal {
+            None if found.replicas == to => Ok(0),
+            // A broker that has not heard of the move yet says the same; one that has, does not.
+            None | Some(_) if began && goal != Some(to) => {
+                Err(CliError::Failed(format!("{topic}/{partition}: somebody else gave the move up")))
+            }
+            _ => Ok(to.iter().filter(|broker| !found.replicas.contains(broker)).count().max(1) as u64),
+        }
+    };
+    wait.until_none_is_left(look).await
 }
 
 async fn tail(args: &TailArgs, output: &mut Output) -> Result<(), CliError> {

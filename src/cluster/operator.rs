@@ -42,6 +42,8 @@ pub struct RebalancePlan {
     pub moves: Vec<PlannedMove>,
     /// How many more would move, which are not shown.
     pub moves_left: usize,
+    /// How many partitions move at this moment.
+    pub moving: usize,
 }
 
 /// What one broker holds and would hold. Moves that are under way count as done.
@@ -94,13 +96,9 @@ pub fn drain(broker: u64, state: &MetadataState) -> Result<Vec<Command>, Refusal
     if staying == 0 {
         return Err(too_few("the metadata".into(), 1));
     }
-    for topic in state.topics() {
-        for (partition, placement) in topic.partitions.iter().enumerate() {
-            let replicas = placement.goal().len();
-            if replicas > staying {
-                return Err(too_few(format!("{}/{partition}", topic.name), replicas));
-            }
-        }
+    let impossible = |(_, placement): &(_, &Placement)| placement.goal().len() > staying;
+    if let Some((_, placement)) = state.placements().find(impossible) {
+        return Err(too_few(state.called(placement.shard), placement.goal().len()));
     }
     Ok(vec![Command::DrainBroker { id: broker, draining: true }])
 }
@@ -199,7 +197,8 @@ pub fn plan_rebalance(state: &MetadataState) -> RebalancePlan {
             moves.extend(reassignment.map(planned));
         }
     }
-    RebalancePlan { brokers: shares.into_values().collect(), moves, moves_left }
+    let moving = state.placements().filter(|(_, placement)| placement.moving_to.is_some()).count();
+    RebalancePlan { brokers: shares.into_values().collect(), moves, moves_left, moving }
 }
 
 fn count(

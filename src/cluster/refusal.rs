@@ -160,8 +160,8 @@ pub enum Refusal {
     #[error("there is no shard {0}: its topic has been deleted, or never was")]
     UnknownShard(ShardId),
     /// A shard moves to one goal at a time.
-    #[error("shard {0} is moving already; wait for it, or cancel that move")]
-    MovingAlready(ShardId),
+    #[error("{0} is moving already; wait for it, or cancel that move")]
+    MovingAlready(String),
     /// A shard does not move.
     #[error("shard {0} is not moving")]
     NotMoving(ShardId),

@@ -123,6 +123,15 @@ impl MetadataState {
         Some((self.topics.get(&**topic)?, u32::try_from(*partition).ok()?))
     }
 
+    /// What people call a shard.
+    pub fn called(&self, shard: ShardId) -> String {
+        match self.partition_of(shard) {
+            Some((topic, partition)) => format!("{}/{partition}", topic.name),
+            None if shard == METADATA_SHARD => "the metadata".into(),
+            None => format!("shard {shard}"),
+        }
+    }
+
     /// All brokers, by id, and what each is there for.
     pub fn members(&self) -> impl ExactSizeIterator<Item = (&Arc<Member>, Duty)> {
         self.members.values().map(|(member, duty)| (member, *duty))
@@ -187,7 +196,7 @@ impl MetadataState {
             Command::MoveReplicas { shard, to } => {
                 let placement = self.placement_of(*shard)?;
                 if placement.moving_to.is_some() {
-                    return Err(Refusal::MovingAlready(*shard));
+                    return Err(Refusal::MovingAlready(self.called(*shard)));
                 }
                 self.check_replicas(to)
             }

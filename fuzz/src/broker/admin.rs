@@ -4,8 +4,9 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use lockstep::admin::{
-    AdminError, ClusterView, Control, NewTopic, NodeView, Readiness, ReplicaState, ShardSample, TopicChange,
-    TopicSettings, TopicSummary, TopicView, serve_stream,
+    AdminError, BrokerView, ClusterView, Control, MovesView, NewPosition, NewTopic, PositionView, Readiness,
+    RebalanceView, ReplicaState, ShardSample, TopicChange, TopicSettings, TopicSummary, TopicView,
+    serve_stream,
 };
 use lockstep::config::Config;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,17 +35,26 @@ pub fn http(input: &[u8]) {
 
 /// A well-formed request, so that the fuzzer need not find HTTP first.
 fn request(choices: &mut Choices) -> Vec<u8> {
-    const METHODS: [&str; 5] = ["GET", "POST", "DELETE", "HEAD", "PUT"];
-    const TAILS: [&str; 6] =
-        ["", "/partitions/0", "/partitions/0/trim", "/partitions/0/transfer", "/", "?x=1"];
-    let method = METHODS[choices.below(5) as usize];
+    const METHODS: [&str; 6] = ["GET", "POST", "DELETE", "HEAD", "PUT", "PATCH"];
+    const TAILS: [&str; 9] = [
+        "",
+        "/partitions/0",
+        "/partitions/0/trim",
+        "/partitions/0/transfer",
+        "/partitions/0/move",
+        "/partitions/0/positions",
+        "/partitions/0/positions/g",
+        "/",
+        "?x=1",
+    ];
+    let method = METHODS[choices.below(6) as usize];
     let json = choices.flag();
     let name: String =
         choices.bytes(20).iter().filter(|b| b.is_ascii_graphic()).map(|b| char::from(*b)).collect();
     let path = match choices.below(4) {
         0 => "/v1/topics".to_owned(),
-        1 => format!("/v1/topics/kept{}", TAILS[choices.below(6) as usize]),
-        2 => format!("/v1/topics/{name}{}", TAILS[choices.below(6) as usize]),
+        1 => format!("/v1/topics/kept{}", TAILS[choices.below(9) as usize]),
+        2 => format!("/v1/topics/{name}{}", TAILS[choices.below(9) as usize]),
         _ => format!("/{name}"),
     };
     let body = choices.rest();
@@ -94,23 +104,43 @@ impl Control for InMemory {
     fn cluster(&self) -> ClusterView {
         ClusterView {
             cluster: "0".repeat(32),
-            node: 1,
+            broker: 1,
             version: "0".into(),
             metadata_leader: None,
             metadata_term: 1,
-            nodes: 1,
+            brokers: 1,
             topics: 1,
             partitions: 0,
             leaderless_partitions: 0,
         }
     }
 
-    fn nodes(&self) -> Vec<NodeView> {
+    fn brokers(&self) -> Vec<BrokerView> {
         vec![]
     }
 
-    async fn remove_node(&self, id: u64) -> Result<(), AdminError> {
-        Err(AdminError::UnknownNode(id))
+    async fn remove_broker(&self, id: u64) -> Result<(), AdminError> {
+        Err(AdminError::UnknownBroker(id))
+    }
+
+    async fn drain(&self, id: u64, _draining: bool) -> Result<(), AdminError> {
+        Err(AdminError::UnknownBroker(id))
+    }
+
+    fn moves(&self) -> MovesView {
+        MovesView::default()
+    }
+
+    async fn move_partition(&self, topic: &str, _partition: u32, _to: &[u64]) -> Result<(), AdminError> {
+        known(topic).map(|_| ())
+    }
+
+    async fn cancel_moves(&self, _partition: Option<(&str, u32)>) -> Result<usize, AdminError> {
+        Ok(0)
+    }
+
+    async fn rebalance(&self, _dry_run: bool) -> Result<RebalanceView, AdminError> {
+        Ok(RebalanceView::default())
     }
 
     fn topics(&self) -> Vec<TopicSummary> {
@@ -145,6 +175,29 @@ impl Control for InMemory {
 
     async fn trim(&self, topic: &str, _partition: u32, log_start: u64) -> Result<u64, AdminError> {
         known(topic).map(|_| log_start)
+    }
+
+    async fn positions(
+        &self,
+        topic: &str,
+        _partition: u32,
+        _group: Option<&str>,
+    ) -> Result<Vec<PositionView>, AdminError> {
+        known(topic).map(|_| vec![])
+    }
+
+    async fn commit_position(
+        &self,
+        topic: &str,
+        _partition: u32,
+        _group: &str,
+        _position: NewPosition,
+    ) -> Result<(), AdminError> {
+        known(topic).map(|_| ())
+    }
+
+    async fn delete_positions(&self, topic: &str, _partition: u32, _group: &str) -> Result<(), AdminError> {
+        known(topic).map(|_| ())
     }
 
     fn config(&self) -> &Config {

@@ -57,9 +57,11 @@ pub struct RebalanceResponse {
     pub moves: Vec<PlannedMove>,
     /// How many more move: all of them do, a few at a time.
     pub moves_left: u32,
+    /// How many partitions move at this moment, whoever asked for it.
+    pub moving: u32,
 }
 
-wire_fields!(RebalanceResponse { brokers, moves, moves_left });
+wire_fields!(RebalanceResponse { brokers, moves, moves_left, moving });
 
 /// What a broker holds before and after. Moves that were under way count as done.
 #[derive(Debug, Clone, PartialEq, Eq)]

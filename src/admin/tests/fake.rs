@@ -1,4 +1,4 @@
-//! A broker of one node that answers from memory.
+//! A broker of one broker that answers from memory.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -15,32 +15,38 @@ pub(super) struct FakeBroker {
 }
 
 struct State {
-    node: u64,
+    broker: u64,
     readiness: Readiness,
     topics: BTreeMap<String, u32>,
     placement: Vec<(u64, String)>,
     leader: Option<(u64, String)>,
     log_start: u64,
+    draining: Vec<u64>,
+    moving: Vec<MoveView>,
+    positions: Vec<PositionView>,
 }
 
 impl Default for FakeBroker {
     fn default() -> Self {
         let state = State {
-            node: 1,
+            broker: 1,
             readiness: Readiness::Ready,
             topics: BTreeMap::new(),
             placement: vec![(1, "127.0.0.1:7402".into())],
             leader: None,
             log_start: 1,
+            draining: vec![],
+            moving: vec![],
+            positions: vec![],
         };
         FakeBroker { config: Config { node: 1, ..Config::default() }, state: Mutex::new(state) }
     }
 }
 
 /// A replica of shard 1 that works and has nothing special.
-pub(in super::super) fn replica_state(node: u64, role: &str) -> ReplicaState {
+pub(in super::super) fn replica_state(broker: u64, role: &str) -> ReplicaState {
     ReplicaState {
-        node,
+        broker,
         shard: 1,
         role: role.into(),
         health: "ok".into(),
@@ -63,6 +69,19 @@ pub(in super::super) fn replica_state(node: u64, role: &str) -> ReplicaState {
     }
 }
 
+/// Where the group `billing` is.
+pub(super) fn position() -> PositionView {
+    PositionView {
+        group: "billing".into(),
+        topic: "orders".into(),
+        partition: 0,
+        next_lsn: 5,
+        generation: 1,
+        metadata: String::new(),
+        leader_time_ms: 0,
+    }
+}
+
 impl FakeBroker {
     pub(super) fn with_topic(name: &str) -> Self {
         let broker = FakeBroker::default();
@@ -74,16 +93,17 @@ impl FakeBroker {
         self.state.lock().unwrap().readiness = readiness;
     }
 
-    pub(super) fn set_node(&self, node: u64) {
-        self.state.lock().unwrap().node = node;
+    pub(super) fn set_broker(&self, broker: u64) {
+        self.state.lock().unwrap().broker = broker;
     }
 
-    pub(super) fn place(&self, nodes: &[(u64, &str)]) {
-        self.state.lock().unwrap().placement = nodes.iter().map(|(id, http)| (*id, (*http).into())).collect();
+    pub(super) fn place(&self, brokers: &[(u64, &str)]) {
+        self.state.lock().unwrap().placement =
+            brokers.iter().map(|(id, http)| (*id, (*http).into())).collect();
     }
 
-    pub(super) fn lead_elsewhere(&self, node: u64, address: &str) {
-        self.state.lock().unwrap().leader = Some((node, address.into()));
+    pub(super) fn lead_elsewhere(&self, broker: u64, address: &str) {
+        self.state.lock().unwrap().leader = Some((broker, address.into()));
     }
 
     pub(super) fn known_topic(&self, name: &str) -> Result<TopicView, AdminError> {
@@ -93,6 +113,7 @@ impl FakeBroker {
             partition,
             shard: u64::from(partition) + 1,
             replicas: state.placement.iter().map(|(id, _)| *id).collect(),
+            moving_to: None,
             leader: Some(1),
             term: 1,
         };
@@ -102,8 +123,8 @@ impl FakeBroker {
 
     fn check_leader(&self) -> Result<(), AdminError> {
         match self.state.lock().unwrap().leader.clone() {
-            Some((node, address)) => {
-                Err(AdminError::NotLeader { leader: Some(node), address: Some(address) })
+            Some((broker, address)) => {
+                Err(AdminError::NotLeader { leader: Some(broker), address: Some(address) })
             }
             None => Ok(()),
         }
@@ -124,42 +145,80 @@ impl Control for FakeBroker {
     fn cluster(&self) -> ClusterView {
         ClusterView {
             cluster: "0".repeat(32),
-            node: 1,
+            broker: 1,
             version: "0".into(),
             metadata_leader: Some(1),
             metadata_term: 1,
-            nodes: 1,
+            brokers: 1,
             topics: 0,
             partitions: 0,
             leaderless_partitions: 0,
         }
     }
 
-    fn nodes(&self) -> Vec<NodeView> {
+    fn brokers(&self) -> Vec<BrokerView> {
         let state = self.state.lock().unwrap();
-        let view = |(id, http): &(u64, String)| NodeView {
+        let view = |(id, http): &(u64, String)| BrokerView {
             id: *id,
             native: String::new(),
             peer: String::new(),
             http: http.clone(),
             rack: None,
-            draining: false,
+            draining: state.draining.contains(id),
             replicas: 0,
             metadata: true,
-            reachable: *id == state.node,
+            reachable: *id == state.broker,
         };
         state.placement.iter().map(view).collect()
     }
 
-    async fn remove_node(&self, id: u64) -> Result<(), AdminError> {
+    async fn remove_broker(&self, id: u64) -> Result<(), AdminError> {
         self.check_leader()?;
         let mut state = self.state.lock().unwrap();
-        if id == state.node {
-            return Err(AdminError::NodeInUse(format!("node {id} still holds replicas")));
+        if id == state.broker {
+            return Err(AdminError::BrokerInUse(format!("broker {id} still holds replicas")));
         }
         let before = state.placement.len();
-        state.placement.retain(|(node, _)| *node != id);
-        if state.placement.len() == before { Err(AdminError::UnknownNode(id)) } else { Ok(()) }
+        state.placement.retain(|(broker, _)| *broker != id);
+        if state.placement.len() == before { Err(AdminError::UnknownBroker(id)) } else { Ok(()) }
+    }
+
+    async fn drain(&self, id: u64, draining: bool) -> Result<(), AdminError> {
+        self.check_leader()?;
+        if self.brokers().len() == 1 {
+            return Err(AdminError::TooFewBrokers("0 brokers would be left".into()));
+        }
+        let mut state = self.state.lock().unwrap();
+        state.draining.retain(|drained| *drained != id);
+        if draining {
+            state.draining.push(id);
+        }
+        Ok(())
+    }
+
+    fn moves(&self) -> MovesView {
+        MovesView { rebalancing: false, moves: self.state.lock().unwrap().moving.clone() }
+    }
+
+    async fn move_partition(&self, topic: &str, partition: u32, to: &[u64]) -> Result<(), AdminError> {
+        self.check_partition(topic, partition)?;
+        let mut state = self.state.lock().unwrap();
+        if state.moving.iter().any(|moving| moving.to != to) {
+            return Err(AdminError::MovingAlready("it moves already".into()));
+        }
+        state.moving = vec![MoveView { topic: topic.into(), partition, from: vec![1], to: to.into() }];
+        Ok(())
+    }
+
+    async fn cancel_moves(&self, partition: Option<(&str, u32)>) -> Result<usize, AdminError> {
+        if let Some((topic, partition)) = partition {
+            self.check_partition(topic, partition)?;
+        }
+        Ok(std::mem::take(&mut self.state.lock().unwrap().moving).len())
+    }
+
+    async fn rebalance(&self, dry_run: bool) -> Result<RebalanceView, AdminError> {
+        Ok(RebalanceView { begun: !dry_run, ..RebalanceView::default() })
     }
 
     fn topics(&self) -> Vec<TopicSummary> {
@@ -202,17 +261,17 @@ impl Control for FakeBroker {
     async fn replica(&self, topic: &str, partition: u32) -> Result<ReplicaState, AdminError> {
         self.check_partition(topic, partition)?;
         let state = self.state.lock().unwrap();
-        let role = if state.node == 1 { "leader" } else { "follower" };
-        Ok(ReplicaState { log_start: state.log_start, ..replica_state(state.node, role) })
+        let role = if state.broker == 1 { "leader" } else { "follower" };
+        Ok(ReplicaState { log_start: state.log_start, ..replica_state(state.broker, role) })
     }
 
     async fn transfer(&self, topic: &str, partition: u32, to: u64) -> Result<(), AdminError> {
         self.check_partition(topic, partition)?;
         self.check_leader()?;
-        if self.nodes().iter().any(|node| node.id == to) {
+        if self.brokers().iter().any(|broker| broker.id == to) {
             return Ok(());
         }
-        Err(AdminError::Invalid { detail: format!("node {to} has no replica"), fix: "name one".into() })
+        Err(AdminError::Invalid { detail: format!("broker {to} has no replica"), fix: "name one".into() })
     }
 
     async fn trim(&self, topic: &str, partition: u32, log_start: u64) -> Result<u64, AdminError> {
@@ -220,6 +279,42 @@ impl Control for FakeBroker {
         self.check_leader()?;
         self.state.lock().unwrap().log_start = log_start;
         Ok(log_start)
+    }
+
+    async fn positions(
+        &self,
+        topic: &str,
+        partition: u32,
+        group: Option<&str>,
+    ) -> Result<Vec<PositionView>, AdminError> {
+        self.check_partition(topic, partition)?;
+        let mut kept = self.state.lock().unwrap().positions.clone();
+        kept.retain(|position| group.is_none_or(|group| position.group == group));
+        Ok(kept)
+    }
+
+    async fn commit_position(
+        &self,
+        topic: &str,
+        partition: u32,
+        group: &str,
+        new: NewPosition,
+    ) -> Result<(), AdminError> {
+        self.check_partition(topic, partition)?;
+        let mut state = self.state.lock().unwrap();
+        let before = state.positions.iter().find(|position| position.group == group);
+        if new.expected_next_lsn.is_some_and(|lsn| lsn != before.map_or(0, |before| before.next_lsn)) {
+            return Err(AdminError::PositionConflict("it has moved on".into()));
+        }
+        state.positions.retain(|position| position.group != group);
+        state.positions.push(PositionView { group: group.into(), next_lsn: new.next_lsn, ..position() });
+        Ok(())
+    }
+
+    async fn delete_positions(&self, topic: &str, partition: u32, group: &str) -> Result<(), AdminError> {
+        self.check_partition(topic, partition)?;
+        self.state.lock().unwrap().positions.retain(|position| position.group != group);
+        Ok(())
     }
 
     fn config(&self) -> &Config {

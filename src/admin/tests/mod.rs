@@ -38,6 +38,14 @@ impl Served {
         send(&self.address, "GET", path, None).await
     }
 
+    async fn put(&self, path: &str, body: Value) -> Answer {
+        send(&self.address, "PUT", path, Some(("application/json", body.to_string()))).await
+    }
+
+    async fn delete(&self, path: &str) -> Answer {
+        send(&self.address, "DELETE", path, None).await
+    }
+
     async fn post(&self, path: &str, body: Value) -> Answer {
         send(&self.address, "POST", path, Some(("application/json", body.to_string()))).await
     }
@@ -55,7 +63,7 @@ fn assert_problem(answer: &Answer, status: StatusCode, kind: &str) {
 }
 
 #[tokio::test]
-async fn a_node_is_live_before_it_is_ready_and_says_what_it_waits_for() {
+async fn a_broker_is_live_before_it_is_ready_and_says_what_it_waits_for() {
     let broker = FakeBroker::with_topic("orders");
     broker.set_readiness(Readiness::NotReady(vec!["2 partitions are recovering".into()]));
     let served = served(broker).await;
@@ -99,13 +107,13 @@ async fn a_change_tells_null_from_left_out() {
 }
 
 #[tokio::test]
-async fn what_another_node_leads_is_answered_with_its_address() {
+async fn what_another_broker_leads_is_answered_with_its_address() {
     let broker = FakeBroker::with_topic("orders");
     broker.lead_elsewhere(2, "127.0.0.1:7412");
     let served = served(broker).await;
     let answer = served.post("/v1/topics/orders/partitions/0/trim", json!({ "log_start": 5 })).await;
     assert_problem(&answer, StatusCode::MISDIRECTED_REQUEST, "not-leader");
-    assert_eq!(answer.json()["leader"], json!({ "node": 2, "address": "127.0.0.1:7412" }));
+    assert_eq!(answer.json()["leader"], json!({ "broker": 2, "address": "127.0.0.1:7412" }));
     let answer = served.post("/v1/topics", json!({ "name": "other" })).await;
     assert_problem(&answer, StatusCode::MISDIRECTED_REQUEST, "not-leader");
 }
@@ -125,35 +133,96 @@ async fn trim_and_transfer_do_what_the_body_says() {
 #[tokio::test]
 async fn a_partition_shows_every_replica_and_those_that_do_not_answer() {
     let other = FakeBroker::with_topic("orders");
-    other.set_node(2);
+    other.set_broker(2);
     let other = served(other).await;
     let broker = FakeBroker::with_topic("orders");
     broker.place(&[(1, "unused:0"), (2, &other.address), (3, "127.0.0.1:1")]);
     let served = served(broker).await;
     let view = served.get("/v1/topics/orders/partitions/0").await.json();
-    assert_eq!(view["replicas"][0]["state"]["node"], 1, "{view}");
-    assert_eq!(view["replicas"][1]["state"]["node"], 2, "{view}");
+    assert_eq!(view["replicas"][0]["state"]["broker"], 1, "{view}");
+    assert_eq!(view["replicas"][1]["state"]["broker"], 2, "{view}");
     assert_eq!(view["replicas"][2]["state"], Value::Null, "{view}");
     assert!(view["replicas"][2]["unreachable"].is_string(), "{view}");
-    let nodes = served.get("/v1/nodes").await.json();
+    let brokers = served.get("/v1/brokers").await.json();
     let reachable: Vec<_> =
-        nodes["nodes"].as_array().unwrap().iter().map(|n| n["reachable"].clone()).collect();
+        brokers["brokers"].as_array().unwrap().iter().map(|n| n["reachable"].clone()).collect();
     assert_eq!(reachable, [true, true, false]);
 }
 
 #[tokio::test]
-async fn a_node_is_shown_and_removed_only_if_it_is_there_and_holds_nothing() {
+async fn a_broker_is_shown_and_removed_only_if_it_is_there_and_holds_nothing() {
     let broker = FakeBroker::default();
     broker.place(&[(1, "unused:0"), (4, "127.0.0.1:1")]);
     let served = served(broker).await;
-    let four = served.get("/v1/nodes/4").await.json();
+    let four = served.get("/v1/brokers/4").await.json();
     assert_eq!((four["id"].as_u64(), four["reachable"].as_bool()), (Some(4), Some(false)));
-    let remove = async |id: &str| send(&served.address, "DELETE", &format!("/v1/nodes/{id}"), None).await;
-    assert_problem(&remove("1").await, StatusCode::CONFLICT, "node-in-use");
-    assert_problem(&remove("9").await, StatusCode::NOT_FOUND, "unknown-node");
+    let remove = async |id: &str| send(&served.address, "DELETE", &format!("/v1/brokers/{id}"), None).await;
+    assert_problem(&remove("1").await, StatusCode::CONFLICT, "broker-in-use");
+    assert_problem(&remove("9").await, StatusCode::NOT_FOUND, "unknown-broker");
     assert_problem(&remove("four").await, StatusCode::BAD_REQUEST, "invalid-request");
     assert_eq!(remove("4").await.status, StatusCode::NO_CONTENT);
-    assert_problem(&served.get("/v1/nodes/4").await, StatusCode::NOT_FOUND, "unknown-node");
+    assert_problem(&served.get("/v1/brokers/4").await, StatusCode::NOT_FOUND, "unknown-broker");
+}
+
+#[tokio::test]
+async fn a_broker_drains_until_it_is_kept_unless_too_few_would_stay() {
+    let broker = FakeBroker::default();
+    broker.place(&[(1, "unused:0"), (4, "127.0.0.1:1")]);
+    let several = served(broker).await;
+    let draining = async || several.get("/v1/brokers/4").await.json()["draining"].clone();
+    assert_eq!(several.put("/v1/brokers/4/drain", json!({})).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(draining().await, true);
+    assert_eq!(several.delete("/v1/brokers/4/drain").await.status, StatusCode::NO_CONTENT);
+    assert_eq!(draining().await, false);
+    let alone = served(FakeBroker::default()).await;
+    let refused = alone.put("/v1/brokers/1/drain", json!({})).await;
+    assert_problem(&refused, StatusCode::CONFLICT, "too-few-brokers");
+}
+
+#[tokio::test]
+async fn a_move_is_accepted_shown_and_cancelled_and_another_goal_is_refused_meanwhile() {
+    let served = served(FakeBroker::with_topic("orders")).await;
+    let (path, goal) = ("/v1/topics/orders/partitions/0/move", json!({ "to": [4, 1] }));
+    let begun = served.put(path, goal.clone()).await;
+    assert_eq!((begun.status, begun.json()), (StatusCode::ACCEPTED, goal));
+    let refused = served.put(path, json!({ "to": [1, 2] })).await;
+    assert_problem(&refused, StatusCode::CONFLICT, "moving-already");
+    let shown = json!({ "topic": "orders", "partition": 0, "from": [1], "to": [4, 1] });
+    assert_eq!(served.get("/v1/moves").await.json(), json!({ "rebalancing": false, "moves": [shown] }));
+    assert_eq!(served.delete(path).await.json(), json!({ "cancelled": 1 }));
+    assert_eq!(served.delete("/v1/moves").await.json(), json!({ "cancelled": 0 }));
+    let unknown = served.put("/v1/topics/orders/partitions/9/move", json!({ "to": [1] })).await;
+    assert_problem(&unknown, StatusCode::NOT_FOUND, "unknown-partition");
+}
+
+#[tokio::test]
+async fn a_rebalance_is_looked_at_before_it_is_begun() {
+    let served = served(FakeBroker::default()).await;
+    let plan = served.get("/v1/rebalance").await;
+    assert_eq!((plan.status, plan.json()["begun"].as_bool()), (StatusCode::OK, Some(false)));
+    let begun = send(&served.address, "POST", "/v1/rebalance", None).await;
+    assert_eq!((begun.status, begun.json()["begun"].as_bool()), (StatusCode::ACCEPTED, Some(true)));
+}
+
+#[tokio::test]
+async fn a_groups_position_is_committed_found_by_its_decoded_name_and_deleted() {
+    let served = served(FakeBroker::with_topic("orders")).await;
+    let all = "/v1/topics/orders/partitions/0/positions";
+    let one = format!("{all}/a%2Fb%20%C3%BC");
+    let committed = served.put(&one, json!({ "next_lsn": 7, "expected_next_lsn": 0 })).await;
+    assert_eq!(committed.status, StatusCode::NO_CONTENT, "{}", committed.body);
+    let conflict = served.put(&one, json!({ "next_lsn": 9, "expected_next_lsn": 3 })).await;
+    assert_problem(&conflict, StatusCode::CONFLICT, "position-conflict");
+    let kept = served.get(&format!("{all}?group=a%2Fb%20%C3%BC")).await.json();
+    assert_eq!(
+        (kept["positions"][0]["group"].as_str(), kept["positions"][0]["next_lsn"].as_u64()),
+        (Some("a/b ü"), Some(7))
+    );
+    assert_eq!(served.get(&format!("{all}?group=other")).await.json(), json!({ "positions": [] }));
+    assert_eq!(served.delete(&one).await.status, StatusCode::NO_CONTENT);
+    assert_eq!(served.get(all).await.json(), json!({ "positions": [] }));
+    let garbled = served.put(&format!("{all}/%FF"), json!({ "next_lsn": 1 })).await;
+    assert_problem(&garbled, StatusCode::BAD_REQUEST, "invalid-request");
 }
 
 #[tokio::test]

@@ -5,12 +5,12 @@ use std::collections::BTreeSet;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::super::OPENAPI;
 use super::super::control::{AdminError, Control};
-use super::super::handlers::OPENAPI;
 use super::super::problem::{LeaderAddress, Problem};
 use super::super::routes::ROUTES;
 use super::super::views::*;
-use super::fake::{FakeBroker, replica_state};
+use super::fake::{FakeBroker, position, replica_state};
 
 fn document() -> Value {
     serde_json::from_str(OPENAPI).expect("openapi.json is JSON")
@@ -66,7 +66,7 @@ fn schemas_name_the_fields_the_views_have() {
     let broker = FakeBroker::with_topic("orders");
     let topic = broker.known_topic("orders").unwrap();
     assert_described("Cluster", &broker.cluster());
-    assert_described("Node", &broker.nodes()[0]);
+    assert_described("Broker", &broker.brokers()[0]);
     assert_described("TopicSummary", &broker.topics()[0]);
     assert_described("TopicPartition", &topic.partitions[0]);
     assert_described("TopicSettings", &topic.config);
@@ -78,7 +78,7 @@ fn schemas_name_the_fields_the_views_have() {
     let state = replica_state(1, "leader");
     assert_described("ReplicaState", &state);
     let progress = ReplicaProgressView {
-        node: 2,
+        broker: 2,
         matched_index: 1,
         next_index: 2,
         lag_entries: 0,
@@ -86,7 +86,7 @@ fn schemas_name_the_fields_the_views_have() {
         recently_active: true,
     };
     assert_described("ReplicaProgress", &progress);
-    let replica = ReplicaView { node: 1, lag_entries: Some(0), state: Some(state), unreachable: None };
+    let replica = ReplicaView { broker: 1, lag_entries: Some(0), state: Some(state), unreachable: None };
     assert_described("Replica", &replica);
     let partition = PartitionView {
         topic: "orders".into(),
@@ -98,8 +98,18 @@ fn schemas_name_the_fields_the_views_have() {
     };
     assert_described("Partition", &partition);
     assert_described("Transfer", &Transfer { to: 1 });
+    let moved = MoveView { topic: "orders".into(), partition: 0, from: vec![1], to: vec![2] };
+    assert_described("Move", &moved);
+    assert_described("Moves", &broker.moves());
+    assert_described("MoveGoal", &MoveGoal { to: vec![1] });
+    assert_described("Cancelled", &Cancelled { cancelled: 1 });
+    assert_described("BrokerShare", &BrokerShareView::default());
+    assert_described("Rebalance", &RebalanceView::default());
+    assert_described("Position", &position());
+    assert_described("NewPosition", &NewPosition::default());
+    assert_described("Source", &Source { topic: "orders".into(), partition: 0 });
     assert_described("LogStart", &LogStart { log_start: 1 });
-    assert_described("LeaderAddress", &LeaderAddress { node: 1, address: None });
+    assert_described("LeaderAddress", &LeaderAddress { broker: 1, address: None });
     let leader = AdminError::NotLeader { leader: Some(2), address: None };
     assert_described("Problem", &Problem::from(leader));
 }

@@ -35,6 +35,7 @@ pub(super) async fn rebalance(context: &Context, request: RebalanceRequest) -> O
             brokers: plan.brokers.iter().map(to_share).collect(),
             moves: plan.moves.into_iter().map(to_planned).collect(),
             moves_left: count(plan.moves_left),
+            moving: count(plan.moving),
         }),
         Err(error) => Err(error.to_outcome(&context.broker)),
     }

@@ -1,15 +1,17 @@
 //! The broker behind the admin interface: names and shapes translated, nothing decided.
 
+mod refusals;
+mod replicas;
+
 use std::time::Duration;
 
+use self::replicas::{closed_sample, described, replica_state, shard_sample};
 use super::control::{AdminError, Control, Readiness, ShardSample};
 use super::views::*;
-use crate::broker::{self, Broker, LocateError, TopicError};
-use crate::cluster::{self, Placement, Refusal};
+use crate::broker::{self, Broker, GroupCommit, GroupPosition, LocateError};
+use crate::cluster::{self, Placement};
 use crate::config::Config;
-use crate::engine::{AppendError, Health, PartitionHandle, ShardDescription};
 use crate::identity::ClusterId;
-use crate::metrics::PartitionSample;
 
 /// How long a created topic may take to have leaders; it exists then, with or without.
 const CREATE_WAIT: Duration = Duration::from_secs(10);
@@ -27,19 +29,11 @@ impl BrokerControl {
         BrokerControl { broker, config, cluster }
     }
 
-    fn address_of(&self, node: u64) -> Option<String> {
-        self.broker.cluster().members().get(node).map(|member| member.http.clone())
-    }
-
-    fn not_leader(&self, leader: Option<u64>) -> AdminError {
-        AdminError::NotLeader { leader, address: leader.and_then(|node| self.address_of(node)) }
-    }
-
     /// The state of a replica that takes no part in consensus.
     fn out_of_service(&self, placement: &Placement) -> ReplicaState {
         let reason = self.broker.cluster().fault(placement.shard);
         ReplicaState {
-            node: self.config.node,
+            broker: self.config.node,
             shard: placement.shard,
             role: "none".into(),
             health: if reason.is_some() { "faulty" } else { "recovering" }.into(),
@@ -56,6 +50,7 @@ impl BrokerControl {
                 partition: number,
                 shard: placement.shard,
                 replicas: placement.replicas.clone(),
+                moving_to: placement.moving_to.clone(),
                 leader: leader.leader,
                 term: leader.term,
             };
@@ -64,51 +59,6 @@ impl BrokerControl {
             id: topic.topic.id,
             config: settings_view(&topic.topic.settings),
             partitions: (0..).zip(placed).map(partition).collect(),
-        }
-    }
-
-    fn topic_error(&self, error: TopicError) -> AdminError {
-        match error {
-            TopicError::NotLeader { leader, .. } => self.not_leader(leader),
-            TopicError::Refused(Refusal::UnknownTopic(name)) => AdminError::UnknownTopic(name),
-            TopicError::Refused(Refusal::TopicExists(name)) => AdminError::TopicExists(name),
-            TopicError::Refused(Refusal::UnknownBroker(id)) => AdminError::UnknownNode(id),
-            TopicError::Refused(refusal @ Refusal::BrokerInUse { .. }) => {
-                AdminError::NodeInUse(refusal.to_string())
-            }
-            TopicError::Refused(refusal) => invalid(&refusal.to_string()),
-            TopicError::OutcomeUnknown | TopicError::TimedOut => AdminError::TimedOut(error.to_string()),
-            TopicError::Log(error) => self.append_error(error),
-            TopicError::Elsewhere { .. } | TopicError::Stuck(_) => AdminError::Unavailable(error.to_string()),
-        }
-    }
-
-    fn append_error(&self, error: AppendError) -> AdminError {
-        match error {
-            AppendError::NotLeader { leader, .. } => self.not_leader(leader),
-            AppendError::OutcomeUnknown => AdminError::TimedOut(error.to_string()),
-            AppendError::StorageFull => AdminError::StorageFull,
-            AppendError::InvalidTrim { log_start, limit } => AdminError::Invalid {
-                detail: error.to_string(),
-                fix: format!("send a log_start from {log_start} to {limit}"),
-            },
-            other => AdminError::Unavailable(other.to_string()),
-        }
-    }
-
-    fn partition_error(&self, topic: &str, number: u32, error: broker::ControlError) -> AdminError {
-        let (topic, partition) = (topic.to_owned(), number);
-        match error {
-            broker::ControlError::Locate(LocateError::UnknownTopic(name)) => AdminError::UnknownTopic(name),
-            broker::ControlError::Locate(LocateError::UnknownPartition { .. }) => {
-                AdminError::UnknownPartition { topic, partition }
-            }
-            broker::ControlError::Locate(LocateError::NotReplica { .. }) => {
-                AdminError::NoReplicaHere { topic, partition }
-            }
-            broker::ControlError::Append(error) => self.append_error(error),
-            broker::ControlError::TimedOut { .. } => AdminError::TimedOut(error.to_string()),
-            other => AdminError::Unavailable(other.to_string()),
         }
     }
 }
@@ -130,19 +80,19 @@ impl Control for BrokerControl {
         };
         ClusterView {
             cluster: self.cluster.to_string(),
-            node: self.config.node,
+            broker: self.config.node,
             version: env!("CARGO_PKG_VERSION").into(),
             metadata_leader,
             metadata_term,
-            nodes: cluster.members().iter().len(),
+            brokers: cluster.members().iter().len(),
             topics: state.topics().len(),
             partitions: state.placements().count(),
             leaderless_partitions: state.placements().filter(|(_, placement)| leaderless(placement)).count(),
         }
     }
 
-    fn nodes(&self) -> Vec<NodeView> {
-        let view = |status: cluster::BrokerStatus| NodeView {
+    fn brokers(&self) -> Vec<BrokerView> {
+        let view = |status: cluster::BrokerStatus| BrokerView {
             reachable: status.broker.id == self.config.node,
             id: status.broker.id,
             native: status.broker.native,
@@ -156,9 +106,46 @@ impl Control for BrokerControl {
         self.broker.cluster().brokers().into_iter().map(view).collect()
     }
 
-    async fn remove_node(&self, id: u64) -> Result<(), AdminError> {
+    async fn remove_broker(&self, id: u64) -> Result<(), AdminError> {
         let removed = self.broker.cluster().remove_broker(id).await;
         removed.map_err(|error| self.topic_error(error))
+    }
+
+    async fn drain(&self, id: u64, draining: bool) -> Result<(), AdminError> {
+        let drained = self.broker.cluster().drain_broker(id, draining).await;
+        drained.map_err(|error| self.topic_error(error))
+    }
+
+    fn moves(&self) -> MovesView {
+        let state = self.broker.cluster().state();
+        let of_topic = |topic: &std::sync::Arc<cluster::Topic>| {
+            let placed = (0..).zip(&topic.partitions);
+            let moving = placed.filter_map(|(partition, placement)| {
+                let to = placement.moving_to.clone()?;
+                Some(MoveView { topic: topic.name.clone(), partition, from: placement.replicas.clone(), to })
+            });
+            moving.collect::<Vec<_>>()
+        };
+        MovesView { rebalancing: state.is_rebalancing(), moves: state.topics().flat_map(of_topic).collect() }
+    }
+
+    async fn move_partition(&self, topic: &str, partition: u32, to: &[u64]) -> Result<(), AdminError> {
+        let moved = self.broker.cluster().move_partition(topic, partition, to).await;
+        moved.map_err(|error| self.topic_error(error))
+    }
+
+    async fn cancel_moves(&self, partition: Option<(&str, u32)>) -> Result<usize, AdminError> {
+        let which = match partition {
+            None => cluster::Cancelled::All,
+            Some((topic, partition)) => cluster::Cancelled::Partition { topic, partition },
+        };
+        let cancelled = self.broker.cluster().cancel_moves(which).await;
+        cancelled.map_err(|error| self.topic_error(error))
+    }
+
+    async fn rebalance(&self, dry_run: bool) -> Result<RebalanceView, AdminError> {
+        let plan = self.broker.cluster().rebalance(dry_run).await;
+        Ok(rebalance_view(plan.map_err(|error| self.topic_error(error))?, !dry_run))
     }
 
     fn topics(&self) -> Vec<TopicSummary> {
@@ -228,8 +215,8 @@ impl Control for BrokerControl {
         let unknown = || AdminError::UnknownPartition { topic: topic.to_owned(), partition };
         let replicas = placed.ok_or_else(unknown)?.replicas;
         if !replicas.contains(&to) {
-            let detail = format!("node {to} holds no replica of the partition");
-            return Err(AdminError::Invalid { detail, fix: format!("name one of the nodes {replicas:?}") });
+            let detail = format!("broker {to} holds no replica of the partition");
+            return Err(AdminError::Invalid { detail, fix: format!("name one of the brokers {replicas:?}") });
         }
         let moved = self.broker.transfer_leadership(topic, partition, to).await;
         moved.map_err(|error| self.partition_error(topic, partition, error))
@@ -242,6 +229,44 @@ impl Control for BrokerControl {
         }
         let trimmed = self.broker.trim(topic, partition, log_start).await;
         trimmed.map_err(|error| self.partition_error(topic, partition, error))
+    }
+
+    async fn positions(
+        &self,
+        topic: &str,
+        partition: u32,
+        group: Option<&str>,
+    ) -> Result<Vec<PositionView>, AdminError> {
+        let kept = self.broker.positions(topic, partition, group).await;
+        let kept = kept.map_err(|error| self.partition_error(topic, partition, error))?;
+        Ok(kept.into_iter().map(position_view).collect())
+    }
+
+    async fn commit_position(
+        &self,
+        topic: &str,
+        partition: u32,
+        group: &str,
+        position: NewPosition,
+    ) -> Result<(), AdminError> {
+        let source = position.source.unwrap_or_else(|| Source { topic: topic.to_owned(), partition });
+        let commit = GroupCommit {
+            group: group.to_owned(),
+            topic: source.topic,
+            partition: source.partition,
+            next_lsn: position.next_lsn,
+            generation: position.generation,
+            metadata: position.metadata,
+            expected_next_lsn: position.expected_next_lsn,
+            expected_generation: position.expected_generation,
+        };
+        let committed = self.broker.commit_position(topic, partition, commit).await;
+        committed.map_err(|error| self.partition_error(topic, partition, error))
+    }
+
+    async fn delete_positions(&self, topic: &str, partition: u32, group: &str) -> Result<(), AdminError> {
+        let deleted = self.broker.delete_positions(topic, partition, group, None).await;
+        deleted.map_err(|error| self.partition_error(topic, partition, error))
     }
 
     fn config(&self) -> &Config {
@@ -288,12 +313,6 @@ fn chosen(field: &str, value: Option<u32>) -> Result<u32, AdminError> {
     }
 }
 
-/// A refusal whose text names its fix after the semicolon, as the broker's errors do.
-fn invalid(text: &str) -> AdminError {
-    let (detail, fix) = text.rsplit_once("; ").unwrap_or((text, "correct the value"));
-    AdminError::Invalid { detail: detail.to_owned(), fix: fix.to_owned() }
-}
-
 fn settings_view(settings: &cluster::TopicSettings) -> TopicSettings {
     TopicSettings {
         retention_bytes: settings.retention_bytes,
@@ -303,84 +322,38 @@ fn settings_view(settings: &cluster::TopicSettings) -> TopicSettings {
     }
 }
 
-fn health_name(health: &Health) -> (&'static str, Option<String>) {
-    match health {
-        Health::Ok => ("ok", None),
-        Health::Full => ("full", Some("the disk is below its free-space reserve".into())),
-        Health::Failed(reason) => ("failed", Some(reason.clone())),
-        Health::Faulty(reason) => ("faulty", Some(reason.clone())),
+fn rebalance_view(plan: cluster::RebalancePlan, begun: bool) -> RebalanceView {
+    let share = |share: cluster::BrokerShare| BrokerShareView {
+        broker: share.broker,
+        draining: share.draining,
+        replicas_before: share.replicas_before,
+        replicas_after: share.replicas_after,
+        leaders_before: share.leaders_before,
+        leaders_after: share.leaders_after,
+    };
+    let planned = |planned: cluster::PlannedMove| MoveView {
+        topic: planned.topic,
+        partition: planned.partition,
+        from: planned.reassignment.from,
+        to: planned.reassignment.to,
+    };
+    RebalanceView {
+        begun,
+        brokers: plan.brokers.into_iter().map(share).collect(),
+        moves: plan.moves.into_iter().map(planned).collect(),
+        moves_left: plan.moves_left,
+        moving: plan.moving,
     }
 }
 
-async fn described(handle: Option<PartitionHandle>) -> Option<ShardDescription> {
-    handle?.describe().await
-}
-
-fn shard_sample(description: &ShardDescription, named: Option<(&str, u32)>) -> ShardSample {
-    let view = &description.view;
-    let lags = || description.replicas.iter().map(|replica| replica.lag_entries);
-    let partition = named.map(|(topic, partition)| PartitionSample {
-        topic: topic.to_owned(),
-        partition,
-        high_watermark: view.high_watermark,
-        log_start: view.log_start,
-        log_bytes: description.log_bytes,
-        is_leader: view.is_leader,
-        lag_entries: lags().max().unwrap_or(0),
-    });
-    ShardSample {
-        health: health_name(&view.health).0,
-        has_leader: view.leader.is_some(),
-        is_leader: view.is_leader,
-        lag_entries: lags().sum(),
-        log_bytes: description.log_bytes,
-        partition,
-    }
-}
-
-/// A replica that is placed here and not open.
-fn closed_sample(is_faulty: bool) -> ShardSample {
-    ShardSample {
-        health: if is_faulty { "faulty" } else { "recovering" },
-        has_leader: false,
-        is_leader: false,
-        lag_entries: 0,
-        log_bytes: 0,
-        partition: None,
-    }
-}
-
-fn replica_state(node: u64, description: ShardDescription) -> ReplicaState {
-    let ShardDescription { view, .. } = &description;
-    let (health, reason) = health_name(&view.health);
-    let progress = description.replicas.iter().map(|replica| ReplicaProgressView {
-        node: replica.node,
-        matched_index: replica.matched_index,
-        next_index: replica.next_index,
-        lag_entries: replica.lag_entries,
-        state: replica.state.to_owned(),
-        recently_active: replica.recent_active,
-    });
-    ReplicaState {
-        node,
-        shard: description.shard,
-        role: format!("{:?}", description.role).to_lowercase(),
-        health: health.to_owned(),
-        reason,
-        term: view.term,
-        leader: view.leader,
-        first_index: description.first_index,
-        last_index: description.last_index,
-        commit_index: description.commit_index,
-        synced_index: description.synced_index,
-        log_start: view.log_start,
-        high_watermark: view.high_watermark,
-        last_lsn: description.last_lsn,
-        log_bytes: description.log_bytes,
-        fence: view.fence,
-        producers: description.producers,
-        progress: progress.collect(),
-        voters: description.voters,
-        learners: description.learners,
+fn position_view(position: GroupPosition) -> PositionView {
+    PositionView {
+        group: position.group.to_string(),
+        topic: position.topic,
+        partition: position.partition,
+        next_lsn: position.next_lsn,
+        generation: position.generation,
+        metadata: position.metadata.to_string(),
+        leader_time_ms: position.leader_time_ms,
     }
 }
