@@ -22,6 +22,7 @@ Settings come from flags, then the environment (LOCKSTEP_…), then the file, th
 Examples:
   lockstep serve --data /var/lib/lockstep
   lockstep serve --data /var/lib/lockstep --join one.example:7400
+  lockstep serve --data fourth --join 127.0.0.1:7400 --port-base 7430
   lockstep serve --config /etc/lockstep.toml --print-config")]
 pub(crate) struct ServeArgs {
     #[command(flatten)]

@@ -20,6 +20,14 @@ pub struct ServeFlags {
     /// What fails together with this node, such as a rack or a zone.
     #[arg(long, value_name = "NAME")]
     pub rack: Option<String>,
+    /// Listen on 127.0.0.1 alone, on this port for clients and the next two for brokers and HTTP: for several on a machine.
+    #[arg(
+        long,
+        value_name = "PORT",
+        conflicts_with_all = ["listen_native", "listen_peer", "listen_http"],
+        value_parser = clap::value_parser!(u16).range(1..=65_533)
+    )]
+    pub port_base: Option<u16>,
     /// Where to listen for clients.
     #[arg(long, value_name = "HOST:PORT")]
     pub listen_native: Option<String>,
@@ -51,11 +59,14 @@ impl ServeFlags {
             table.insert("rack".into(), rack.clone().into());
         }
         let mut listen = toml::Table::new();
-        let addresses =
-            [("native", &self.listen_native), ("peer", &self.listen_peer), ("http", &self.listen_http)];
-        for (name, address) in addresses {
+        let names = ["native", "peer", "http"];
+        let addresses = match self.port_base {
+            Some(base) => [0, 1, 2].map(|offset| Some(format!("127.0.0.1:{}", base + offset))),
+            None => [&self.listen_native, &self.listen_peer, &self.listen_http].map(Clone::clone),
+        };
+        for (name, address) in names.into_iter().zip(addresses) {
             if let Some(address) = address {
-                listen.insert(name.into(), address.clone().into());
+                listen.insert(name.into(), address.into());
             }
         }
         if !listen.is_empty() {

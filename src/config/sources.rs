@@ -172,6 +172,17 @@ mod tests {
     }
 
     #[test]
+    fn a_port_base_gives_three_ports_of_its_own_over_those_of_the_file() {
+        let (_file, mut flags) = with_file("[listen]\nnative = '0.0.0.0:7400'\nhttp = '0.0.0.0:7402'");
+        flags.port_base = Some(7430);
+        let listen = Config::load(&flags, []).unwrap().listen;
+        assert_eq!(
+            [listen.native, listen.peer, listen.http],
+            ["127.0.0.1:7430", "127.0.0.1:7431", "127.0.0.1:7432"]
+        );
+    }
+
+    #[test]
     fn flags_win_over_environment_over_file_over_defaults() {
         let (_file, mut flags) =
             with_file("data = 'file'\nworkers = 3\n[raft]\ntick_ms = 7\nelection_ticks = 90\n");

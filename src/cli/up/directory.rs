@@ -81,13 +81,18 @@ impl ClusterDirectory {
 fn node_count(path: &Path, found: Option<&ClusterFile>, asked: Option<u64>) -> Result<u64, CliError> {
     let Some(found) = found else { return Ok(asked.unwrap_or(NODES_DEFAULT)) };
     let count = found.nodes.len() as u64;
-    if asked.is_some_and(|asked| asked != count) {
-        return Err(CliError::Usage(format!(
-            "the cluster in {} has {count} nodes: leave --nodes away, or choose another --data",
-            path.display()
-        )));
+    let (wanted, path) = (asked.unwrap_or(count), path.display());
+    if wanted == count {
+        return Ok(count);
     }
-    Ok(count)
+    let way = match found.nodes.first() {
+        Some(first) if wanted > count => format!(
+            "let a broker join it while it runs: lockstep serve --data DIR --join {} --port-base PORT",
+            first.native
+        ),
+        _ => "choose another --data".to_owned(),
+    };
+    Err(CliError::Usage(format!("the cluster in {path} has {count} nodes: leave --nodes away, or {way}")))
 }
 
 /// An id for a cluster in an empty directory.
@@ -220,7 +225,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         drop(open(directory.path(), Some(1)).unwrap());
         let refused = open(directory.path(), Some(3)).unwrap_err().to_string();
-        assert!(refused.contains("has 1 nodes"), "{refused}");
+        assert!(refused.contains("has 1 nodes") && refused.contains("--join 127.0.0.1:"), "{refused}");
 
         let foreign = tempfile::tempdir().unwrap();
         fs::write(foreign.path().join("thesis.tex"), "").unwrap();
