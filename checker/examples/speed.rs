@@ -56,6 +56,7 @@ fn build(batches: u64, per_batch: u32) -> (History, FinalState) {
                 completed,
                 high_watermark: Some(last_lsn),
                 records,
+                continues: false,
             };
             history.push(Operation::Read(read));
             let tail =

@@ -239,6 +239,7 @@ mod tests {
                 completed: 60,
                 high_watermark,
                 records,
+                continues: true,
             }),
             Operation::Tail(Tail {
                 reader: 9,

@@ -92,6 +92,9 @@ pub struct Read {
     pub high_watermark: Option<u64>,
     /// What was shown.
     pub records: Records,
+    /// Whether it goes on where the reader's last one ended, as the pushes of a subscription do, by whichever node.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub continues: bool,
 }
 
 /// One answer to how far the log goes.

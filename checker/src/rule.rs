@@ -58,6 +58,8 @@ rules! {
     OneValuePerLsn = "one-value-per-lsn",
     /// A read shows the records from the LSN asked for on, and leaves none out.
     ReadDense = "read-dense",
+    /// A subscription shows what it goes on with right behind what it showed before, through every reconnection.
+    SubscriptionUnbroken = "subscription-unbroken",
     /// A confirmed tail is not below what had been acknowledged, shown or confirmed before it was asked for.
     TailNotBehind = "tail-not-behind",
     /// Nothing was shown that was not committed in the end.

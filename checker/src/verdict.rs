@@ -76,6 +76,8 @@ summary! {
     reads,
     /// Records that reads showed and that were compared.
     read_records_compared,
+    /// Reads that were held against the one that they continue.
+    reads_continued,
     /// Tail reads.
     tails,
     /// Confirmed tail reads, held against what was known before them.

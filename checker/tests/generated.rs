@@ -46,6 +46,7 @@ const MUTATIONS: &[(&str, Mutation, &[Rule])] = &[
     ("lower a confirmed tail", lower_a_tail, &[Rule::TailNotBehind]),
     ("a failed batch in the log", fail_what_stands, &[Rule::FailedAbsent]),
     ("a batch nobody asked for", invent, &[Rule::NothingInvented]),
+    ("leave a push out of a subscription", skip_a_push, &[Rule::SubscriptionUnbroken]),
     ("another expected LSN", bend_a_condition, &[Rule::ConditionHeld]),
 ];
 
@@ -95,6 +96,27 @@ fn told(model: &Model, batch: &Stands) -> bool {
         }
         _ => false,
     })
+}
+
+fn skip_a_push(model: &mut Model, random: &mut Random) -> bool {
+    let operations = &model.history.operations;
+    let trimmed = operations.iter().filter_map(|operation| match operation {
+        Operation::Trim(trim) => Some(trim.before_lsn),
+        _ => None,
+    });
+    let trimmed = trimmed.max().unwrap_or(1);
+    let pushes: Vec<(usize, u64)> = operations
+        .iter()
+        .enumerate()
+        .filter_map(|(place, operation)| match operation {
+            Operation::Read(read) if read.continues => Some((place, read.from_lsn)),
+            _ => None,
+        })
+        .collect();
+    let between = pushes.windows(3).filter(|three| three[2].1 > trimmed).map(|three| three[1].0);
+    let Some(skipped) = random.choice(&between.collect::<Vec<_>>()).copied() else { return false };
+    model.history.operations.remove(skipped);
+    true
 }
 
 fn lose_the_end(model: &mut Model, _: &mut Random) -> bool {

@@ -51,7 +51,16 @@ fn operation(random: &mut Random) -> Operation {
         1 => {
             let (from_lsn, records) = (number(random), records(random));
             let high_watermark = random.percent(50).then_some(high_watermark);
-            Operation::Read(Read { reader: 0, node, from_lsn, invoked, completed, high_watermark, records })
+            Operation::Read(Read {
+                reader: 0,
+                node,
+                from_lsn,
+                invoked,
+                completed,
+                high_watermark,
+                records,
+                continues: false,
+            })
         }
         2 => {
             let confirmed = random.percent(50);

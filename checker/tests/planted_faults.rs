@@ -283,12 +283,46 @@ fn a_read_that_leaves_records_out_is_found() {
 
     let mut model = good();
     let records = model.shown(4, 8).into_iter().collect();
-    let read =
-        Read { reader: 5, node: 1, from_lsn: 2, invoked: 300, completed: 305, high_watermark: None, records };
+    let read = Read {
+        reader: 5,
+        node: 1,
+        from_lsn: 2,
+        invoked: 300,
+        completed: 305,
+        high_watermark: None,
+        records,
+        continues: false,
+    };
     model.history.push(Operation::Read(read));
     expect_only(&model, Rule::ReadDense);
     model.history.push(Operation::Trim(Trim { invoked: 250, before_lsn: 4 }));
     assert_eq!(model.rules(), []);
+}
+
+#[test]
+fn a_subscription_that_skips_or_repeats_is_found() {
+    let continued = |model: &mut Model, shown: Vec<(u64, RecordId)>, invoked| {
+        let place = model.read(2, invoked, shown);
+        let Operation::Read(read) = &mut model.history.operations[place] else { unreachable!() };
+        (read.reader, read.continues) = (7, true);
+    };
+    for (shown, rules) in
+        [((6, 8), &[][..]), ((7, 8), &[Rule::SubscriptionUnbroken]), ((5, 8), &[Rule::SubscriptionUnbroken])]
+    {
+        let mut model = good();
+        let first = model.shown(1, 5);
+        continued(&mut model, first, 300);
+        let next = model.shown(shown.0, shown.1);
+        continued(&mut model, next, 310);
+        assert_eq!(model.rules(), rules, "{shown:?}");
+    }
+    let mut model = good();
+    let (first, next) = (model.shown(1, 2), model.shown(6, 8));
+    continued(&mut model, next, 310);
+    continued(&mut model, first, 300);
+    expect_only(&model, Rule::SubscriptionUnbroken);
+    model.history.push(Operation::Trim(Trim { invoked: 250, before_lsn: 6 }));
+    assert_eq!(model.rules(), [], "what lies between may be gone");
 }
 
 #[test]

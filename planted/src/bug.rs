@@ -157,13 +157,15 @@ pub enum Bug {
     TakeAnotherBatchsAnswer,
     /// After a failure only the newest batch in flight is sent again.
     ResendOnlyTheLast,
+    /// A subscriber that was cut off goes on behind what was committed then, not behind what it had read.
+    SkipAfterReconnect,
     /// A batch without a sequence is sent again although the first attempt may have been stored.
     RetryUnsafely,
 }
 
 impl Bug {
     /// Every bug, in the order of their declaration.
-    pub const ALL: [Self; 69] = [
+    pub const ALL: [Self; 70] = [
         Self::AcknowledgeBeforeSync,
         Self::AcknowledgeAfterFailedSync,
         Self::CountOwnCopyEarly,
@@ -232,6 +234,7 @@ impl Bug {
         Self::ReuseSequenceOfOpenAttempt,
         Self::TakeAnotherBatchsAnswer,
         Self::ResendOnlyTheLast,
+        Self::SkipAfterReconnect,
         Self::RetryUnsafely,
     ];
 

@@ -150,6 +150,8 @@ impl Report {
             ("committed records".to_owned(), stats.records.to_string()),
             ("acknowledged batches".to_owned(), stats.acknowledged.to_string()),
             ("records shown to readers".to_owned(), stats.records_read.to_string()),
+            ("  of them pushed".to_owned(), stats.records_pushed.to_string()),
+            ("subscriptions opened".to_owned(), stats.subscriptions.to_string()),
             ("crashes".to_owned(), stats.crashes().to_string()),
             ("  processes killed".to_owned(), stats.kills.to_string()),
             ("  power cuts".to_owned(), stats.power_cuts.to_string()),

@@ -4,7 +4,7 @@ use lockstep_checker::{FinalState, RecordId, ReplicaLog};
 use lockstep_protocol::RecordIter;
 use lockstep_storage::{CachedRead, ReadError};
 
-use crate::client::Client;
+use crate::client::{Client, Subscriber};
 use crate::queue::{MILLISECOND, SECOND, Time};
 use crate::replica::Replica;
 use crate::server::shard_of;
@@ -35,13 +35,13 @@ impl World {
         }
         self.wait_for("replicas-converge", calm_since, Self::diverging);
         self.repair_what_is_left();
+        self.wait_for("subscribers-catch-up", self.queue.now(), Self::behind);
         self.judge();
         let (entries, records) = self.invariants.committed();
-        let (acknowledged, records_read) = self.ledger.figures();
+        self.ledger.count(&mut self.stats);
+        self.stats.subscriptions = self.subscribers().map(Subscriber::opened).sum();
         self.stats.entries = entries;
         self.stats.records = records;
-        self.stats.acknowledged = acknowledged;
-        self.stats.records_read = records_read;
         self.stats.idle = self.queue.idle();
         self.stats.busy = self.queue.now() - self.queue.idle();
     }
@@ -90,6 +90,26 @@ impl World {
     fn unsettled(&self) -> Option<String> {
         let open = self.clients.iter().position(|client| !client.is_done());
         open.map(|number| format!("client {number} still waits for a batch's fate"))
+    }
+
+    fn subscribers(&self) -> impl Iterator<Item = &Subscriber> {
+        self.clients.iter().filter_map(|client| match client {
+            Client::Subscriber(subscriber) => Some(&**subscriber),
+            _ => None,
+        })
+    }
+
+    fn behind(&self) -> Option<String> {
+        self.subscribers().find_map(|subscriber| {
+            let (partition, next_lsn) = subscriber.next();
+            let committed = self.invariants.committed_lsn(shard_of(partition));
+            (next_lsn <= committed).then(|| {
+                let state = subscriber.state();
+                format!(
+                    "a subscriber of partition {partition} waits for LSN {next_lsn} of {committed}: {state}"
+                )
+            })
+        })
     }
 
     fn diverging(&self) -> Option<String> {

@@ -1,10 +1,9 @@
 //! What clients did and were told, for the checker: one history for each partition.
 
-use lockstep_checker::{
-    Append, AppendOutcome, FinalState, History, Operation, Read, Records, Restart, Tail, Trim,
-};
+use lockstep_checker::{Append, AppendOutcome, FinalState, History, Operation, Read, Restart, Tail, Trim};
 
 use crate::queue::Time;
+use crate::stats::Stats;
 
 /// Everything that is known from outside.
 pub struct Ledger {
@@ -73,16 +72,20 @@ impl Ledger {
         lockstep_checker::check(&self.histories[partition as usize], last)
     }
 
-    /// How many batches clients know to be committed, and how many records readers saw.
-    pub fn figures(&self) -> (u64, u64) {
-        let operations = self.histories.iter().flat_map(|history| &history.operations);
-        operations.fold((0, 0), |(acknowledged, read), operation| match operation {
-            Operation::Append(Append { outcome: AppendOutcome::Acknowledged { .. }, .. }) => {
-                (acknowledged + 1, read)
+    /// Counts what clients know to be committed, and what readers saw.
+    pub fn count(&self, stats: &mut Stats) {
+        for operation in self.histories.iter().flat_map(|history| &history.operations) {
+            match operation {
+                Operation::Append(Append { outcome: AppendOutcome::Acknowledged { .. }, .. }) => {
+                    stats.acknowledged += 1;
+                }
+                Operation::Read(Read { records, continues, .. }) => {
+                    stats.records_read += records.count();
+                    stats.records_pushed += if *continues { records.count() } else { 0 };
+                }
+                _ => {}
             }
-            Operation::Read(Read { records, .. }) => (acknowledged, read + Records::count(records)),
-            _ => (acknowledged, read),
-        })
+        }
     }
 
     fn of(&mut self, partition: u32) -> &mut History {

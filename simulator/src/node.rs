@@ -13,7 +13,7 @@ use lockstep_storage::{LogReader, ScrubCursor, SegmentPool, WriteGroup};
 use crate::kinds::FaultKind;
 use crate::queue::{MILLISECOND, SECOND, Time};
 use crate::replica::{Input, Job, Output, Replica};
-use crate::server::Asked;
+use crate::server::{Asked, Subscriptions};
 use crate::stopping::Stopping;
 
 /// The wall clock at the beginning of each run, in milliseconds since 1970.
@@ -73,6 +73,8 @@ pub struct Process {
     pub busy_until: Time,
     /// Clients' requests that wait for an answer, by token.
     pub asked: BTreeMap<u64, Asked>,
+    /// Clients' subscriptions.
+    pub subscriptions: Subscriptions,
     /// The next token: never [`lockstep::shard::NOBODY`].
     pub next_token: u64,
     /// Work off the turn that is under way.
@@ -203,6 +205,7 @@ impl Process {
             turn_due: false,
             busy_until: 0,
             asked: BTreeMap::new(),
+            subscriptions: BTreeMap::new(),
             next_token: 1,
             jobs: BTreeMap::new(),
             next_job: 1,

@@ -245,6 +245,7 @@ impl World {
             process.hosted.remove(&shard);
             process.jobs.retain(|_, (of, _)| *of != shard);
         }
+        self.wake_readers(id, shard);
         let removed = engine::remove_files(&*disk, &directory(shard));
         if disk.is_down() {
             return self.power_failed_at_io(id);

@@ -109,6 +109,8 @@ pub struct LoadSettings {
     pub readers: u32,
     /// Readers at any place.
     pub random_readers: u32,
+    /// Those who subscribe, from the start.
+    pub subscribers: u32,
     /// Those who ask how far the log goes.
     pub tail_readers: u32,
     /// Between one batch and the next of a writer, on average, in microseconds.
@@ -163,6 +165,7 @@ impl Plan {
             placement::draw_spares(&mut plan, random);
         }
         plan.load.positioned = u32::from(chance(random, 1, 3));
+        plan.load.subscribers = random.below(3) as u32;
         plan
     }
 
@@ -265,6 +268,7 @@ impl LoadSettings {
             positioned: 0,
             readers: 1 + random.below(2) as u32,
             random_readers: random.below(2) as u32,
+            subscribers: 0,
             tail_readers: random.below(2) as u32,
             pause_us: pick(random, &[500, 5_000, 20_000, 20_000]),
             in_flight: 1 + random.below(5) as usize,

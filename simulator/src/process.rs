@@ -152,7 +152,7 @@ impl World {
             self.carry_out(id, shard, output, to_peers);
         }
         if view_changed {
-            self.wake_fetches(id, shard);
+            self.wake_readers(id, shard);
         }
     }
 
@@ -277,7 +277,8 @@ impl World {
         self.network.send_response(asked.connection, bytes, &mut self.queue, &mut self.stats);
     }
 
-    fn wake_fetches(&mut self, id: u64, shard: u64) {
+    /// Tells readers what there is for them now.
+    pub(crate) fn wake_readers(&mut self, id: u64, shard: u64) {
         let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut()) else { return };
         for (connection, bytes) in server::wake(process, shard) {
             self.network.send_response(connection, bytes, &mut self.queue, &mut self.stats);

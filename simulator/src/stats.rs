@@ -23,6 +23,10 @@ pub struct Stats {
     pub acknowledged: u64,
     /// Records shown to readers.
     pub records_read: u64,
+    /// Records shown to subscribers, of those.
+    pub records_pushed: u64,
+    /// Subscriptions that were opened.
+    pub subscriptions: u64,
     /// Processes that died, the power on.
     pub kills: u64,
     /// Machines that lost power.
@@ -53,6 +57,8 @@ impl Stats {
         self.records += other.records;
         self.acknowledged += other.acknowledged;
         self.records_read += other.records_read;
+        self.records_pushed += other.records_pushed;
+        self.subscriptions += other.subscriptions;
         self.kills += other.kills;
         self.power_cuts += other.power_cuts;
         self.elections += other.elections;

@@ -315,6 +315,13 @@ impl World {
                 self.queue.after(give_up_ms * MILLISECOND, Event::Deadline { node: id, life, token });
                 self.wake_worker(id);
             }
+            server::Handled::Readers { shard, answer } => {
+                if let Some(answer) = answer {
+                    self.network.send_response(connection, answer, &mut self.queue, &mut self.stats);
+                }
+                self.wake_readers(id, shard);
+            }
+            server::Handled::Nothing => {}
             server::Handled::Close => {
                 self.violate("frames-decode", format!("node {id} could not decode a client's frame"));
             }

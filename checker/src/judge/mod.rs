@@ -1,13 +1,14 @@
 //! The check itself: a few passes over operations and logs, none of which searches.
 //!
 //! ```text
-//! batches    operations          -> what is known of each batch
-//! ledger     longest log, and of what is trimmed: acknowledgements, reads, other replicas
-//!                                -> one value for each LSN
-//! placement  the ledger in order -> whole, once, in order, in real time, invented by nobody
-//! answers    acknowledgements and reads, each held against the ledger
-//! replicas   the other logs, each held against the ledger
-//! times      what was known before a question was asked, held against the answer
+//! batches        operations          -> what is known of each batch
+//! ledger         longest log, and of what is trimmed: acknowledgements, reads, other replicas
+//!                                    -> one value for each LSN
+//! placement      the ledger in order -> whole, once, in order, in real time, invented by nobody
+//! answers        acknowledgements and reads, each held against the ledger
+//! subscriptions  reads, each held against the one that it continues
+//! replicas       the other logs, each held against the ledger
+//! times          what was known before a question was asked, held against the answer
 //! ```
 //!
 //! What holds: a fault is reported by the rule it breaks first, and by the others only where it breaks them by itself.
@@ -17,6 +18,7 @@ mod batches;
 mod ledger;
 mod placement;
 mod replicas;
+mod subscriptions;
 mod times;
 
 use crate::{AppendOutcome, FinalState, History, Operation, Summary, Verdict};
@@ -30,6 +32,7 @@ pub fn check(history: &History, state: &FinalState) -> Verdict {
     let mut ledger = Ledger::build(history, state);
     placement::check(&mut ledger, &mut batches, &mut verdict);
     answers::check(history, &ledger, &batches, &mut verdict);
+    subscriptions::check(history, &mut verdict);
     replicas::check(history, state, &ledger, &mut verdict);
     times::check(history, &mut verdict);
 

@@ -58,6 +58,7 @@ struct World {
     watermarks: Vec<u64>,
     questions: Vec<Question>,
     trim_allowed: u64,
+    subscriber_next: u64,
 }
 
 const NODES: usize = 3;
@@ -75,6 +76,7 @@ pub fn good(seed: u64, steps: usize) -> Model {
         watermarks: vec![0; NODES],
         questions: Vec::new(),
         trim_allowed: 1,
+        subscriber_next: 1,
     };
     for _ in 0..steps {
         world.step();
@@ -159,7 +161,7 @@ impl World {
         let node_id = node as u64 + 1;
         let completed = self.now;
         let watermark = self.watermarks[node];
-        match self.random.between(1, 3) {
+        match self.random.between(1, 4) {
             1 => {
                 let high_watermark = self.random.between(commit, self.log.commit);
                 // Whoever confirms a tail knows it from then on.
@@ -180,15 +182,46 @@ impl World {
                 };
                 self.model.history.push(Operation::Tail(tail));
             }
+            3 => self.push(node_id, invoked, watermark),
             _ => {
                 let from_lsn = self.random.between(1, watermark + 1);
                 let start = from_lsn.max(if self.random.percent(50) { self.trim_allowed } else { 1 });
                 let records = self.records(start, watermark.min(start + 12));
                 let high_watermark = self.random.percent(50).then_some(watermark);
-                let read =
-                    Read { reader: 1, node: node_id, from_lsn, invoked, completed, high_watermark, records };
+                let read = Read {
+                    reader: 1,
+                    node: node_id,
+                    from_lsn,
+                    invoked,
+                    completed,
+                    high_watermark,
+                    records,
+                    continues: false,
+                };
                 self.model.history.push(Operation::Read(read));
             }
+        }
+    }
+
+    /// Goes on with the one subscription there is, at whichever node.
+    fn push(&mut self, node: u64, invoked: u64, watermark: u64) {
+        let trimmed = self.subscriber_next < self.trim_allowed && self.random.percent(50);
+        let from_lsn = if trimmed { self.trim_allowed } else { self.subscriber_next };
+        let records = self.records(from_lsn, watermark.min(from_lsn + 12));
+        if let Some(last) = records.last_lsn() {
+            self.subscriber_next = last + 1;
+            let (completed, high_watermark) = (self.now, Some(watermark));
+            let read = Read {
+                reader: 2,
+                node,
+                from_lsn,
+                invoked,
+                completed,
+                high_watermark,
+                records,
+                continues: true,
+            };
+            self.model.history.push(Operation::Read(read));
         }
     }
 

@@ -115,7 +115,16 @@ impl Model {
         let records: Records = records.into_iter().collect();
         let from_lsn = records.runs().first().map_or(1, |run| run.first_lsn);
         let completed = invoked + 5;
-        let read = Read { reader: 100, node, from_lsn, invoked, completed, high_watermark: None, records };
+        let read = Read {
+            reader: 100,
+            node,
+            from_lsn,
+            invoked,
+            completed,
+            high_watermark: None,
+            records,
+            continues: false,
+        };
         self.history.push(Operation::Read(read))
     }
 

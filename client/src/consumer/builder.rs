@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use super::Consumer;
+use super::following::Window;
 use super::partition::{PartitionReader, ReadFrom, ReaderSettings};
 use super::progress::Progress;
 use super::verify::Position;
@@ -47,8 +48,10 @@ pub struct ConsumerBuilder {
 
 impl ConsumerBuilder {
     pub(crate) fn new(client: Client, topic: String) -> Self {
-        let settings =
-            ReaderSettings { from: ReadFrom::Any(None), credit_bytes: 8 << 20, push_bytes_max: 1 << 20 };
+        let settings = ReaderSettings {
+            from: ReadFrom::Any(None),
+            window: Window { credit_bytes: 8 << 20, push_bytes_max: 1 << 20 },
+        };
         Self {
             client,
             topic,
@@ -115,7 +118,7 @@ impl ConsumerBuilder {
 
     /// Bytes a broker may push ahead, per partition. Default 8 MiB.
     pub fn credit_bytes(mut self, bytes: u64) -> Self {
-        self.settings.credit_bytes = bytes.max(1);
+        self.settings.window.credit_bytes = bytes.max(1);
         self
     }
 

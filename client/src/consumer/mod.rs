@@ -9,6 +9,7 @@
 //! - Memory is bounded: the broker pushes no more than the credit, which is renewed as batches are taken.
 
 mod builder;
+pub(crate) mod following;
 mod partition;
 mod progress;
 pub(crate) mod verify;

@@ -1,15 +1,14 @@
-//! Reads one partition: subscribes, checks, renews credit, and subscribes elsewhere when a broker fails.
+//! Reads one partition: subscribes, renews credit, and subscribes elsewhere when a broker fails. What follows from what
+//! it is told is [`Following`]'s to say.
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_protocol::native::{
-    Credit, Push, SubscribeRequest, SubscribeResponse, TailRequest, UnsubscribeRequest,
-};
-use lockstep_protocol::{ErrorCode, ErrorOutcome, Frame, Outcome, Wire};
+use lockstep_protocol::native::{SubscribeResponse, TailRequest, UnsubscribeRequest};
 use tokio::sync::mpsc;
 
 use super::ConsumedBatch;
+use super::following::{Ended, Following, Pushed, Window, lagging};
 use super::verify::Position;
 use crate::attempt::Target;
 use crate::client::Client;
@@ -20,8 +19,6 @@ use crate::routing::NodeId;
 
 /// After this long without a push the broker is asked whether it still lives.
 const SILENCE_MAX: Duration = Duration::from_secs(5);
-/// Attempts for which a broker may not have heard of a topic that the metadata names.
-const UNHEARD_OF_ATTEMPTS_MAX: u32 = 8;
 
 /// Whom to read from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,27 +33,19 @@ pub(crate) enum ReadFrom {
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct ReaderSettings {
     pub(crate) from: ReadFrom,
-    pub(crate) credit_bytes: u64,
-    pub(crate) push_bytes_max: u32,
+    pub(crate) window: Window,
 }
 
 /// The task that reads one partition.
 pub(crate) struct PartitionReader {
     client: Client,
-    topic: String,
+    following: Following,
     /// What tells the topic from a later one of its name.
     topic_id: u32,
-    position: Position,
-    /// LSN after which reading ends.
-    end: Option<u64>,
-    /// Start at the log start, even if it moves before the first record is read.
-    follow_log_start: bool,
-    settings: ReaderSettings,
+    from: ReadFrom,
     batches: mpsc::Sender<Result<ConsumedBatch, ConsumeError>>,
     /// The attempts since the last push.
     retry: Option<Retry>,
-    /// Whether anything was read: then every LSN up to the position is known to be committed.
-    has_read: bool,
 }
 
 /// An open subscription; dropping it ends it at the broker too.
@@ -91,18 +80,8 @@ impl PartitionReader {
         settings: ReaderSettings,
         batches: mpsc::Sender<Result<ConsumedBatch, ConsumeError>>,
     ) -> Self {
-        Self {
-            client,
-            topic,
-            topic_id,
-            position,
-            end,
-            follow_log_start,
-            settings,
-            batches,
-            retry: None,
-            has_read: false,
-        }
+        let following = Following::new(topic, position, end, follow_log_start, settings.window);
+        Self { client, following, topic_id, from: settings.from, batches, retry: None }
     }
 
     /// Reads until the end, an error, or until nobody listens.
@@ -120,7 +99,7 @@ impl PartitionReader {
     }
 
     async fn read(&mut self) -> Result<(), ConsumeError> {
-        while self.end.is_none_or(|end| self.position.next_lsn <= end) {
+        while !self.following.is_done() {
             let stop = match self.subscribe().await {
                 Ok((node, subscription)) => self.take_pushes(node, subscription).await,
                 Err(stop) => stop,
@@ -135,8 +114,7 @@ impl PartitionReader {
     }
 
     async fn subscribe(&mut self) -> Result<(Option<NodeId>, Subscription), Stop> {
-        let attempt = self.retry.as_ref().map_or(0, Retry::failures);
-        let attempt = usize::try_from(attempt).unwrap_or(usize::MAX);
+        let attempt = usize::try_from(self.failures()).unwrap_or(usize::MAX);
         if attempt > 0 {
             self.refresh(attempt).await?;
         }
@@ -145,13 +123,7 @@ impl PartitionReader {
             .route(self.target(), attempt)
             .await
             .map_err(|(node, failure)| Stop::Failed(node, failure))?;
-        let request = SubscribeRequest {
-            topic: self.topic.clone(),
-            partition: self.position.partition,
-            from_lsn: self.position.next_lsn,
-            credit_bytes: self.settings.credit_bytes,
-            max_push_bytes: self.settings.push_bytes_max,
-        };
+        let request = self.following.subscribe();
         match connection.subscribe(&request, core.options.request_timeout).await {
             Ok((SubscribeResponse { .. }, pushes)) => Ok((node, Subscription { connection, pushes })),
             Err(failure) => Err(self.judge(node, failure).await),
@@ -161,13 +133,13 @@ impl PartitionReader {
     /// Asks where the copies are now, and whether the topic is still the one that was read.
     async fn refresh(&mut self, attempt: usize) -> Result<(), Stop> {
         let core = Arc::clone(&self.client.core);
-        match core.refresh(Some(&self.topic), attempt).await {
+        match core.refresh(Some(self.following.topic()), attempt).await {
             // Ids only grow: a smaller one is old news from a broker that lags.
             Ok(Some(found)) if found.id < self.topic_id => {
                 Err(Stop::Failed(None, lagging("the broker knows only an earlier topic of the name")))
             }
             Ok(Some(found)) if found.id > self.topic_id => {
-                Err(Stop::Fatal(ConsumeError::MadeAnew { topic: self.topic.clone() }))
+                Err(Stop::Fatal(ConsumeError::MadeAnew { topic: self.following.topic().to_owned() }))
             }
             Ok(_) => Ok(()),
             Err(failure) => Err(self.judge(None, failure).await),
@@ -175,7 +147,6 @@ impl PartitionReader {
     }
 
     async fn take_pushes(&mut self, node: Option<NodeId>, mut subscription: Subscription) -> Stop {
-        let mut restarted = true;
         loop {
             let frame = match tokio::time::timeout(SILENCE_MAX, subscription.pushes.receiver.recv()).await {
                 Ok(Some(frame)) => frame,
@@ -185,85 +156,61 @@ impl PartitionReader {
                     Err(failure) => return Stop::Failed(node, failure),
                 },
             };
-            let bytes = frame.payload.len() as u64;
-            if let Err(stop) = self.take_push(node, frame, restarted).await {
+            let mut pushed = match self.following.take(frame, self.failures()) {
+                Ok(pushed) => pushed,
+                Err(ended) => return self.ended(node, ended).await,
+            };
+            self.retry = None;
+            if let Err(stop) = self.pass_on(&mut pushed).await {
                 return stop;
             }
-            restarted = false;
-            let credit = Credit { subscription: subscription.pushes.correlation(), bytes };
+            let credit = pushed.credit(subscription.pushes.correlation());
             if let Err(failure) = subscription.connection.tell(&credit).await {
                 return Stop::Failed(node, failure);
             }
         }
     }
 
-    /// Checks a push and passes its batches on.
-    async fn take_push(&mut self, node: Option<NodeId>, frame: Frame, restarted: bool) -> Result<(), Stop> {
-        let push = match Outcome::<Push>::decode(&frame.meta) {
-            Ok(Ok(push)) => push,
-            Ok(Err(error)) => return Err(self.judge(node, Failure::Refused(error)).await),
-            Err(error) => return Err(Stop::Failed(node, Failure::Garbled(error.to_string()))),
-        };
-        let restarted = restarted || !self.has_read;
-        let taken = self.position.take(frame.payload, restarted, push.high_watermark).map_err(Stop::Fatal)?;
-        self.has_read |= !taken.is_empty();
-        self.retry = None;
-        for batch in taken {
-            let last_lsn = batch.last_lsn;
+    async fn pass_on(&self, pushed: &mut Pushed) -> Result<(), Stop> {
+        for batch in pushed.batches.drain(..) {
             self.batches.send(Ok(batch)).await.map_err(|_| Stop::Done)?;
-            if self.end.is_some_and(|end| last_lsn >= end) {
-                return Err(Stop::Done);
-            }
         }
-        Ok(())
+        if pushed.done { Err(Stop::Done) } else { Ok(()) }
     }
 
     /// Whether a broker that has nothing to push still answers.
     async fn ask_for_life(&self, connection: &Connection) -> Result<(), Failure> {
-        let partition = self.position.partition;
-        let request = TailRequest { topic: self.topic.clone(), partition, linearizable: false };
+        let partition = self.following.position().partition;
+        let topic = self.following.topic().to_owned();
+        let request = TailRequest { topic, partition, linearizable: false };
         connection.call(&request, self.client.core.options.request_timeout).await.map(|_| ())
     }
 
-    /// What a refusal means for this reader.
     async fn judge(&mut self, node: Option<NodeId>, failure: Failure) -> Stop {
-        let Failure::Refused(error) = &failure else { return Stop::Failed(node, failure) };
-        let partition = self.position.partition;
-        let from_lsn = self.position.next_lsn;
-        match error.code {
-            ErrorCode::LsnBelowLogStart
-                if self.follow_log_start && !self.has_read && error.detail > from_lsn =>
-            {
-                self.position.next_lsn = error.detail;
-                Stop::Failed(node, lagging("the log start moved"))
-            }
-            ErrorCode::LsnBelowLogStart => {
-                Stop::Fatal(ConsumeError::BelowLogStart { partition, from_lsn, log_start: error.detail })
-            }
-            ErrorCode::LsnBeyondTail => match self.committed_next_lsn().await {
-                Ok(next_lsn) if from_lsn > next_lsn => {
-                    Stop::Fatal(ConsumeError::BeyondTail { partition, from_lsn, next_lsn })
+        let ended = self.following.judge(failure, self.failures());
+        self.ended(node, ended).await
+    }
+
+    async fn ended(&self, node: Option<NodeId>, ended: Ended) -> Stop {
+        match ended {
+            Ended::Failed(failure) => Stop::Failed(node, failure),
+            Ended::Fatal(error) => Stop::Fatal(error),
+            Ended::AskEnd => {
+                let next_lsn = self.committed_next_lsn().await;
+                match next_lsn.and_then(|next_lsn| self.following.judge_end(next_lsn)) {
+                    Ok(failure) => Stop::Failed(node, failure),
+                    Err(error) => Stop::Fatal(error),
                 }
-                Ok(_) => Stop::Failed(node, lagging("the replica has not got that far yet")),
-                Err(error) => Stop::Fatal(error),
-            },
-            ErrorCode::UnknownTopic | ErrorCode::UnknownPartition
-                if self.retry.as_ref().map_or(0, Retry::failures) < UNHEARD_OF_ATTEMPTS_MAX =>
-            {
-                Stop::Failed(node, lagging("the broker has not heard of the topic yet"))
             }
-            _ => Stop::Failed(node, failure),
         }
     }
 
-    /// The leader's next committed LSN; what was read counts as committed without asking.
+    /// The leader's next committed LSN.
     async fn committed_next_lsn(&self) -> Result<u64, ConsumeError> {
-        let partition = self.position.partition;
-        if self.has_read {
-            return Ok(self.position.next_lsn);
-        }
-        let request = TailRequest { topic: self.topic.clone(), partition, linearizable: true };
-        let target = Target::Leader(&self.topic, partition);
+        let partition = self.following.position().partition;
+        let topic = self.following.topic();
+        let request = TailRequest { topic: topic.to_owned(), partition, linearizable: true };
+        let target = Target::Leader(topic, partition);
         let tail = self.client.core.call(target, &request, Repeat::Harmless).await?;
         Ok(tail.high_watermark + 1)
     }
@@ -276,15 +223,16 @@ impl PartitionReader {
         Ok(())
     }
 
+    fn failures(&self) -> u32 {
+        self.retry.as_ref().map_or(0, Retry::failures)
+    }
+
     fn target(&self) -> Target<'_> {
-        match self.settings.from {
-            ReadFrom::Any(preferred) => Target::Replica(&self.topic, self.position.partition, preferred),
+        match self.from {
+            ReadFrom::Any(preferred) => {
+                Target::Replica(self.following.topic(), self.following.position().partition, preferred)
+            }
             ReadFrom::Only(node) => Target::Node(node),
         }
     }
-}
-
-/// A refusal that time will mend.
-fn lagging(why: &str) -> Failure {
-    Failure::Refused(ErrorOutcome::new(ErrorCode::NotReady, why))
 }

@@ -116,6 +116,8 @@ impl Recorder {
             completed,
             high_watermark: Some(batch.high_watermark),
             records,
+            // A reader has one session, and a session one subscription.
+            continues: true,
         }));
         Some(count)
     }

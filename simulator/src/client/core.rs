@@ -12,7 +12,7 @@ use lockstep_client::retry::{Failure, Repeat, Retry, RetryPolicy};
 use lockstep_client::routing::RoutingTable;
 use lockstep_client::sans_io::Target;
 use lockstep_protocol::native::{MetadataRequest, MetadataResponse};
-use lockstep_protocol::{EncodedFrame, Frame, FrameDecoder, Outcome, Request, Wire};
+use lockstep_protocol::{EncodedFrame, Frame, FrameDecoder, Message, Outcome, Wire};
 
 use super::{Surroundings, Told, Wish};
 use crate::plan::LoadSettings;
@@ -184,6 +184,13 @@ impl Core {
         self.way = Way::Refreshed(None);
     }
 
+    /// Asks for metadata before the next request leaves, whatever is known.
+    pub fn refresh(&mut self, around: &mut Surroundings<'_>) {
+        if matches!(self.way, Way::Free) {
+            self.ask_metadata(0, around);
+        }
+    }
+
     /// A connection to the target's broker; `None` while it is on its way. Call again at every news.
     pub fn route(
         &mut self,
@@ -265,10 +272,10 @@ impl Core {
     }
 
     /// Sends a request; returns what its answer is known by.
-    pub fn send<R: Request>(
+    pub fn send<M: Message>(
         &mut self,
         connection: u64,
-        request: &R,
+        request: &M,
         payload: Vec<Bytes>,
         around: &mut Surroundings<'_>,
     ) -> u32 {

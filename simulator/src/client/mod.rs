@@ -6,11 +6,14 @@
 mod core;
 mod question;
 mod reader;
+mod shown;
+mod subscriber;
 mod tail_reader;
 mod writer;
 
 use bytes::Bytes;
 pub use reader::Reader;
+pub use subscriber::Subscriber;
 pub use tail_reader::TailReader;
 pub use writer::{Writer, WriterKind};
 
@@ -73,6 +76,8 @@ pub enum Client {
     Writer(Box<Writer>),
     /// It reads.
     Reader(Box<Reader>),
+    /// It subscribes.
+    Subscriber(Box<Subscriber>),
     /// It asks for the end of the log.
     TailReader(Box<TailReader>),
 }
@@ -83,6 +88,7 @@ impl Client {
         match self {
             Self::Writer(writer) => writer.act(told, around),
             Self::Reader(reader) => reader.act(told, around),
+            Self::Subscriber(subscriber) => subscriber.act(told, around),
             Self::TailReader(reader) => reader.act(told, around),
         }
     }
@@ -91,7 +97,7 @@ impl Client {
     pub fn is_done(&self) -> bool {
         match self {
             Self::Writer(writer) => writer.is_done(),
-            Self::Reader(_) | Self::TailReader(_) => true,
+            Self::Reader(_) | Self::Subscriber(_) | Self::TailReader(_) => true,
         }
     }
 
@@ -99,6 +105,7 @@ impl Client {
     pub fn complaint(&self) -> Option<&str> {
         match self {
             Self::Reader(reader) => reader.complaint(),
+            Self::Subscriber(subscriber) => subscriber.complaint(),
             Self::Writer(_) | Self::TailReader(_) => None,
         }
     }
@@ -131,6 +138,10 @@ pub fn of_plan(
         for random_place in (0..load.readers).map(|_| false).chain((0..load.random_readers).map(|_| true)) {
             let reader = Reader::new(random_place, partition, nodes, load.clone(), random.split(), ledger);
             clients.push(Client::Reader(Box::new(reader)));
+        }
+        for _ in 0..load.subscribers {
+            let subscriber = Subscriber::new(partition, nodes, load.clone(), random.split(), ledger);
+            clients.push(Client::Subscriber(Box::new(subscriber)));
         }
         for _ in 0..load.tail_readers {
             let reader = TailReader::new(partition, nodes, load.clone(), random.split(), ledger);

@@ -1,7 +1,7 @@
 //! A client that reads: in order from the start, or anywhere; each payload goes through the consumer's checks.
 
 use lockstep::random::Random;
-use lockstep_checker::{Read, RecordId, Records};
+use lockstep_checker::{Read, Records};
 use lockstep_client::retry::Failure;
 use lockstep_client::sans_io::{Position, Target};
 use lockstep_protocol::native::{FetchItem, FetchRequest, FetchResponse};
@@ -9,6 +9,7 @@ use lockstep_protocol::{ErrorCode, Frame, Outcome, Wire};
 
 use super::core::Core;
 use super::question::{Questions, Sent};
+use super::shown::records_of;
 use super::{Surroundings, Told};
 use crate::ledger::Ledger;
 use crate::plan::LoadSettings;
@@ -120,18 +121,10 @@ impl Reader {
                 match taken {
                     Ok(batches) => {
                         self.restarted &= batches.is_empty();
-                        let mut records = Records::default();
-                        for record in batches.iter().flat_map(|batch| batch.records()) {
-                            match record {
-                                Ok(record) => {
-                                    let id = record.value.and_then(|value| RecordId::parse(&value));
-                                    let id = id.unwrap_or(RecordId::FOREIGN);
-                                    records.push(record.lsn, id);
-                                }
-                                Err(error) => self.complaint = Some(error.to_string()),
-                            }
+                        match records_of(&batches) {
+                            Ok(records) => self.showed(sent, fetched.high_watermark, records, around),
+                            Err(error) => self.complaint = Some(error),
                         }
-                        self.showed(sent, fetched.high_watermark, records, around);
                     }
                     Err(error) => {
                         self.complaint = Some(format!("from node {}: {error}", sent.connected.0));
@@ -160,6 +153,7 @@ impl Reader {
             completed: around.now,
             high_watermark: Some(high_watermark),
             records,
+            continues: false,
         };
         around.ledger.read(self.partition, read);
         if self.random_place {

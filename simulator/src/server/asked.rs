@@ -7,6 +7,7 @@ use lockstep::shard::{AppendError, Input};
 use lockstep_protocol::{EncodedFrame, Outcome, Request};
 
 use super::names::{Addresses, shard_of};
+use super::subscriptions::Subscription;
 use crate::node::{Hosted, Mail, Process};
 use crate::placement::Placements;
 
@@ -32,6 +33,7 @@ pub(super) enum Wanted {
     Trim { log_start: u64 },
     Fence { epoch: u64 },
     Fetch { shard: u64, from_lsn: u64, max_bytes: usize },
+    Subscribe(Subscription),
 }
 
 /// What a frame led to.
@@ -45,6 +47,15 @@ pub enum Handled {
         /// After so many.
         give_up_ms: u64,
     },
+    /// Readers of a shard may be served more, after an answer if there is one.
+    Readers {
+        /// The shard.
+        shard: u64,
+        /// The answer.
+        answer: Option<Bytes>,
+    },
+    /// There is nothing to answer.
+    Nothing,
     /// The connection is of no use any more.
     Close,
 }

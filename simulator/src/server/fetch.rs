@@ -48,13 +48,13 @@ pub(super) fn fetch(
 
 /// Batches with the log's ends.
 pub(super) struct Found {
-    view: ShardView,
+    pub(super) view: ShardView,
     from_lsn: u64,
-    batches: Vec<ReadBatch>,
+    pub(super) batches: Vec<ReadBatch>,
 }
 
 /// What there is to read now: `None` if it has to be waited for. `damage` is what the read came by.
-fn read(
+pub(super) fn read(
     hosted: &Hosted,
     from_lsn: u64,
     max_bytes: usize,
@@ -117,10 +117,10 @@ pub(super) fn fetched(correlation: u32, outcome: Result<Found, FetchError>) -> B
     EncodedFrame::response::<FetchRequest>(correlation, &answer, payload).to_bytes()
 }
 
-/// Fetches that wait for a shard and can be answered now: each with its connection.
-pub fn wake(process: &mut Process, shard: u64) -> Vec<(u64, Bytes)> {
-    let Some(hosted) = process.hosted.get(&shard) else { return Vec::new() };
-    let (mut answers, mut damage) = (Vec::new(), None);
+/// Answers the fetches that wait for a shard and need not wait any more.
+pub(super) fn wake(process: &mut Process, shard: u64, answers: &mut Vec<(u64, Bytes)>) {
+    let Some(hosted) = process.hosted.get(&shard) else { return };
+    let mut damage = None;
     process.asked.retain(|_, asked| {
         let Wanted::Fetch { shard: of, from_lsn, max_bytes } = asked.what else { return true };
         if of != shard {
@@ -135,7 +135,6 @@ pub fn wake(process: &mut Process, shard: u64) -> Vec<(u64, Bytes)> {
         false
     });
     process.report_damage(shard, damage);
-    answers
 }
 
 /// What a fetch is told that waited as long as it wanted to.

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | `names` | where things are |
 //! | `asked` | requests that wait, and the shape of answers |
-//! | `metadata`, `appends`, `control`, `fetch` | the requests |
+//! | `metadata`, `appends`, `control`, `fetch`, `subscriptions` | the requests |
 
 mod appends;
 mod asked;
@@ -15,6 +15,7 @@ mod control;
 mod fetch;
 mod metadata;
 mod names;
+mod subscriptions;
 
 use bytes::{Bytes, BytesMut};
 use lockstep::broker::FetchError;
@@ -24,8 +25,8 @@ use lockstep_protocol::{Api, FrameDecoder};
 
 pub use self::asked::{Asked, Handled};
 use self::asked::{Wanted, respond};
-pub use self::fetch::wake;
 pub use self::names::{TOPIC, partition_of, shard_of};
+pub use self::subscriptions::Subscriptions;
 use crate::node::Process;
 use crate::placement::Placements;
 use crate::plan::Plan;
@@ -47,12 +48,23 @@ pub fn handle(
         Api::Metadata => metadata::metadata(process, plan, placements, &frame),
         Api::Produce => appends::produce(process, placements, connection, &frame),
         Api::Fetch => fetch::fetch(process, placements, connection, &frame),
+        Api::Subscribe => subscriptions::subscribe(process, placements, connection, &frame),
+        Api::Credit => subscriptions::grant(process, connection, &frame),
+        Api::Unsubscribe => subscriptions::unsubscribe(process, connection, &frame),
         Api::Tail => control::tail(process, placements, connection, &frame),
         Api::Trim => control::trim(process, placements, connection, &frame),
         Api::Fence => control::fence(process, placements, connection, &frame),
         _ => None,
     };
     handled.unwrap_or(Handled::Close)
+}
+
+/// What readers of a shard can be told now, each with its connection.
+pub fn wake(process: &mut Process, shard: u64) -> Vec<(u64, Bytes)> {
+    let mut answers = Vec::new();
+    fetch::wake(process, shard, &mut answers);
+    subscriptions::wake(process, shard, &mut answers);
+    answers
 }
 
 /// The answer of a shard, as the client that waits for it gets it.
@@ -75,6 +87,7 @@ pub fn answer(process: &Process, asked: &Asked, answer: Result<Answer, AppendErr
         Wanted::Fence { epoch } => {
             respond::<FenceRequest>(correlation, answer.map(|_| FenceResponse { epoch: *epoch }))
         }
+        Wanted::Subscribe(wanted) => wanted.beyond(process, correlation),
         Wanted::Fetch { from_lsn, .. } => {
             fetch::fetched(correlation, Err(FetchError::BeyondTail { asked: *from_lsn, next_lsn: *from_lsn }))
         }
@@ -86,6 +99,7 @@ pub fn give_up(process: &Process, asked: &Asked) -> Bytes {
     let correlation = asked.correlation;
     match asked.what {
         Wanted::Append { timeout_ms, .. } => appends::timed_out(correlation, timeout_ms),
+        Wanted::Subscribe(wanted) => wanted.beyond(process, correlation),
         Wanted::Fetch { shard, from_lsn, .. } => fetch::nothing_came(process, correlation, shard, from_lsn),
         Wanted::Tail { .. } => control::timed_out::<TailRequest>(correlation),
         Wanted::Trim { .. } => control::timed_out::<TrimRequest>(correlation),

@@ -64,6 +64,7 @@ impl Reader {
         let stay = Duration::from_millis(100 + self.random.next() % STAY_MAX_MS);
         let until = tokio::time::sleep(stay);
         tokio::pin!(until);
+        let mut continues = false;
         loop {
             let batch = tokio::select! {
                 batch = consumer.next_batch() => batch,
@@ -74,8 +75,9 @@ impl Reader {
             let completed = self.place.recorder.now();
             let (reader, high_watermark) = (self.id, None);
             let records = ids(&batch).collect::<Records>();
-            let read = Read { reader, node, from_lsn, invoked, completed, high_watermark, records };
-            from_lsn = batch.last_lsn + 1;
+            let read =
+                Read { reader, node, from_lsn, invoked, completed, high_watermark, records, continues };
+            (from_lsn, continues) = (batch.last_lsn + 1, true);
             self.place.recorder.record(Operation::Read(read));
         }
     }

@@ -1,0 +1,187 @@
+//! What a reader of one partition makes of pushes and refusals: where it goes on, and when it must not.
+//!
+//! What holds: no clock, socket or randomness of its own. The async client and the simulator call the same functions, so
+//! that what is proven there of reconnections holds here.
+
+use lockstep_planted::{self as planted, Bug};
+use lockstep_protocol::native::{Credit, Push, SubscribeRequest};
+use lockstep_protocol::{ErrorCode, ErrorOutcome, Frame, Outcome, Wire};
+
+use super::ConsumedBatch;
+use super::verify::Position;
+use crate::error::ConsumeError;
+use crate::retry::Failure;
+
+/// Attempts for which a broker may not have heard of a topic that the metadata names.
+const UNHEARD_OF_ATTEMPTS_MAX: u32 = 8;
+const BEHIND: &str = "the replica has not got that far yet";
+
+/// How much may be under way.
+#[derive(Debug, Clone, Copy)]
+pub struct Window {
+    /// Bytes that the broker may send ahead of the reader.
+    pub credit_bytes: u64,
+    /// Bytes of one push, at about the most.
+    pub push_bytes_max: u32,
+}
+
+/// A reader of one partition, through all of its subscriptions.
+#[derive(Debug)]
+pub struct Following {
+    topic: String,
+    position: Position,
+    /// LSN after which reading ends.
+    end: Option<u64>,
+    /// Start at the log start, even if it moves before the first record is read.
+    follow_log_start: bool,
+    window: Window,
+    /// Nothing was pushed yet on the subscription that is open.
+    restarted: bool,
+    /// Whether anything was read: then every LSN up to the position is known to be committed.
+    has_read: bool,
+    /// What the last push called committed.
+    high_watermark: u64,
+}
+
+/// One push, checked.
+#[derive(Debug)]
+pub struct Pushed {
+    /// What it brought.
+    pub batches: Vec<ConsumedBatch>,
+    /// Whether the end was reached: the rest is not wanted.
+    pub done: bool,
+    payload_bytes: u64,
+}
+
+impl Pushed {
+    /// What is told the broker once the batches are taken, so that it sends as much again.
+    #[must_use]
+    pub fn credit(&self, subscription: u32) -> Credit {
+        Credit { subscription, bytes: self.payload_bytes }
+    }
+}
+
+/// Why a subscription ended, or an attempt at one.
+#[derive(Debug)]
+pub enum Ended {
+    /// The broker failed, or lags: another may serve.
+    Failed(Failure),
+    /// Whether the LSN exists at all, the leader has to be asked; see [`Following::judge_end`].
+    AskEnd,
+    /// Nothing will help.
+    Fatal(ConsumeError),
+}
+
+impl Following {
+    /// A reader that has read nothing yet.
+    #[must_use]
+    pub fn new(
+        topic: String,
+        position: Position,
+        end: Option<u64>,
+        follow_log_start: bool,
+        window: Window,
+    ) -> Self {
+        let (restarted, has_read, high_watermark) = (true, false, 0);
+        Self { topic, position, end, follow_log_start, window, restarted, has_read, high_watermark }
+    }
+
+    /// The topic it reads.
+    #[must_use]
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// Where it stands.
+    #[must_use]
+    pub fn position(&self) -> Position {
+        self.position
+    }
+
+    /// Whether the end was reached.
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.end.is_some_and(|end| self.position.next_lsn > end)
+    }
+
+    /// A subscription that goes on where the last one ended.
+    pub fn subscribe(&mut self) -> SubscribeRequest {
+        self.restarted = true;
+        if planted::is_active(Bug::SkipAfterReconnect) {
+            self.position.next_lsn = self.position.next_lsn.max(self.high_watermark + 1);
+        }
+        SubscribeRequest {
+            topic: self.topic.clone(),
+            partition: self.position.partition,
+            from_lsn: self.position.next_lsn,
+            credit_bytes: self.window.credit_bytes,
+            max_push_bytes: self.window.push_bytes_max,
+        }
+    }
+
+    /// Checks a push and moves behind it; `failures` counts the attempts since the last one.
+    ///
+    /// # Errors
+    /// The broker ended the subscription, or what it sent cannot be.
+    pub fn take(&mut self, frame: Frame, failures: u32) -> Result<Pushed, Ended> {
+        let push = match Outcome::<Push>::decode(&frame.meta) {
+            Ok(Ok(push)) => push,
+            Ok(Err(error)) => return Err(self.judge(Failure::Refused(error), failures)),
+            Err(error) => return Err(Ended::Failed(Failure::Garbled(error.to_string()))),
+        };
+        let payload_bytes = frame.payload.len() as u64;
+        let restarted = self.restarted || !self.has_read;
+        let taken = self.position.take(frame.payload, restarted, push.high_watermark);
+        let mut batches = taken.map_err(Ended::Fatal)?;
+        self.has_read |= !batches.is_empty();
+        self.restarted = false;
+        self.high_watermark = push.high_watermark;
+        if let Some(end) = self.end
+            && let Some(last) = batches.iter().position(|batch| batch.last_lsn >= end)
+        {
+            batches.truncate(last + 1);
+        }
+        Ok(Pushed { batches, done: self.is_done(), payload_bytes })
+    }
+
+    /// What a failure means for this reader; `failures` counts the attempts before it.
+    pub fn judge(&mut self, failure: Failure, failures: u32) -> Ended {
+        let Failure::Refused(error) = &failure else { return Ended::Failed(failure) };
+        let Position { partition, next_lsn: from_lsn } = self.position;
+        match error.code {
+            ErrorCode::LsnBelowLogStart
+                if self.follow_log_start && !self.has_read && error.detail > from_lsn =>
+            {
+                self.position.next_lsn = error.detail;
+                Ended::Failed(lagging("the log start moved"))
+            }
+            ErrorCode::LsnBelowLogStart => {
+                Ended::Fatal(ConsumeError::BelowLogStart { partition, from_lsn, log_start: error.detail })
+            }
+            // What was read counts as committed without asking.
+            ErrorCode::LsnBeyondTail if self.has_read => Ended::Failed(lagging(BEHIND)),
+            ErrorCode::LsnBeyondTail => Ended::AskEnd,
+            ErrorCode::UnknownTopic | ErrorCode::UnknownPartition if failures < UNHEARD_OF_ATTEMPTS_MAX => {
+                Ended::Failed(lagging("the broker has not heard of the topic yet"))
+            }
+            _ => Ended::Failed(failure),
+        }
+    }
+
+    /// What it means that a broker does not know its LSN, when the leader's next committed one is `next_lsn`.
+    ///
+    /// # Errors
+    /// It does not exist.
+    pub fn judge_end(&self, next_lsn: u64) -> Result<Failure, ConsumeError> {
+        let Position { partition, next_lsn: from_lsn } = self.position;
+        if from_lsn > next_lsn {
+            return Err(ConsumeError::BeyondTail { partition, from_lsn, next_lsn });
+        }
+        Ok(lagging(BEHIND))
+    }
+}
+
+/// A refusal that time will mend.
+pub(super) fn lagging(why: &str) -> Failure {
+    Failure::Refused(ErrorOutcome::new(ErrorCode::NotReady, why))
+}
