@@ -13,8 +13,11 @@ use raft::{
 };
 
 use super::{
-    Membership, message,
+    Membership,
+    haste::Haste,
+    message,
     store::{ColdRead, ColdReadId, LogStore},
+    types::{GroupOptions, MembershipChange, ProposeError, ReplicaProgress, Role, StartError, StepError},
 };
 use crate::random::Random;
 
@@ -24,115 +27,8 @@ const MEMBERSHIP_BODY_BYTES_MAX: usize = 1024;
 const REPEAT_TICKS: u64 = 2;
 /// How long the other replicas of a log without entries leave its first leader to the one whose turn it is, in ticks.
 const FIRST_LEADER_TICKS: u64 = 20;
-/// How often that one asks again, in ticks: the others may not be there yet.
-const FIRST_LEADER_ASKS_TICKS: u64 = 4;
 /// Committed entries are handed back as stubs; this bounds how many at a time.
 const COMMITTED_STUB_BYTES_MAX: u64 = 1 << 20;
-
-/// How a group behaves. Times are counted in ticks.
-#[derive(Clone, Debug)]
-pub struct GroupOptions {
-    /// This node's id in the group, never 0.
-    pub node: u64,
-    /// A follower that hears nothing for this long, up to twice as long, asks for votes.
-    pub election_ticks: usize,
-    /// A leader speaks at least this often; where a follower has not confirmed all it was sent, every other tick.
-    pub heartbeat_ticks: usize,
-    /// Body and envelope bytes in one append message, at least one entry.
-    pub message_bytes_max: u64,
-    /// Append messages on their way to one follower.
-    pub inflight_messages_max: usize,
-}
-
-/// What a node is in its group at the moment.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Role {
-    /// Stamps LSNs and replicates.
-    Leader,
-    /// Follows.
-    #[default]
-    Follower,
-    /// Asks for votes, or whether asking would succeed.
-    Candidate,
-}
-
-/// Why a peer's message was not taken.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum StepError {
-    /// A type no peer may send.
-    #[error("message type {kind} is not one that brokers exchange; do all brokers run the same version?")]
-    UnknownMessage {
-        /// The type on the wire.
-        kind: u8,
-    },
-    /// An entry type we do not know.
-    #[error("entry type {kind} is unknown; do all brokers run the same version?")]
-    UnknownEntry {
-        /// The type on the wire.
-        kind: u8,
-    },
-    /// A leader believes we hold entries that we do not: synced entries of this replica were lost.
-    #[error(
-        "the leader committed index {commit}, which this replica once acknowledged, but its log ends at {last_index}: \
-         acknowledged entries are missing here; restore them from a peer before this replica takes part again"
-    )]
-    CommitBeyondLog {
-        /// What the leader says is committed here.
-        commit: u64,
-        /// Where this log ends.
-        last_index: u64,
-    },
-    /// An entry is not what its checksum says.
-    #[error("entry {index} was damaged on the way: {why}")]
-    Damaged {
-        /// The entry's index.
-        index: u64,
-        /// What does not match.
-        why: String,
-    },
-    /// Not for this group, or out of date; dropping it is right.
-    #[error("ignored: {0}")]
-    Ignored(String),
-}
-
-/// Why a proposal was not taken. Nothing was appended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum ProposeError {
-    /// This node does not lead, or is handing leadership over.
-    #[error("this node does not lead the group")]
-    NotLeader,
-    /// A change of the membership is under way, and there is one at a time.
-    #[error("a change of the membership is under way")]
-    ChangeUnderWay,
-}
-
-/// One change of the membership.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum MembershipChange {
-    /// Make the node a voter.
-    AddVoter(u64),
-    /// Let the node follow without a vote.
-    AddLearner(u64),
-    /// Take the node out.
-    Remove(u64),
-}
-
-/// How far one replica is, as the leader knows it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReplicaProgress {
-    /// The replica's node.
-    pub node: u64,
-    /// Through this index it is known to have synced.
-    pub matched_index: u64,
-    /// The next index it will be sent.
-    pub next_index: u64,
-    /// Entries it is behind.
-    pub lag_entries: u64,
-    /// `probe`, `replicate` or `snapshot`.
-    pub state: &'static str,
-    /// Whether it answered within the last election timeout.
-    pub recent_active: bool,
-}
 
 /// What a group wants done; see the duties in the module's documentation.
 pub struct Ready {
@@ -172,25 +68,6 @@ pub struct Group {
     ticks: u64,
     options: GroupOptions,
 }
-
-/// When a replica that knows no leader asks whether it would be elected. The voters ask one after another, so that they do
-/// not split the votes, and less and less often.
-#[derive(Clone, Copy, Debug)]
-struct Haste {
-    /// Whose turn is first is shifted by this, so that the leaders of many groups spread.
-    rotation: u64,
-    /// Ticks until it asks.
-    wait: u64,
-    /// Ticks from then on until it asks again.
-    interval: u64,
-    /// The latest term in which somebody was seen to stand for election.
-    term: u64,
-}
-
-/// Why a group could not start.
-#[derive(Debug, thiserror::Error)]
-#[error("the Raft group cannot start: {0}")]
-pub struct StartError(String);
 
 impl Group {
     /// A group over a log that is recovered and synced. `commit` is what is known to be committed, `applied` the index
@@ -308,22 +185,10 @@ impl Group {
             self.haste = None;
             return;
         }
-        let term = self.term();
-        // Before the first election it only asks whether it would be elected, which costs nobody a sync.
-        let longest = if term == 0 { FIRST_LEADER_ASKS_TICKS } else { self.options.election_ticks as u64 };
-        let Some(haste) = &mut self.haste else { return };
-        if haste.term != term {
-            // Somebody stands for election: votes have to be synced, and the next election would void them.
-            haste.term = term;
-            haste.wait = haste.wait.max(haste.interval);
+        let (term, election_ticks) = (self.term(), self.options.election_ticks as u64);
+        if self.haste.as_mut().is_some_and(|haste| haste.is_due(term, election_ticks)) {
+            self.node.raft.election_elapsed = self.timeout.1;
         }
-        if haste.wait > 1 {
-            haste.wait -= 1;
-            return;
-        }
-        haste.wait = haste.interval;
-        haste.interval = (2 * haste.interval).min(longest).max(1);
-        self.node.raft.election_elapsed = self.timeout.1;
     }
 
     /// A message that was lost is repeated when its follower answers a heartbeat. Idle groups speak rarely; those with
@@ -517,7 +382,7 @@ impl Group {
         if self.leader() == Some(node) && self.role() == Role::Follower {
             self.node.raft.leader_id = raft::INVALID_ID;
             let rank = self.rank(Some(node), rotation);
-            self.haste = Some(Haste { rotation, wait: 2 * rank, interval: self.voters(), term: self.term() });
+            self.haste = Some(Haste::new(rotation, 2 * rank, self.voters(), self.term()));
             if rank == 0 {
                 self.tick();
             }
@@ -543,7 +408,7 @@ impl Group {
         }
         let patience = if self.log().last_index() == 0 { FIRST_LEADER_TICKS } else { 1 };
         let wait = 1 + self.rank(None, rotation) * patience;
-        self.haste = Some(Haste { rotation, wait, interval: self.voters(), term: self.term() });
+        self.haste = Some(Haste::new(rotation, wait, self.voters(), self.term()));
     }
 
     /// This node's place in the order in which the voters ask, without one of them.

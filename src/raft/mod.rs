@@ -19,13 +19,14 @@
 //! 7. call [`Group::advance`]; and [`Group::persisted`] once that sync has returned.
 
 mod group;
+mod haste;
 mod membership;
 mod message;
 mod store;
+mod types;
 
-pub use group::{
-    Group, GroupOptions, MembershipChange, ProposeError, Ready, ReplicaProgress, Role, StepError,
-};
+pub use group::{Group, Ready};
 pub use membership::{Membership, MembershipError};
 pub use message::{entry_from_wire, entry_to_wire};
 pub use store::{ColdRead, ColdReadId};
+pub use types::{GroupOptions, MembershipChange, ProposeError, ReplicaProgress, Role, StepError};
