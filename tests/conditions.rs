@@ -5,7 +5,7 @@
 
 mod cluster;
 
-use cluster::{Cluster, append_of};
+use cluster::{Cluster, clients::append_of};
 use lockstep::shard::{Answer, Append, AppendError, Appended, Command};
 use lockstep_protocol::batch_builder::ProducerSequence;
 

@@ -2,7 +2,7 @@
 
 mod cluster;
 
-use cluster::{Cluster, append_of};
+use cluster::{Cluster, clients::append_of};
 use lockstep::random::Random;
 use lockstep::shard::positions::{POSITIONS_MAX, Position, PositionCommit, PositionRefusal};
 use lockstep::shard::{Answer, Append, AppendError, Appended, Command, Token};

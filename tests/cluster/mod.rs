@@ -5,36 +5,30 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses its own part of the harness")]
 
+pub mod clients;
 mod lying_disk;
+mod moving;
+mod seen;
 
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
-use bytes::Bytes;
 use lockstep::{
-    raft::{GroupOptions, MembershipChange, Role},
+    raft::GroupOptions,
     random::Random,
-    replica::{self, Output, Replica},
-    shard::{
-        self, Answer, Append, AppendError, Appended, Command, Event, Health, Input, ShardOptions,
-        ShardSettings, Token,
-    },
+    replica::{self, Replica},
+    shard::{self, Answer, AppendError, Event, Input, ShardOptions, ShardSettings, Token},
 };
-use lockstep_protocol::{
-    batch::BatchHeader,
-    batch_builder::{BatchBuilder, ProducerSequence},
-    peer::{RaftMessage, RepairMessage},
-    record::{Record, RecordIter},
-};
+use lockstep_protocol::peer::{RaftMessage, RepairMessage};
 use lockstep_storage::{
-    CachedRead, LogOptions, LogReader, WriteGroup,
+    LogOptions, LogReader, WriteGroup,
     io::{
         Disk,
         fake::{FakeDisk, Fault},
     },
-    reader::{ReadError, ScrubCursor},
+    reader::ScrubCursor,
 };
 use lying_disk::LyingDisk;
 
@@ -410,270 +404,6 @@ impl Cluster {
         disk.sync_dir("").expect("a healthy disk");
     }
 
-    // ---- What clients do ----
-
-    /// Sends a batch of text records to a node; its answer comes later.
-    pub fn send(&mut self, node: u64, values: &[&str]) -> Token {
-        self.send_as(node, values, ProducerSequence::NONE)
-    }
-
-    /// The same from a producer that can retry.
-    pub fn send_as(&mut self, node: u64, values: &[&str], producer: ProducerSequence) -> Token {
-        self.append(node, append_of(values, producer))
-    }
-
-    /// The same with conditions.
-    pub fn append(&mut self, node: u64, append: Append) -> Token {
-        let token = self.token();
-        self.step(node, Input::Append { token, append });
-        token
-    }
-
-    /// Sends a batch and lets everything happen; it must have been acknowledged.
-    pub fn produce(&mut self, node: u64, values: &[&str]) -> Appended {
-        let token = self.send(node, values);
-        self.settle();
-        match self.answer(token) {
-            Some(Ok(Answer::Appended(appended))) => *appended,
-            other => panic!("{values:?} was not acknowledged by node {node}: {other:?}"),
-        }
-    }
-
-    /// Sends a command.
-    pub fn command(&mut self, node: u64, command: Command) -> Token {
-        let token = self.token();
-        self.step(node, Input::Command { token, command });
-        token
-    }
-
-    /// Asks for a confirmed tail.
-    pub fn tail(&mut self, node: u64) -> Token {
-        let token = self.token();
-        self.step(node, Input::Tail { token });
-        token
-    }
-
-    /// Asks how far all groups have come, confirmed.
-    pub fn positions(&mut self, node: u64) -> Token {
-        let token = self.token();
-        self.step(node, Input::Positions { token, group: None });
-        token
-    }
-
-    /// Proposes a membership change and lets everything happen.
-    pub fn change_membership(&mut self, node: u64, changes: Vec<MembershipChange>) {
-        let token = self.token();
-        self.step(node, Input::Membership { token, changes, decided_on: None });
-        self.settle();
-        assert_eq!(self.answer(token), Some(&Ok(Answer::Done)));
-    }
-
-    /// What a request was told so far.
-    pub fn answer(&self, token: Token) -> Option<&Verdict> {
-        self.answers.get(&token)
-    }
-
-    // ---- How everything moves ----
-
-    /// Hands a node one input and lets it take its turn. Nothing is delivered or written yet.
-    pub fn step(&mut self, node: u64, input: impl Into<replica::Input>) {
-        let now_ms = self.now_ms;
-        let Some(stepped) = self.node(node).replica.as_mut() else { return };
-        let mut outputs = Vec::new();
-        stepped.step(input.into(), &mut outputs);
-        stepped.turn(now_ms, &mut outputs);
-        self.carry_out(node, outputs);
-    }
-
-    /// Runs writes and delivers messages until nothing moves. The network keeps order and loses what is cut.
-    pub fn settle(&mut self) {
-        for _ in 0..100_000 {
-            let wrote = self.run_writes();
-            let Some(letter) = self.network.pop_front() else {
-                if wrote {
-                    continue;
-                }
-                return self.look();
-            };
-            let (from, to) = letter.way();
-            if let Some(waiting) = self.paused.get_mut(&to) {
-                waiting.push(letter);
-            } else if !self.cut.contains(&(from, to)) {
-                self.step(to, letter.into_input());
-            }
-        }
-        panic!("the cluster does not come to rest");
-    }
-
-    /// Flips the last bit of every body that is on its way.
-    pub fn damage_entries_on_their_way(&mut self) {
-        let messages = self.network.iter_mut().filter_map(|letter| match letter {
-            Letter::Raft(message) => Some(message),
-            Letter::Repair { .. } => None,
-        });
-        for entry in messages.flat_map(|message| &mut message.entries) {
-            let mut body = entry.body.to_vec();
-            if let Some(last) = body.last_mut() {
-                *last ^= 1;
-            }
-            entry.body = body.into();
-        }
-    }
-
-    /// Runs one write or delivers one message; returns whether there was any.
-    pub fn deliver_one(&mut self) -> bool {
-        if let Some(letter) = self.network.pop_front() {
-            if !self.cut.contains(&letter.way()) {
-                self.step(letter.way().1, letter.into_input());
-            }
-            return true;
-        }
-        for node in self.running() {
-            if let Some(group) = self.node(node).writes.pop_front() {
-                let outcome = group.run();
-                self.step(node, Input::Synced(outcome));
-                return true;
-            }
-        }
-        false
-    }
-
-    /// Runs each node's waiting write, unless its disk is held; returns whether there was one.
-    pub fn run_writes(&mut self) -> bool {
-        let mut wrote = false;
-        for node in self.running() {
-            if self.disk_stopped.contains(&node) {
-                continue;
-            }
-            if let Some(group) = self.node(node).writes.pop_front() {
-                wrote = true;
-                let outcome = group.run();
-                self.step(node, Input::Synced(outcome));
-            }
-        }
-        wrote
-    }
-
-    fn carry_out(&mut self, node: u64, outputs: Vec<Output>) {
-        for output in outputs {
-            match output {
-                Output::Send(message) => self.network.push_back(Letter::Raft(message)),
-                Output::Repair { to, number, message } => {
-                    self.network.push_back(Letter::Repair { from: node, to, number, message });
-                }
-                Output::Write(group) => self.node(node).writes.push_back(group),
-                Output::Job(job) => {
-                    let done = job.run();
-                    self.cold_reads += usize::from(done.cold_read_bytes().is_some());
-                    self.step(node, replica::Input::Done(done));
-                }
-                Output::Answer(token, verdict) => {
-                    assert!(
-                        self.answers.insert(token, verdict).is_none() || token == shard::NOBODY,
-                        "answered twice"
-                    );
-                }
-                Output::Reader(reader) => self.node(node).reader = Some(reader),
-                Output::Forget => panic!("node {node}: {:?}", self.health(node)),
-                Output::View(_) | Output::Recovered(_) => {}
-                Output::Event(event) => self.node(node).events.push(event),
-            }
-        }
-    }
-
-    // ---- What can be seen ----
-
-    /// Every committed record of a node, as a reader gets them.
-    pub fn records(&self, node: u64) -> Vec<(u64, String)> {
-        self.read(node, self.describe(node).view.high_watermark)
-    }
-
-    /// Every record in a node's log, committed or not: no reader may see this.
-    pub fn whole_log(&self, node: u64) -> Vec<(u64, String)> {
-        self.read(node, self.describe(node).last_lsn)
-    }
-
-    fn read(&self, node: u64, up_to: u64) -> Vec<(u64, String)> {
-        self.try_read(node, up_to).expect("committed records can be read")
-    }
-
-    fn try_read(&self, node: u64, up_to: u64) -> Result<Vec<(u64, String)>, ReadError> {
-        let Some(reader) = &self.nodes[&node].reader else { return Ok(Vec::new()) };
-        let mut records = Vec::new();
-        let mut next = self.describe(node).view.log_start.max(1);
-        while next <= up_to {
-            let batches = match reader.cached(next, usize::MAX, up_to) {
-                CachedRead::Hit(batches) => batches,
-                _ => reader.read(next, usize::MAX, up_to)?,
-            };
-            assert!(!batches.is_empty(), "LSN {next} is missing on node {node}");
-            for batch in batches {
-                for record in RecordIter::new(batch.bytes).expect("a stored batch reads") {
-                    let record = record.expect("a stored record reads");
-                    assert_eq!(record.lsn, next, "LSNs are dense on node {node}");
-                    next += 1;
-                    let value = record.record.value.expect("these tests write values");
-                    records.push((record.lsn, String::from_utf8_lossy(&value).into_owned()));
-                }
-            }
-        }
-        Ok(records)
-    }
-
-    /// Reads every node as a client would, and holds it to what its readers were shown before.
-    fn look(&mut self) {
-        for node in self.running() {
-            // Whoever tests damage meets it here: a reader gets an error, and nothing is shown.
-            let up_to = self.describe(node).view.high_watermark;
-            let Ok(records) = self.try_read(node, up_to) else { continue };
-            let shown = &mut self.node(node).shown;
-            for (lsn, value) in records {
-                let before = shown.insert(lsn, value.clone());
-                assert!(
-                    before.is_none_or(|before| before == value),
-                    "node {node} showed two values under LSN {lsn}"
-                );
-            }
-        }
-    }
-
-    /// Whether a reader of `node` was ever shown `value`.
-    pub fn was_shown(&self, node: u64, value: &str) -> bool {
-        self.nodes[&node].shown.values().any(|shown| shown == value)
-    }
-
-    /// Asserts that every running node holds exactly `values` under LSNs 1, 2, 3 …
-    pub fn assert_everywhere(&self, values: &[&str]) {
-        let expected: Vec<_> = (1..).zip(values.iter().map(|value| (*value).to_owned())).collect();
-        for node in self.running() {
-            assert_eq!(self.records(node), expected, "on node {node}");
-        }
-    }
-
-    pub fn describe(&self, node: u64) -> shard::ShardDescription {
-        self.nodes[&node].replica.as_ref().expect("the node runs").describe()
-    }
-
-    pub fn health(&self, node: u64) -> Health {
-        self.describe(node).view.health
-    }
-
-    pub fn leads(&self, node: u64) -> bool {
-        self.describe(node).role == Role::Leader
-    }
-
-    pub fn running(&self) -> Vec<u64> {
-        self.nodes.iter().filter(|(_, node)| node.replica.is_some()).map(|(id, _)| *id).collect()
-    }
-
-    pub fn events(&self, node: u64) -> &[Event] {
-        &self.nodes[&node].events
-    }
-
-    pub fn disk(&self, node: u64) -> &FakeDisk {
-        &self.nodes[&node].disk
-    }
-
     fn node(&mut self, node: u64) -> &mut Node {
         self.nodes.get_mut(&node).expect("the node exists")
     }
@@ -682,17 +412,4 @@ impl Cluster {
         self.next_token += 1;
         self.next_token - 1
     }
-}
-
-/// A batch of text records, ready to be appended.
-pub fn append_of(values: &[&str], producer: ProducerSequence) -> Append {
-    let mut builder = BatchBuilder::new();
-    for value in values {
-        builder
-            .push(&Record::new(1_000, Bytes::copy_from_slice(value.as_bytes())))
-            .expect("small records fit");
-    }
-    let batch = builder.build(producer).expect("there are records");
-    let header = BatchHeader::parse(&batch).expect("a built batch has a header");
-    Append { batch, header, expected_next_lsn: None, fence: None, position: None }
 }

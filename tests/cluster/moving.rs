@@ -1,0 +1,116 @@
+//! How everything moves: turns, deliveries, writes.
+
+use lockstep::{
+    replica::{self, Output},
+    shard::{self, Input},
+};
+
+use super::{Cluster, Letter};
+
+impl Cluster {
+    /// Hands a node one input and lets it take its turn. Nothing is delivered or written yet.
+    pub fn step(&mut self, node: u64, input: impl Into<replica::Input>) {
+        let now_ms = self.now_ms;
+        let Some(stepped) = self.node(node).replica.as_mut() else { return };
+        let mut outputs = Vec::new();
+        stepped.step(input.into(), &mut outputs);
+        stepped.turn(now_ms, &mut outputs);
+        self.carry_out(node, outputs);
+    }
+
+    /// Runs writes and delivers messages until nothing moves. The network keeps order and loses what is cut.
+    pub fn settle(&mut self) {
+        for _ in 0..100_000 {
+            let wrote = self.run_writes();
+            let Some(letter) = self.network.pop_front() else {
+                if wrote {
+                    continue;
+                }
+                return self.look();
+            };
+            let (from, to) = letter.way();
+            if let Some(waiting) = self.paused.get_mut(&to) {
+                waiting.push(letter);
+            } else if !self.cut.contains(&(from, to)) {
+                self.step(to, letter.into_input());
+            }
+        }
+        panic!("the cluster does not come to rest");
+    }
+
+    /// Flips the last bit of every body that is on its way.
+    pub fn damage_entries_on_their_way(&mut self) {
+        let messages = self.network.iter_mut().filter_map(|letter| match letter {
+            Letter::Raft(message) => Some(message),
+            Letter::Repair { .. } => None,
+        });
+        for entry in messages.flat_map(|message| &mut message.entries) {
+            let mut body = entry.body.to_vec();
+            if let Some(last) = body.last_mut() {
+                *last ^= 1;
+            }
+            entry.body = body.into();
+        }
+    }
+
+    /// Runs one write or delivers one message; returns whether there was any.
+    pub fn deliver_one(&mut self) -> bool {
+        if let Some(letter) = self.network.pop_front() {
+            if !self.cut.contains(&letter.way()) {
+                self.step(letter.way().1, letter.into_input());
+            }
+            return true;
+        }
+        for node in self.running() {
+            if let Some(group) = self.node(node).writes.pop_front() {
+                let outcome = group.run();
+                self.step(node, Input::Synced(outcome));
+                return true;
+            }
+        }
+        false
+    }
+
+    /// Runs each node's waiting write, unless its disk is held; returns whether there was one.
+    pub fn run_writes(&mut self) -> bool {
+        let mut wrote = false;
+        for node in self.running() {
+            if self.disk_stopped.contains(&node) {
+                continue;
+            }
+            if let Some(group) = self.node(node).writes.pop_front() {
+                wrote = true;
+                let outcome = group.run();
+                self.step(node, Input::Synced(outcome));
+            }
+        }
+        wrote
+    }
+
+    pub(super) fn carry_out(&mut self, node: u64, outputs: Vec<Output>) {
+        for output in outputs {
+            match output {
+                Output::Send(message) => self.network.push_back(Letter::Raft(message)),
+                Output::Repair { to, number, message } => {
+                    self.network.push_back(Letter::Repair { from: node, to, number, message });
+                }
+                Output::Write(group) => self.node(node).writes.push_back(group),
+                Output::Job(job) => {
+                    let done = job.run();
+                    self.cold_reads += usize::from(done.cold_read_bytes().is_some());
+                    self.step(node, replica::Input::Done(done));
+                }
+                Output::Answer(token, verdict) => {
+                    assert!(
+                        self.answers.insert(token, verdict).is_none() || token == shard::NOBODY,
+                        "answered twice"
+                    );
+                }
+                Output::Reader(reader) => self.node(node).reader = Some(reader),
+                Output::Forget => panic!("node {node}: {:?}", self.health(node)),
+                Output::View(_) | Output::Recovered(_) => {}
+                Output::Event(event) => self.node(node).events.push(event),
+            }
+        }
+    }
+}
