@@ -9,11 +9,13 @@
 #[path = "../fuzz/src/lib.rs"]
 mod fuzz;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use fuzz::Target;
 use fuzz::mutation::mutate;
+use fuzz::{Target, seeds};
 use lockstep::random::Random;
+use lockstep_protocol::Api;
 
 /// A number from the environment.
 fn setting(variable: &str, default: u64) -> u64 {
@@ -67,6 +69,43 @@ fn kept_inputs_and_their_mutations_break_no_recovery() {
 #[test]
 fn kept_inputs_and_their_mutations_break_no_shard() {
     replay(fuzz::broker::TARGETS);
+}
+
+/// `LOCKSTEP_WRITE_SEEDS=1` writes them anew.
+#[test]
+fn every_message_of_the_protocol_is_a_kept_input_of_its_decoder() {
+    let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    let mut apis = BTreeSet::new();
+    for entry in std::fs::read_dir(root.join("protocol/vectors")).unwrap() {
+        let vector = entry.unwrap().path();
+        let name = vector.file_stem().unwrap().to_str().unwrap().to_owned();
+        if name == "batch" {
+            continue;
+        }
+        let frame = bytes_of_hex(&std::fs::read_to_string(&vector).unwrap());
+        let (target, input) = seeds::of_vector(&name, &frame).unwrap_or_else(|| panic!("{name}"));
+        let kept = root.join("fuzz/corpus").join(target).join(format!("{}{name}", seeds::PREFIX));
+        if std::env::var_os("LOCKSTEP_WRITE_SEEDS").is_some() {
+            std::fs::write(&kept, &input).unwrap();
+        }
+        assert_eq!(
+            std::fs::read(&kept).ok(),
+            Some(input),
+            "{}: LOCKSTEP_WRITE_SEEDS=1 writes it",
+            kept.display()
+        );
+        if target == "native_request" {
+            apis.extend(Api::from_byte(frame[9]).map(Api::name));
+        }
+    }
+    assert_eq!(apis, Api::ALL.iter().map(|api| api.name()).collect(), "each api has a request among them");
+}
+
+fn bytes_of_hex(text: &str) -> Vec<u8> {
+    let lines = text.lines().filter(|line| !line.starts_with('#'));
+    let digits: Vec<u8> = lines.flat_map(str::bytes).filter(|byte| !byte.is_ascii_whitespace()).collect();
+    let byte = |pair: &[u8]| u8::from_str_radix(std::str::from_utf8(pair).unwrap(), 16).unwrap();
+    digits.chunks(2).map(byte).collect()
 }
 
 #[test]

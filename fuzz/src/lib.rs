@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`wire`] | native frames, record batches, peer frames |
 //! | [`storage`] | a data directory of any bytes, a damaged log, the vote file, log operations against a model |
+//! | [`seeds`] | inputs with every message of the protocol, of its vectors |
 //! | [`broker`] | a shard and its peers, derived state, metadata, configuration, HTTP, a consumer's checks |
 //!
 //! The fuzzer's binaries (`targets/`) run one target each; `tests/fuzz_corpus.rs` of the product includes this same
@@ -17,6 +18,7 @@ pub mod allocation;
 pub mod broker;
 pub mod choices;
 pub mod mutation;
+pub mod seeds;
 pub mod storage;
 pub mod wire;
 

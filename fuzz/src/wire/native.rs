@@ -89,9 +89,12 @@ pub fn responses(input: &[u8]) {
     }
 }
 
+/// More than there are: an api that is added leaves kept inputs what they were.
+const APIS_MAX: u8 = 32;
+
 /// Kind, api, version and correlation; mostly ones that exist.
 fn head(choices: &mut Choices, usual_kind: u8) -> Vec<u8> {
-    let (api, odd) = (choices.byte() % 28, choices.byte());
+    let (api, odd) = (choices.byte() % APIS_MAX, choices.byte());
     let kind = if odd == 255 { 9 } else { usual_kind };
     let version = PROTOCOL_VERSION + u16::from(odd == 254);
     let [low, high] = version.to_le_bytes();
