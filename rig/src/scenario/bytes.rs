@@ -37,6 +37,10 @@ const PLAN: Plan = Plan {
 };
 /// Batches before the damage, and after it.
 const BATCHES: u64 = 400;
+/// Batches in the newest segment, at least, where each replica is to be damaged at another one.
+const BATCHES_BETWEEN_ROLLS: usize = 10;
+/// The damage of all replicas.
+const EVERYWHERE: &str = "bytes-everywhere";
 const STEP_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// How much is to be done.
@@ -48,6 +52,15 @@ pub struct Options {
     /// Seconds a damaged replica is given to be repaired from its peers.
     #[arg(long, default_value_t = 10)]
     pub repair_seconds: u64,
+    /// Only damage whose name holds this, such as `shards-truncate`, `vote` or `everywhere`.
+    #[arg(long, value_name = "NAME")]
+    pub only: Option<String>,
+}
+
+impl Options {
+    fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|only| name.to_lowercase().contains(&only.to_lowercase()))
+    }
 }
 
 /// What a broker made of the damage.
@@ -113,6 +126,9 @@ pub fn run(rig: &mut Rig, options: &Options) -> Result<Findings, RigError> {
                 let case =
                     Case { target, manner: *manner, repair: Duration::from_secs(options.repair_seconds) };
                 let name = format!("bytes-{target:?}-{manner:?}");
+                if !options.wants(&name) {
+                    continue;
+                }
                 let outcome = case.run(rig, &name, &mut findings)?;
                 let words = outcome.map_or("SKIPPED: there is none", Outcome::words);
                 println!("bytes: {manner:?} {}: {words}", target.name());
@@ -122,7 +138,9 @@ pub fn run(rig: &mut Rig, options: &Options) -> Result<Findings, RigError> {
                 }
             }
         }
-        everywhere(rig, options, &mut table, &mut findings)?;
+        if options.wants(EVERYWHERE) {
+            everywhere(rig, options, &mut table, &mut findings)?;
+        }
     }
     conclude(rig, "bytes", table, &[], &findings);
     Ok(findings)
@@ -177,7 +195,10 @@ impl Case {
         let outcome = self.watch(rig, &mut cluster, victim, shard)?;
         let acknowledged = load.acknowledged();
         if !rig.wait_until(STEP_TIME_MAX, || load.acknowledged() > acknowledged + BATCHES / 4)? {
-            findings.violation(format!("two whole brokers of three acknowledge nothing ({name})"));
+            let said = accounts(&mut cluster);
+            findings.violation(format!(
+                "two whole brokers of three acknowledge nothing ({name}); they say\n{said}"
+            ));
         }
         let recorder = load.finish()?;
         let whole = [Outcome::Whole, Outcome::Repaired].contains(&outcome);
@@ -250,26 +271,54 @@ fn everywhere(
     table: &mut Table,
     findings: &mut Findings,
 ) -> Result<(), RigError> {
-    let name = "bytes-everywhere";
+    let name = EVERYWHERE;
     let Stopped { mut cluster, load, roots, shard } = stopped(rig, name)?;
-    for (part, root) in roots.iter().enumerate() {
-        let layout = layout(rig, &root.join("data"), shard)?;
+    let layouts = loop {
+        let layouts = layouts(rig, &roots, shard)?;
+        if layouts.iter().all(|layout| layout.newest_batches() >= BATCHES_BETWEEN_ROLLS) {
+            break layouts;
+        }
+        // A segment has just begun: there are not as many batches as replicas to be damaged.
+        cluster.start_all()?;
+        let acknowledged = load.acknowledged();
+        rig.wait_until(STEP_TIME_MAX, || load.acknowledged() > acknowledged + BATCHES / 10)?;
+        cluster.stop_all();
+        load.restarted(1..=BROKERS);
+    };
+    for (part, layout) in layouts.iter().enumerate() {
         make(rig, &layout.plan_part(part))?;
     }
     cluster.start_all()?;
     let limit = Duration::from_secs(options.repair_seconds * 3);
     let acknowledged = load.acknowledged();
-    let recovered = rig.wait_until(limit, || load.acknowledged() > acknowledged + BATCHES / 4)?;
-    let words = if recovered {
+    let words = if rig.wait_until(limit, || load.acknowledged() > acknowledged + BATCHES / 4)? {
         let recorder = load.finish()?;
         findings.judge(rig, &cluster.bootstrap(), &recorder, &[1, 2, 3])?;
         "repaired from each other"
     } else {
-        "all out: nothing served, nothing changed"
+        let said = accounts(&mut cluster);
+        findings.violation(format!("damage at disjoint places was not repaired; the brokers say\n{said}"));
+        "NOT REPAIRED"
     };
     println!("bytes: all replicas at disjoint places: {words}");
     table.row("all replicas at disjoint places", words);
     Ok(())
+}
+
+fn layouts(rig: &Rig, roots: &[PathBuf], shard: u64) -> Result<Vec<Layout>, RigError> {
+    roots.iter().map(|root| layout(rig, &root.join("data"), shard)).collect()
+}
+
+/// What each broker that runs says of the partition and of itself: whoever waits, waits for one of them.
+fn accounts(cluster: &mut Cluster) -> String {
+    let mut said = String::new();
+    for broker in cluster.brokers.iter_mut().filter(|broker| broker.pid().is_some()) {
+        let place = broker.place().clone();
+        let replica = http::json(place.http(), &format!("/v1/topics/{TOPIC}/partitions/0/replica"));
+        let replica = replica.map_or_else(|| "no answer".to_owned(), |replica| replica.to_string());
+        said += &format!("broker {}: {replica}\n{}\n", place.node, broker.last_lines());
+    }
+    said
 }
 
 fn is_out(cluster: &mut Cluster, node: u64) -> bool {

@@ -205,6 +205,13 @@ impl Layout {
         }
     }
 
+    /// Batches in the newest segment.
+    #[must_use]
+    pub fn newest_batches(&self) -> usize {
+        let batches = |segment: &Segment| segment.frames.iter().filter(|frame| frame.kind == "batch").count();
+        self.segments.last().map_or(0, batches)
+    }
+
     /// Damage of a batch in the newest segment, in the given part of three: replicas that are damaged in different
     /// parts have every entry between them.
     #[must_use]
