@@ -264,6 +264,11 @@ pub fn cold_read(bytes: u64, duration: Duration) {
     handles.cold_read_duration.record(duration);
 }
 
+/// `bytes` of log were read for a new replica elsewhere.
+pub fn caught_up(bytes: u64) {
+    handles().catch_up_bytes.increment(bytes);
+}
+
 /// A read of a segment file failed or did not verify.
 pub fn cold_read_failed() {
     handles().read_failures.increment(1);
@@ -308,6 +313,10 @@ pub struct ShardTotals {
     pub lag_entries: u64,
     /// Bytes of log.
     pub log_bytes: u64,
+    /// Replicas that lead a partition whose replicas move.
+    pub moving: u64,
+    /// Bytes of log that new replicas of the partitions led here lack.
+    pub catch_up_bytes: u64,
 }
 
 /// Sets the sums over local replicas.
@@ -317,6 +326,8 @@ pub fn shard_totals(totals: ShardTotals) {
     handles.leaderless.set(totals.leaderless as f64);
     handles.replication_lag.set(totals.lag_entries as f64);
     handles.log_bytes.set(totals.log_bytes as f64);
+    handles.moving_partitions.set(totals.moving as f64);
+    handles.catch_up_left.set(totals.catch_up_bytes as f64);
 }
 
 /// Free bytes of the data directory's file system.

@@ -78,6 +78,41 @@ fn a_voter_left_alone_asks_for_votes_only_when_all_it_holds_is_synced() {
 }
 
 #[test]
+fn only_reads_for_a_learner_that_lacks_much_may_wait() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    cluster.isolate(3);
+    for number in 0..150 {
+        cluster.produce(1, &[&format!("{number}")]);
+    }
+    cluster.heal();
+    for _ in 0..20 {
+        cluster.tick_all();
+    }
+    assert_eq!(cluster.records(3), cluster.records(1), "a voter that was away has caught up");
+    assert_eq!(cluster.catch_up_reads(), [], "and was not made to wait");
+
+    cluster.add_node(4, &[1, 2, 3]);
+    cluster.change_membership(1, vec![AddLearner(4)]);
+    for _ in 0..20 {
+        cluster.tick_all();
+    }
+    assert_eq!(cluster.records(4), cluster.records(1));
+    let reads = cluster.catch_up_reads().to_vec();
+    assert!(!reads.is_empty() && reads.iter().all(|learner| *learner == 4), "{reads:?}");
+    for number in 0..50 {
+        cluster.produce(1, &[&format!("more {number}")]);
+    }
+    cluster.tick_all();
+    assert_eq!(cluster.records(4), cluster.records(1));
+    assert_eq!(
+        cluster.catch_up_reads(),
+        reads,
+        "who is near the end is sent what is new like everybody else"
+    );
+}
+
+#[test]
 fn a_single_voter_with_learners_loses_nothing_in_power_cuts() {
     let mut cluster = cluster_with_learners(1, &[2, 3]);
     let mut expected = vec!["one".to_owned()];

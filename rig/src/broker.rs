@@ -57,22 +57,28 @@ impl Place {
         self.outside.join(format!("node-{}.log", self.node))
     }
 
+    fn listens(&self) -> String {
+        let address = |port| SocketAddr::new(self.host, port);
+        format!(
+            "native = \"{}\"\npeer = \"{}\"\nhttp = \"{}\"\n",
+            address(NATIVE),
+            address(PEER),
+            address(HTTP)
+        )
+    }
+
     fn settings(&self, cluster: &str, all: &[Place], more: &str) -> String {
-        let listens = |place: &Place| {
-            let address = |port| SocketAddr::new(place.host, port);
-            format!(
-                "native = \"{}\"\npeer = \"{}\"\nhttp = \"{}\"\n",
-                address(NATIVE),
-                address(PEER),
-                address(HTTP)
-            )
-        };
         let head = format!("node = {}\ndata = {:?}\ncluster = \"{cluster}\"\n", self.node, self.data);
-        let mut text = format!("{head}\n{more}\n[listen]\n{}", listens(self));
+        let mut text = format!("{head}\n{more}\n[listen]\n{}", self.listens());
         for place in all {
-            text.push_str(&format!("\n[[nodes]]\nid = {}\n{}", place.node, listens(place)));
+            text.push_str(&format!("\n[[nodes]]\nid = {}\n{}", place.node, place.listens()));
         }
         text
+    }
+
+    fn settings_to_join(&self, seeds: &[SocketAddr], more: &str) -> String {
+        let seeds: Vec<String> = seeds.iter().map(SocketAddr::to_string).collect();
+        format!("data = {:?}\njoin = {seeds:?}\n\n{more}\n[listen]\n{}", self.data, self.listens())
     }
 }
 
@@ -102,6 +108,16 @@ impl Broker {
         command::run(format.args(["--node", &place.node.to_string()]))?;
         let file = place.settings_file();
         fs::write(&file, place.settings(cluster, all, more)).map_err(RigError::file(&file))?;
+        Ok(Self { program: program.to_owned(), place, process: None, started: Instant::now() })
+    }
+
+    /// Writes the settings of one that joins a cluster through any of `seeds`; `more` are further sections of TOML.
+    ///
+    /// # Errors
+    /// The settings cannot be written.
+    pub fn joining(program: &Path, place: Place, seeds: &[SocketAddr], more: &str) -> Result<Self, RigError> {
+        let file = place.settings_file();
+        fs::write(&file, place.settings_to_join(seeds, more)).map_err(RigError::file(&file))?;
         Ok(Self { program: program.to_owned(), place, process: None, started: Instant::now() })
     }
 
@@ -249,5 +265,14 @@ mod tests {
         assert!(text.starts_with("node = 2\ndata = \"node-2/data\"\ncluster = \"ab\"\n"), "{text}");
         assert!(text.contains("[raft]\ntick_ms = 10\n\n[listen]\nnative = \"127.0.0.2:7400\"\n"), "{text}");
         assert_eq!(text.matches("[[nodes]]").count(), 2);
+    }
+
+    #[test]
+    fn who_joins_is_told_whom_to_ask_and_not_who_it_is() {
+        let text = place(4).settings_to_join(&[place(1).native()], "[raft]\ntick_ms = 10\n");
+        let head =
+            "data = \"node-4/data\"\njoin = [\"127.0.0.1:7400\"]\n\n[raft]\ntick_ms = 10\n\n[listen]\n";
+        assert!(text.starts_with(head), "{text}");
+        assert!(!text.contains("[[nodes]]") && !text.contains("node ="), "{text}");
     }
 }

@@ -26,12 +26,14 @@ pub struct Settings {
     pub max_batch_bytes: u64,
     /// Whether timeouts are far shorter than as shipped, so that a short run sees many.
     pub quick: bool,
+    /// How fast replicas move, in bytes a second, if not as shipped.
+    pub move_bytes_per_second: Option<u64>,
 }
 
 impl Default for Settings {
     /// Small segments, so that a short run fills many, and a quick election.
     fn default() -> Self {
-        Self { segment_bytes: 4 << 20, max_batch_bytes: 1 << 20, quick: true }
+        Self { segment_bytes: 4 << 20, max_batch_bytes: 1 << 20, quick: true, move_bytes_per_second: None }
     }
 }
 
@@ -39,17 +41,19 @@ impl Settings {
     /// As brokers are by default: what is measured is what users see.
     #[must_use]
     pub fn shipped() -> Self {
-        Self { segment_bytes: 64 << 20, max_batch_bytes: 8 << 20, quick: false }
+        Self { segment_bytes: 64 << 20, max_batch_bytes: 8 << 20, quick: false, move_bytes_per_second: None }
     }
 
     fn toml(self) -> String {
-        let Self { segment_bytes, max_batch_bytes, quick } = self;
+        let Self { segment_bytes, max_batch_bytes, quick, move_bytes_per_second } = self;
         let pace = "[raft]\ntick_ms = 10\nheartbeat_ticks = 5\nelection_ticks = 20\n\n";
         let pace = if quick { pace } else { "" };
+        let moves = move_bytes_per_second.map(|bytes| format!("move_bytes_per_second = {bytes}\n"));
+        let moves = moves.unwrap_or_default();
         let record = max_batch_bytes;
         format!(
             "[limits]\nmax_batch_bytes = {max_batch_bytes}\nmax_record_bytes = {record}\n\n\
-             [storage]\nsegment_bytes = {segment_bytes}\nfree_space_reserve_bytes = {}\n\n\
+             [storage]\nsegment_bytes = {segment_bytes}\nfree_space_reserve_bytes = {}\n{moves}\n\
              {pace}\
              [log]\nfilter = \"info\"\n",
             32 << 20,
@@ -109,6 +113,28 @@ impl Cluster {
         cluster.start_all()?;
         cluster.wait_until_ready(rig)?;
         Ok(cluster)
+    }
+
+    /// Starts a broker that joins through all others, on an empty directory, and waits until it is ready; how long that
+    /// took. The cluster gives it the next id.
+    ///
+    /// # Errors
+    /// It ends by itself, or is not ready in a minute.
+    pub fn join(
+        &mut self,
+        rig: &mut Rig,
+        root: &Path,
+        outside: &Path,
+        settings: Settings,
+    ) -> Result<Duration, RigError> {
+        let node = self.brokers.len() as u64 + 1;
+        let host = IpAddr::V4(free_hosts(&mut rig.random, 1)[0]);
+        let place =
+            Place { node, host, data: root.join("data"), outside: outside.to_owned(), namespace: None };
+        let seeds: Vec<_> = self.brokers.iter().map(|broker| broker.place().native()).collect();
+        self.brokers.push(Broker::joining(&rig.program, place, &seeds, &settings.toml())?);
+        self.start_all()?;
+        self.wait_until_one_is_ready(rig, node)
     }
 
     /// Starts every broker that does not run.

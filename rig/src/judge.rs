@@ -66,9 +66,24 @@ impl Findings {
         recorder: &Recorder,
         nodes: &[u64],
     ) -> Result<(), RigError> {
+        self.judge_each(rig, bootstrap, recorder, |_| nodes.to_vec())
+    }
+
+    /// The same, each partition from nodes of its own.
+    ///
+    /// # Errors
+    /// A replica cannot be read.
+    pub fn judge_each(
+        &mut self,
+        rig: &Rig,
+        bootstrap: &str,
+        recorder: &Recorder,
+        nodes: impl Fn(u32) -> Vec<u64>,
+    ) -> Result<(), RigError> {
         for partition in recorder.partitions() {
+            let nodes = nodes(partition);
             let reading = async {
-                let limit = tokio::time::timeout(READ_TIME_MAX, final_state(bootstrap, partition, nodes));
+                let limit = tokio::time::timeout(READ_TIME_MAX, final_state(bootstrap, partition, &nodes));
                 limit.await.unwrap_or_else(|_| Err(format!("not done after {READ_TIME_MAX:?}")))
             };
             let unreadable = |said| RigError::Refused { what: "to be read at the end", said };

@@ -6,6 +6,7 @@
 //! - A writer goes on under a new name after an end it cannot know: under one name, order is certain.
 //! - Nothing here decides whether the brokers did well: that is the checker's part.
 
+mod fill;
 mod reader;
 mod recorder;
 mod steady;
@@ -47,6 +48,8 @@ pub struct Plan {
     pub rest_max: Duration,
     /// Sends a second and partition, in an open loop; 0: writers wait for their answers, and rest.
     pub rate: u32,
+    /// Log that each partition has before the load begins, in MiB.
+    pub log_mib: u64,
 }
 
 impl Plan {
@@ -66,6 +69,7 @@ impl Default for Plan {
             value_bytes_max: 16 << 10,
             rest_max: Duration::from_millis(8),
             rate: 0,
+            log_mib: 0,
         }
     }
 }
@@ -115,10 +119,10 @@ pub struct Load {
 }
 
 impl Load {
-    /// Creates the topic and starts writing and reading.
+    /// Creates the topic, writes the log that it is to begin with, and starts writing and reading.
     ///
     /// # Errors
-    /// The cluster refuses the topic.
+    /// The cluster refuses the topic, or a batch.
     pub fn start(rig: &mut Rig, bootstrap: &str, plan: Plan) -> Result<Self, RigError> {
         let handle = rig.runtime.handle().clone();
         handle.block_on(create_topic(bootstrap, plan))?;
@@ -132,6 +136,7 @@ impl Load {
             last_lsn: AtomicU64::new(0),
             consumed: AtomicU64::new(0),
         });
+        handle.block_on(fill::fill(&shared))?;
         let mut tasks = Vec::new();
         let mut random = rig.random.split();
         for partition in 0..plan.partitions {

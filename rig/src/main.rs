@@ -8,7 +8,7 @@ use lockstep_rig::error::RigError;
 use lockstep_rig::judge::Findings;
 use lockstep_rig::rig::Rig;
 use lockstep_rig::scenario::{
-    behind, bite, bytes, failover, follower, inject, kill, network, power, restart, rolling, shards,
+    behind, bite, bytes, failover, follower, grow, inject, kill, network, power, restart, rolling, shards,
 };
 
 /// Ill-treats real brokers and says what came of it. Exits with 1 on any violation.
@@ -62,6 +62,8 @@ enum Scenario {
     Shards(shards::Options),
     /// Brings a broker back whose log ends before that of the others begins.
     Behind(behind::Options),
+    /// Takes in a fourth broker under a steady load, spreads the replicas anew, and takes out one of the first.
+    Grow(grow::Options),
     /// Proves that the rig bites: brokers whose syncs do nothing must be caught.
     Bite,
 }
@@ -98,6 +100,7 @@ fn run(arguments: Arguments) -> Result<Findings, RigError> {
         Scenario::Follower(options) => follower::run(&mut rig, &options),
         Scenario::Shards(options) => shards::run(&mut rig, &options),
         Scenario::Behind(options) => behind::run(&mut rig, &options),
+        Scenario::Grow(options) => grow::run(&mut rig, &options),
         Scenario::Bite => bite::run(&mut rig),
     };
     if result.as_ref().is_err_and(|error| !matches!(error, RigError::Interrupted)) {
@@ -109,7 +112,7 @@ fn run(arguments: Arguments) -> Result<Findings, RigError> {
 /// Every scenario. One that cannot go on counts as a violation, and the next one begins.
 fn all(rig: &mut Rig) -> Result<Findings, RigError> {
     type Run = fn(&mut Rig) -> Result<Findings, RigError>;
-    let scenarios: [Run; 12] = [
+    let scenarios: [Run; 13] = [
         bite::run,
         |rig| power::run(rig, &defaults()),
         |rig| kill::run(rig, &defaults()),
@@ -122,6 +125,7 @@ fn all(rig: &mut Rig) -> Result<Findings, RigError> {
         |rig| follower::run(rig, &defaults()),
         |rig| shards::run(rig, &defaults()),
         |rig| behind::run(rig, &defaults()),
+        |rig| grow::run(rig, &defaults()),
     ];
     let mut findings = Findings::default();
     for scenario in scenarios {

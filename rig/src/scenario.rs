@@ -5,6 +5,7 @@ pub mod bite;
 pub mod bytes;
 pub mod failover;
 pub mod follower;
+pub mod grow;
 pub mod inject;
 pub mod kill;
 pub mod network;
@@ -59,6 +60,13 @@ pub fn longest_gap(timings: &[Timing], from: u64, to: u64) -> Duration {
     times.push(to.max(times.last().copied().unwrap_or(0)));
     let overlapping = times.windows(2).filter(|pair| pair[1] > from && pair[0] < to);
     Duration::from_micros(overlapping.map(|pair| pair[1] - pair[0]).max().unwrap_or(0))
+}
+
+/// How long the sends took that were due in a time; both ends in microseconds since the load began.
+pub fn latencies(timings: &[Timing], from: u64, to: u64, times: &mut Times) {
+    for timing in timings.iter().filter(|timing| (from..to).contains(&timing.due)) {
+        times.add(Duration::from_micros(timing.acknowledged.saturating_sub(timing.due)));
+    }
 }
 
 /// Prints what a scenario found.

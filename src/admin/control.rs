@@ -148,6 +148,10 @@ pub struct ShardSample {
     pub lag_entries: u64,
     /// Bytes of log.
     pub log_bytes: u64,
+    /// Whether it leads and its replicas move.
+    pub is_moving: bool,
+    /// About how many bytes of its log new replicas lack; 0 on followers.
+    pub catch_up_bytes: u64,
     /// What the opt-in series show; none for the metadata and for what is not open.
     pub partition: Option<PartitionSample>,
 }

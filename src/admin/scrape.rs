@@ -28,6 +28,8 @@ fn totals(samples: &[ShardSample]) -> ShardTotals {
         totals.leaderless += u64::from(!sample.has_leader);
         totals.lag_entries += sample.lag_entries;
         totals.log_bytes += sample.log_bytes;
+        totals.moving += u64::from(sample.is_moving);
+        totals.catch_up_bytes += sample.catch_up_bytes;
     }
     totals
 }

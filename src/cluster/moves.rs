@@ -19,11 +19,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::raft::{Membership, MembershipChange, ReplicaProgress};
+use crate::raft::{Membership, MembershipChange, NEAR_ENTRIES, ReplicaProgress};
 use crate::shard::ShardDescription;
-
-/// Entries a replica may lack and still be called caught up: the next few messages bring them.
-const LAG_ENTRIES_MAX: u64 = 100;
 
 /// Where a shard's replicas shall be.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -163,5 +160,5 @@ impl Move<'_> {
 
 /// Whether a replica answers, and lacks so little that the next few messages bring it.
 pub(super) fn is_close(replica: &ReplicaProgress) -> bool {
-    replica.recent_active && replica.state == "replicate" && replica.lag_entries <= LAG_ENTRIES_MAX
+    replica.recent_active && replica.state == "replicate" && replica.lag_entries <= NEAR_ENTRIES
 }

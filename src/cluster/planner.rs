@@ -7,7 +7,7 @@
 //! - The metadata has three voters, five from five brokers on, in as many racks as there are; fewer only where there are
 //!   fewer brokers. None goes that need not.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::member::Duty;
 use super::{Command, MetadataState, Reassignment, Site, Spread};
@@ -41,6 +41,19 @@ pub fn next_moves(state: &MetadataState) -> Vec<Command> {
         }
     }
     due.commands
+}
+
+/// How many brokers send their log to each that takes up replicas: as many as lead one of those, if leaders are where they
+/// are preferred.
+pub fn senders(state: &MetadataState) -> BTreeMap<u64, u64> {
+    let mut leaders: BTreeMap<u64, BTreeSet<u64>> = BTreeMap::new();
+    for placement in state.moving().filter(|placement| placement.shard != METADATA_SHARD) {
+        let Some(leader) = placement.replicas.first().copied() else { continue };
+        for broker in placement.goal().iter().filter(|broker| !placement.replicas.contains(broker)) {
+            leaders.entry(*broker).or_default().insert(leader);
+        }
+    }
+    leaders.into_iter().map(|(broker, leaders)| (broker, leaders.len() as u64)).collect()
 }
 
 /// The brokers that shall hold the metadata, if not those that do now.

@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinSet;
 
-use super::MetadataState;
+use super::{MetadataState, planner};
 use super::hosting::{self, Here, Wanted};
 use crate::engine::{Engine, METADATA_SHARD, PartitionHandle, ShardId, ShardSettings};
 use crate::identity::DataDirectory;
@@ -134,6 +134,7 @@ impl Replicas {
 
     /// Tells each open shard its settings and who holds it, if that is not what it was told last.
     fn tell(&self, state: &MetadataState) {
+        self.engine.share_pace(planner::senders(state));
         let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
         told.retain(|shard, _| self.engine.shard(*shard).is_some());
         for (topic, placement) in state.placements() {

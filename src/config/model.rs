@@ -129,6 +129,9 @@ pub struct Storage {
     pub free_space_reserve_bytes: u64,
     /// How fast closed segments are read in the background to find bytes that have changed on the disk; 0 for never.
     pub scrub_bytes_per_second: u64,
+    /// How fast this node sends log to new replicas elsewhere, and takes it in, when replicas move; what is produced meanwhile
+    /// is not counted. 0 for as fast as it goes.
+    pub move_bytes_per_second: u64,
 }
 
 /// The pace of consensus.
@@ -243,6 +246,7 @@ impl Default for Storage {
             spare_segments: 4,
             free_space_reserve_bytes: 256 << 20,
             scrub_bytes_per_second: 4 << 20,
+            move_bytes_per_second: 32 << 20,
         }
     }
 }

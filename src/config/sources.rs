@@ -43,6 +43,7 @@ const SETTINGS: &[(&str, Kind)] = &[
     ("storage.spare_segments", Kind::Number),
     ("storage.free_space_reserve_bytes", Kind::Number),
     ("storage.scrub_bytes_per_second", Kind::Number),
+    ("storage.move_bytes_per_second", Kind::Number),
     ("raft.tick_ms", Kind::Number),
     ("raft.election_ticks", Kind::Number),
     ("raft.heartbeat_ticks", Kind::Number),

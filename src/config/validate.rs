@@ -6,6 +6,9 @@ use super::model::{Config, Limits, Raft};
 /// Room in a frame beside the batch it carries: the frame's head and the request around the batch.
 const FRAME_OVERHEAD_BYTES: u64 = 64 << 10;
 
+/// Below this a new replica of one busy partition would take days.
+const MOVE_BYTES_PER_SECOND_MIN: u64 = 64 << 10;
+
 /// Most replicas of a partition. How many brokers there are, the cluster knows.
 const REPLICATION_MAX: u32 = 99;
 
@@ -145,6 +148,13 @@ impl Config {
             "storage.segment_bytes",
             "it is more than 1 TiB",
             "lower it; 67108864 is usual",
+        )?;
+        let moves = self.storage.move_bytes_per_second;
+        check(
+            moves == 0 || moves >= MOVE_BYTES_PER_SECOND_MIN,
+            "storage.move_bytes_per_second",
+            format!("at {moves} replicas would hardly move"),
+            format!("give it at least {MOVE_BYTES_PER_SECOND_MIN}, or 0 for as fast as it goes"),
         )?;
         check(self.limits.max_connections >= 1, "limits.max_connections", "it is 0", "give it at least 1")
     }

@@ -11,8 +11,9 @@ use lockstep_storage::LogReader;
 use tokio::sync::{mpsc, watch};
 
 use super::{
-    PeerSender,
+    METADATA_SHARD, PeerSender,
     disk_workers::DiskWorkers,
+    pace::Pace,
     worker::{Ask, Mail, Reply},
 };
 use crate::{
@@ -23,6 +24,15 @@ use crate::{
 
 /// Ticks that a calm replica is handed at once.
 const CALM_TICKS: u32 = 4;
+
+/// What carries out what a replica asks for.
+pub struct Around<'a> {
+    pub peers: &'a dyn PeerSender,
+    pub disk_workers: &'a Arc<DiskWorkers>,
+    /// What reads for learners wait for, unless they go as fast as they can.
+    pub pace: Option<&'a Arc<Pace>>,
+    pub mail: &'a mpsc::UnboundedSender<Mail>,
+}
 
 /// What everyone outside may see of a replica.
 pub struct Shown {
@@ -129,13 +139,8 @@ impl Hosted {
     }
 
     /// Lets the replica take its turn and carries out what it asks for.
-    pub fn turn(
-        &mut self,
-        now_ms: i64,
-        peers: &dyn PeerSender,
-        disk_workers: &Arc<DiskWorkers>,
-        mail: &mpsc::UnboundedSender<Mail>,
-    ) {
+    pub fn turn(&mut self, now_ms: i64, around: &Around<'_>) {
+        let Around { peers, disk_workers, pace, mail } = *around;
         self.touched = false;
         self.replica.turn(now_ms, &mut self.outputs);
         let shard = self.id();
@@ -159,8 +164,13 @@ impl Hosted {
                     });
                 }
                 Output::Job(job) => {
-                    self.jobs += 1;
-                    run(shard, job, disk_workers, mail);
+                    let admitted = match pace.filter(|_| shard != METADATA_SHARD) {
+                        Some(pace) => pace.admit(shard, job, mail),
+                        None => Some(job),
+                    };
+                    if let Some(job) = admitted {
+                        self.begin(job, around);
+                    }
                 }
                 Output::Answer(token, answer) => {
                     if let Some((reply, asked)) = self.waiting.remove(&token) {
@@ -185,6 +195,12 @@ impl Hosted {
         for (node, messages) in to_peers {
             peers.send(node, shard, messages);
         }
+    }
+
+    /// Begins a job that the replica has asked for.
+    pub fn begin(&mut self, job: Job, around: &Around<'_>) {
+        self.jobs += 1;
+        run(self.id(), job, around);
     }
 
     fn note_health(&self, before: &Health, health: &Health) {
@@ -240,13 +256,22 @@ impl Hosted {
 }
 
 /// Runs a replica's job on a disk worker, and hands back what became of it.
-fn run(shard: ShardId, job: Job, disk_workers: &Arc<DiskWorkers>, mail: &mpsc::UnboundedSender<Mail>) {
-    let mail = mail.clone();
+fn run(shard: ShardId, job: Job, around: &Around<'_>) {
+    let (mail, disk_workers) = (around.mail.clone(), around.disk_workers);
+    let learns = job.catching_up().is_some();
+    let paced = job.catching_up().zip(around.pace.filter(|_| shard != METADATA_SHARD).cloned());
     let long = job.is_long();
     let work = move || {
         let started = Instant::now();
         let done = job.run();
-        match done.cold_read_bytes() {
+        let bytes = done.cold_read_bytes();
+        if learns {
+            metrics::caught_up(bytes.flatten().unwrap_or(0));
+        }
+        if let Some((asked, pace)) = paced {
+            pace.settle(asked, bytes.flatten().unwrap_or(0));
+        }
+        match bytes {
             Some(Some(bytes)) => metrics::cold_read(bytes, started.elapsed()),
             Some(None) => {
                 metrics::cold_read_failed();

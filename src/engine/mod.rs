@@ -10,11 +10,13 @@
 mod disk_workers;
 mod handle;
 mod hosted;
+mod pace;
 mod scrub;
 mod segments;
 mod worker;
 
 use std::{
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -39,6 +41,7 @@ use crate::{
 use disk_workers::DiskWorkers;
 pub use handle::PartitionHandle;
 use hosted::Shown;
+use pace::Pace;
 use segments::Segments;
 use worker::{Mail, Worker};
 
@@ -79,6 +82,8 @@ pub struct EngineOptions {
     pub free_space_reserve_bytes: u64,
     /// How fast sealed segments are read to find rot; 0 for never.
     pub scrub_bytes_per_second: u64,
+    /// How fast the log is read for new replicas elsewhere, all together; 0 for as fast as it goes.
+    pub move_bytes_per_second: u64,
 }
 
 /// The way to the other nodes. Sending never blocks; what does not fit is lost, and Raft repeats it.
@@ -102,6 +107,7 @@ struct Inner {
     workers: Vec<mpsc::UnboundedSender<Mail>>,
     shards: DashMap<ShardId, PartitionHandle>,
     segments: Option<Arc<Segments>>,
+    pace: Option<Arc<Pace>>,
     random: Mutex<Random>,
 }
 
@@ -113,11 +119,12 @@ impl Engine {
             Segments::keep_ready(segments, options.segment_bytes);
         }
         let disk_workers = Arc::new(DiskWorkers::start(options.disk_workers, segments.clone()));
+        let pace = Pace::start(options.move_bytes_per_second);
         let workers = (0..options.workers.max(1))
-            .map(|_| Worker::spawn(options.tick, Arc::clone(&peers), Arc::clone(&disk_workers)))
+            .map(|_| Worker::spawn(options.tick, Arc::clone(&peers), Arc::clone(&disk_workers), pace.clone()))
             .collect();
         let random = Mutex::new(Random::new(options.seed));
-        let inner = Inner { options, disk, workers, shards: DashMap::new(), segments, random };
+        let inner = Inner { options, disk, workers, shards: DashMap::new(), segments, pace, random };
         let engine = Self { inner: Arc::new(inner) };
         engine.watch_free_space();
         if engine.inner.options.scrub_bytes_per_second > 0 {
@@ -211,6 +218,13 @@ impl Engine {
     pub fn update_replicas(&self, shard: ShardId, replicas: &[u64]) {
         let peers = replicas.iter().copied().filter(|node| *node != self.inner.options.node).collect();
         let _ = self.worker_of(shard).send(Mail::Input { shard, input: replica::Input::Peers(peers) });
+    }
+
+    /// How many brokers send log to each of these, for its new replicas: each sends its part of what one may take in.
+    pub fn share_pace(&self, senders: BTreeMap<u64, u64>) {
+        if let Some(pace) = &self.inner.pace {
+            pace.share(senders);
+        }
     }
 
     /// A shard that this node hosts.

@@ -15,11 +15,12 @@ use tokio::{
 use super::{
     PeerSender,
     disk_workers::DiskWorkers,
-    hosted::{Hosted, Shown},
+    hosted::{Around, Hosted, Shown},
+    pace::Pace,
 };
 use crate::{
     raft::MembershipChange,
-    replica::{self, Replica},
+    replica::{self, Job, Replica},
     shard::{Answer, Append, AppendError, Command, Former, Input, ShardDescription, ShardId, Token},
 };
 
@@ -79,6 +80,8 @@ pub enum Mail {
     Messages { shard: ShardId, messages: Vec<RaftMessage> },
     /// Anything else for one shard.
     Input { shard: ShardId, input: replica::Input },
+    /// A read for a learner has waited for its turn.
+    Begin { shard: ShardId, job: Job },
     /// A shard in detail.
     Describe { shard: ShardId, reply: oneshot::Sender<ShardDescription> },
     /// A node's connection closed, or nothing is heard on it.
@@ -89,6 +92,18 @@ pub enum Mail {
     DiskFull(bool),
     /// Seal and sync everything, and end.
     Stop { reply: oneshot::Sender<()> },
+}
+
+/// What a loop's shards need of it; a macro, so that the shards themselves are not borrowed.
+macro_rules! around {
+    ($worker:expr, $mail:expr) => {
+        Around {
+            peers: &*$worker.peers,
+            disk_workers: &$worker.disk_workers,
+            pace: $worker.pace.as_ref(),
+            mail: $mail,
+        }
+    };
 }
 
 /// Who waits for a shard to go.
@@ -127,6 +142,7 @@ pub struct Worker {
     sender: mpsc::WeakUnboundedSender<Mail>,
     peers: Arc<dyn PeerSender>,
     disk_workers: Arc<DiskWorkers>,
+    pace: Option<Arc<Pace>>,
 }
 
 impl Worker {
@@ -135,6 +151,7 @@ impl Worker {
         tick: Duration,
         peers: Arc<dyn PeerSender>,
         disk_workers: Arc<DiskWorkers>,
+        pace: Option<Arc<Pace>>,
     ) -> mpsc::UnboundedSender<Mail> {
         let (sender, mail) = mpsc::unbounded_channel();
         let worker = Self {
@@ -147,6 +164,7 @@ impl Worker {
             sender: sender.downgrade(),
             peers,
             disk_workers,
+            pace,
         };
         tokio::spawn(worker.run(tick));
         sender
@@ -205,6 +223,13 @@ impl Worker {
                     hosted.step(input);
                 }
             }
+            Mail::Begin { shard, job } => {
+                let Some(mail) = self.sender.upgrade() else { return };
+                let around = around!(self, &mail);
+                if let Some(hosted) = self.shards.get_mut(&shard) {
+                    hosted.begin(job, &around);
+                }
+            }
             Mail::Describe { shard, reply } => {
                 if let Some(description) = self.shards.get(&shard).map(Hosted::describe) {
                     let _ = reply.send(description);
@@ -246,9 +271,10 @@ impl Worker {
     fn turn(&mut self) {
         let Some(sender) = self.sender.upgrade() else { return };
         let now_ms = now_ms();
+        let around = around!(self, &sender);
         for shard in std::mem::take(&mut self.touched) {
             if let Some(hosted) = self.shards.get_mut(&shard).filter(|hosted| hosted.is_touched()) {
-                hosted.turn(now_ms, &*self.peers, &self.disk_workers, &sender);
+                hosted.turn(now_ms, &around);
             }
         }
     }

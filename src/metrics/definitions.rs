@@ -144,6 +144,7 @@ define_metrics! {
         tail_cache_misses "lockstep_tail_cache_misses_total" "Reads for consumers that had to go to segment files.";
         cold_reads "lockstep_cold_reads_total" "Verified reads of segment files, for consumers and slow followers.";
         cold_read_bytes "lockstep_cold_read_bytes_total" "Bytes read from segment files.";
+        catch_up_bytes "lockstep_catch_up_bytes_total" "Bytes of log read for new replicas on other brokers, bounded by storage.move_bytes_per_second.";
         read_failures "lockstep_cold_read_failures_total" "Reads of segment files that failed or did not verify.";
         recoveries "lockstep_recoveries_total" "Logs opened by recovery.";
         scrubbed_bytes "lockstep_scrubbed_bytes_total" "Bytes of closed segments that the scrub has verified.";
@@ -159,6 +160,8 @@ define_metrics! {
         leaderless "lockstep_raft_leaderless" "Local replicas that know no leader.";
         replication_lag "lockstep_raft_replication_lag_entries" "Entries the followers of this node's shards are behind, summed.";
         log_bytes "lockstep_log_bytes" "Bytes of log kept on this node.";
+        moving_partitions "lockstep_moving_partitions" "Partitions led here whose replicas are being moved.";
+        catch_up_left "lockstep_catch_up_left_bytes" "About how many bytes of log new replicas of the partitions led here still lack.";
         write_amplification "lockstep_log_write_amplification_ratio" "Frame bytes per record byte since start; 1 is the ideal.";
         peer_queue_bytes "lockstep_peer_queue_bytes" "Bytes waiting to be written to peers.";
         peers_connected "lockstep_peers_connected" "Peers this node has an outgoing connection to.";

@@ -16,7 +16,7 @@ use super::{
     Membership,
     haste::Haste,
     message,
-    store::{ColdRead, ColdReadId, LogStore},
+    store::{CatchingUp, ColdRead, ColdReadId, LogStore},
     types::{GroupOptions, MembershipChange, ProposeError, ReplicaProgress, Role, StartError, StepError},
 };
 use crate::random::Random;
@@ -231,6 +231,17 @@ impl Group {
         unsynced && raft.state != StateRole::Leader && raft.prs().is_singleton()
     }
 
+    /// Notes how far the voters have come, so that what is read below that is known to be for a learner.
+    fn note_voters(&mut self) {
+        let raft = &self.node.raft;
+        let learns = self.role() == Role::Leader && !raft.prs().conf().learners().is_empty();
+        let replicating = raft.prs().iter().filter(|(id, progress)| {
+            raft.prs().conf().voters().contains(**id) && progress.state == raft::ProgressState::Replicate
+        });
+        let matched = replicating.map(|(_, progress)| progress.matched).min();
+        self.node.mut_store().voters_have = matched.filter(|_| learns).unwrap_or(0);
+    }
+
     /// A message of a peer.
     pub fn step(&mut self, message: RaftMessage) -> Result<(), StepError> {
         let message = message::from_wire(message)?;
@@ -252,6 +263,7 @@ impl Group {
             return Err(StepError::Ignored("its log does not reach as far as that of the one before".into()));
         }
         let asks = elects.contains(&message.msg_type);
+        self.note_voters();
         let result = self.node.step(message);
         if asks && self.role() == Role::Leader {
             // Whoever asks has not heard of this leader, or believes it dead.
@@ -484,9 +496,20 @@ impl Group {
         }
     }
 
-    /// Cold reads that came up since the last call.
-    pub fn take_cold_reads(&mut self) -> Vec<ColdRead> {
-        self.node.mut_store().take_cold_reads()
+    /// Cold reads that came up since the last call; `appended_bytes` is what the log has grown by since it was opened.
+    pub fn take_cold_reads(&mut self, appended_bytes: u64) -> Vec<ColdRead> {
+        let mut reads = self.node.mut_store().take_cold_reads();
+        let prs = self.node.raft.prs();
+        for read in &mut reads {
+            let wants =
+                |(id, progress): (&u64, &raft::Progress)| (progress.next_idx == read.low).then_some(*id);
+            let mut wanted_by: Vec<u64> = prs.iter().filter_map(wants).collect();
+            wanted_by.sort_unstable();
+            let learns = wanted_by.iter().all(|node| prs.conf().learners().contains(node));
+            let learner = wanted_by.first().filter(|_| learns);
+            read.learner = learner.map(|learner| CatchingUp { learner: *learner, appended_bytes });
+        }
+        reads
     }
 
     /// Entries of a cold read, or nothing if it failed and is to be asked again.
@@ -529,6 +552,7 @@ impl Group {
                 matched_index: progress.matched,
                 next_index: progress.next_idx,
                 lag_entries: last_index.saturating_sub(progress.matched),
+                lag_bytes: self.log().bytes_from(progress.matched + 1),
                 state: match progress.state {
                     raft::ProgressState::Probe => "probe",
                     raft::ProgressState::Replicate => "replicate",

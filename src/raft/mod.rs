@@ -28,5 +28,5 @@ mod types;
 pub use group::{Group, Ready};
 pub use membership::{Membership, MembershipError};
 pub use message::{entry_from_wire, entry_to_wire};
-pub use store::{ColdRead, ColdReadId};
+pub use store::{CatchingUp, ColdRead, ColdReadId, NEAR_ENTRIES};
 pub use types::{GroupOptions, MembershipChange, ProposeError, ReplicaProgress, Role, StepError};

@@ -17,7 +17,11 @@ use super::{Membership, message};
 /// Names one outstanding cold read of a group.
 pub type ColdReadId = u64;
 
-/// Entries a slow follower needs that are no longer in memory: to be read off the turn.
+/// A learner this far behind catches up: it is sent the log from the segments, at whatever pace the host allows. One that is
+/// nearer is sent what is new like everybody else.
+pub const NEAR_ENTRIES: u64 = 100;
+
+/// Entries a slow follower needs that are no longer in memory, or that a learner needs to catch up: to be read off the turn.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ColdRead {
     /// To be repeated when the entries are handed back.
@@ -28,6 +32,17 @@ pub struct ColdRead {
     pub high: u64,
     /// Bytes wanted at most; at least one entry comes all the same.
     pub max_bytes: usize,
+    /// For whom, if for nobody but a learner that catches up: such a read can wait.
+    pub learner: Option<CatchingUp>,
+}
+
+/// A learner that catches up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CatchingUp {
+    /// Its node.
+    pub learner: u64,
+    /// How much this replica has appended since it was opened, in bytes: what comes meanwhile has to be sent too.
+    pub appended_bytes: u64,
 }
 
 /// What the library is built on: our log, and the state it starts from.
@@ -35,6 +50,8 @@ pub(super) struct LogStore {
     pub(super) log: Log,
     pub(super) start: HardState,
     pub(super) start_membership: Membership,
+    /// Through this index all that vote and are sent entries have them: who is sent older ones is a learner, as a rule.
+    pub(super) voters_have: u64,
     cold: RefCell<ColdReads>,
 }
 
@@ -48,7 +65,7 @@ struct ColdReads {
 
 impl LogStore {
     pub(super) fn new(log: Log, start: HardState, start_membership: Membership) -> Self {
-        Self { log, start, start_membership, cold: RefCell::default() }
+        Self { log, start, start_membership, voters_have: 0, cold: RefCell::default() }
     }
 
     /// Reads that came up since the last call.
@@ -120,7 +137,7 @@ impl LogStore {
         if cold.waiting.values().all(|(waiting_low, _)| *waiting_low != low) {
             let id = cold.next_id;
             cold.next_id += 1;
-            cold.asked.push(ColdRead { id, low, high, max_bytes });
+            cold.asked.push(ColdRead { id, low, high, max_bytes, learner: None });
             cold.waiting.insert(id, (low, context));
         }
         Err(Error::Store(StorageError::LogTemporarilyUnavailable))
@@ -147,6 +164,9 @@ impl Storage for LogStore {
             return Ok(self.stubs(low, high, max_bytes));
         }
         let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
+        if low <= self.voters_have && low + NEAR_ENTRIES <= self.log.last_index() {
+            return self.cold_entries(low, high, max_bytes, context);
+        }
         match self.log.entries(low, high, max_bytes) {
             Ok(entries) => Ok(entries.into_iter().map(message::entry_to_raft).collect()),
             Err(EntriesError::Compacted { .. }) => Err(Error::Store(StorageError::Compacted)),

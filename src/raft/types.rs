@@ -99,6 +99,8 @@ pub struct ReplicaProgress {
     pub next_index: u64,
     /// Entries it is behind.
     pub lag_entries: u64,
+    /// About how many bytes of log those are.
+    pub lag_bytes: u64,
     /// `probe`, `replicate` or `snapshot`.
     pub state: &'static str,
     /// Whether it answered within the last election timeout.

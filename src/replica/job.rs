@@ -19,7 +19,7 @@ use lockstep_storage::{
 
 use super::mark::{Loss, Mark};
 use crate::{
-    raft::{ColdRead, ColdReadId, entry_to_wire},
+    raft::{CatchingUp, ColdRead, ColdReadId, entry_to_wire},
     random::Random,
     shard::{self, OpenError, Rebuild, Shard, ShardOptions, checkpoint_at},
 };
@@ -168,6 +168,14 @@ impl Job {
                 let entries = reader.read_entries(read.low, read.high, read.max_bytes);
                 Outcome::ColdRead { id: read.id, entries }
             }
+        }
+    }
+
+    /// For whom it is, and how many bytes it may read, if it is for a learner that catches up: such a one may wait.
+    pub fn catching_up(&self) -> Option<(CatchingUp, u64)> {
+        match &self.work {
+            Work::ColdRead(read, _) => Some((read.learner?, read.max_bytes as u64)),
+            _ => None,
         }
     }
 

@@ -79,6 +79,7 @@ pub(super) fn engine_options(config: &Config, seed: u64) -> EngineOptions {
         spare_segments_max: config.storage.spare_segments,
         free_space_reserve_bytes: config.storage.free_space_reserve_bytes,
         scrub_bytes_per_second: config.storage.scrub_bytes_per_second,
+        move_bytes_per_second: config.storage.move_bytes_per_second,
     }
 }
 

@@ -14,6 +14,7 @@ pub const BACKLOG_BYTES_MAX: u64 = 256 << 20;
 pub struct Backlog {
     entries: VecDeque<(u64, u64)>,
     bytes: u64,
+    taken_in_bytes: u64,
 }
 
 impl Backlog {
@@ -21,6 +22,12 @@ impl Backlog {
     pub fn push(&mut self, index: u64, bytes: usize) {
         self.entries.push_back((index, bytes as u64));
         self.bytes += bytes as u64;
+        self.taken_in_bytes += bytes as u64;
+    }
+
+    /// All that was ever taken in, in bytes.
+    pub fn taken_in_bytes(&self) -> u64 {
+        self.taken_in_bytes
     }
 
     /// The entries up to `index` are committed and synced.

@@ -210,7 +210,7 @@ impl Shard {
                 return false;
             }
         }
-        for read in self.group.take_cold_reads() {
+        for read in self.group.take_cold_reads(self.backlog.taken_in_bytes()) {
             outputs.push(Output::ColdRead(read, self.group.log().reader()));
         }
         self.role_changed(outputs);

@@ -298,6 +298,18 @@ impl LogIndex {
     pub(crate) fn bytes(&self) -> u64 {
         self.segments.iter().map(|segment| segment.end).sum()
     }
+
+    /// Bytes of the entries from `index` to `last_index`, the last one there is, as if all in a segment were of one size.
+    pub(crate) fn bytes_from(&self, index: u64, last_index: u64) -> u64 {
+        let ends = self.segments.iter().skip(1).map(|next| next.checkpoint.index).chain([last_index]);
+        let share = |(segment, last): (&Segment, u64)| {
+            let all = last.saturating_sub(segment.checkpoint.index);
+            let wanted = (last + 1).saturating_sub(index).min(all);
+            let bytes = u128::from(segment.end) * u128::from(wanted) / u128::from(all.max(1));
+            u64::try_from(bytes).unwrap_or(u64::MAX)
+        };
+        self.segments.iter().zip(ends).map(share).sum()
+    }
 }
 
 impl Segment {

@@ -199,6 +199,16 @@ fn a_log_never_comes_to_begin_with_a_checkpoint_that_stands_for_nothing() {
 }
 
 #[test]
+fn what_stands_from_an_entry_on_shrinks_from_all_of_the_log_to_nothing() {
+    let rig = filled(60);
+    let (first, last) = (rig.log.first_index(), rig.log.last_index());
+    let left: Vec<u64> = (first..=last + 1).map(|index| rig.log.bytes_from(index)).collect();
+    assert!(left.is_sorted_by(|more, less| more > less), "{left:?}");
+    assert_eq!((left[0], left.last()), (rig.log.log_bytes(), Some(&0)));
+    assert_eq!(rig.log.bytes_from(last + 100), 0);
+}
+
+#[test]
 fn retention_by_size_keeps_at_least_that_much_and_by_age_only_what_is_old() {
     let mut rig = filled(60);
     let bytes = rig.log.log_bytes();

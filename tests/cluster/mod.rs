@@ -89,6 +89,7 @@ pub struct Cluster {
     segment_bytes: u64,
     cache_bytes: usize,
     cold_reads: usize,
+    catch_up_reads: Vec<u64>,
     disks_lie: bool,
 }
 
@@ -113,6 +114,7 @@ impl Cluster {
             segment_bytes,
             cache_bytes: 1 << 20,
             cold_reads: 0,
+            catch_up_reads: Vec::new(),
             disks_lie: false,
         };
         let voters: Vec<u64> = (1..=size).collect();
@@ -197,6 +199,11 @@ impl Cluster {
     /// Reads for slow followers that went to segments.
     pub fn cold_reads(&self) -> usize {
         self.cold_reads
+    }
+
+    /// The learners that were read for because they had to catch up, in order.
+    pub fn catch_up_reads(&self) -> &[u64] {
+        &self.catch_up_reads
     }
 
     /// Starts a node's process on its disk.

@@ -96,6 +96,7 @@ impl Cluster {
                 }
                 Output::Write(group) => self.node(node).writes.push_back(group),
                 Output::Job(job) => {
+                    self.catch_up_reads.extend(job.catching_up().map(|(learns, _)| learns.learner));
                     let done = job.run();
                     self.cold_reads += usize::from(done.cold_read_bytes().is_some());
                     self.step(node, replica::Input::Done(done));

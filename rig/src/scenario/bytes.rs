@@ -26,7 +26,12 @@ use damage::{Edit, Layout, Manner, Target};
 
 const BROKERS: u64 = 3;
 /// Small, so that a second of load fills some.
-const SETTINGS: Settings = Settings { segment_bytes: 256 << 10, max_batch_bytes: 64 << 10, quick: true };
+const SETTINGS: Settings = Settings {
+    segment_bytes: 256 << 10,
+    max_batch_bytes: 64 << 10,
+    quick: true,
+    move_bytes_per_second: None,
+};
 const PLAN: Plan = Plan {
     partitions: 1,
     replication: 3,
@@ -34,6 +39,7 @@ const PLAN: Plan = Plan {
     value_bytes_max: 2048,
     rest_max: Duration::from_millis(5),
     rate: 0,
+    log_mib: 0,
 };
 /// Batches before the damage, and after it.
 const BATCHES: u64 = 400;

@@ -5,10 +5,10 @@ use std::time::Duration;
 use crate::cluster::{Cluster, Settings};
 use crate::error::RigError;
 use crate::judge::Findings;
-use crate::load::{Load, Plan, TOPIC, Timing};
+use crate::load::{Load, Plan, TOPIC};
 use crate::measure::{Table, Times};
 use crate::rig::Rig;
-use crate::scenario::{conclude, longest_gap, roots, wait_for_acknowledgement};
+use crate::scenario::{conclude, latencies, longest_gap, roots, wait_for_acknowledgement};
 
 const BROKERS: u64 = 3;
 
@@ -86,11 +86,4 @@ pub fn run(rig: &mut Rig, options: &Options) -> Result<Findings, RigError> {
     ];
     conclude(rig, name, table, &times, &findings);
     Ok(findings)
-}
-
-/// How long the sends took that were due in a time.
-fn latencies(timings: &[Timing], from: u64, to: u64, times: &mut Times) {
-    for timing in timings.iter().filter(|timing| (from..to).contains(&timing.due)) {
-        times.add(Duration::from_micros(timing.acknowledged.saturating_sub(timing.due)));
-    }
 }

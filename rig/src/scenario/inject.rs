@@ -26,7 +26,12 @@ use crate::tracer::Tracer;
 
 const BROKERS: u64 = 3;
 /// Small segments: rolls, and with them renames and directory syncs, come often.
-const SETTINGS: Settings = Settings { segment_bytes: 512 << 10, max_batch_bytes: 128 << 10, quick: true };
+const SETTINGS: Settings = Settings {
+    segment_bytes: 512 << 10,
+    max_batch_bytes: 128 << 10,
+    quick: true,
+    move_bytes_per_second: None,
+};
 /// Until the broker notices.
 const NOTICE_TIME_MAX: Duration = Duration::from_secs(15);
 /// The load meanwhile.

@@ -277,7 +277,7 @@ impl Control for BrokerControl {
         let cluster = self.broker.cluster();
         let mut samples = Vec::new();
         if let Some(description) = cluster.metadata().describe().await {
-            samples.push(shard_sample(&description, None));
+            samples.push(shard_sample(&description, None, false));
         }
         let state = cluster.state();
         for topic in state.topics() {
@@ -288,7 +288,9 @@ impl Control for BrokerControl {
                 let handle = cluster.replica(placement.shard);
                 let named = (topic.name.as_str(), number);
                 samples.push(match described(handle).await {
-                    Some(description) => shard_sample(&description, Some(named)),
+                    Some(description) => {
+                        shard_sample(&description, Some(named), placement.moving_to.is_some())
+                    }
                     None => closed_sample(cluster.fault(placement.shard).is_some()),
                 });
             }

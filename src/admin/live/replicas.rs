@@ -18,9 +18,14 @@ pub(super) async fn described(handle: Option<PartitionHandle>) -> Option<ShardDe
     handle?.describe().await
 }
 
-pub(super) fn shard_sample(description: &ShardDescription, named: Option<(&str, u32)>) -> ShardSample {
+pub(super) fn shard_sample(
+    description: &ShardDescription,
+    named: Option<(&str, u32)>,
+    moves: bool,
+) -> ShardSample {
     let view = &description.view;
     let lags = || description.replicas.iter().map(|replica| replica.lag_entries);
+    let learners = description.replicas.iter().filter(|replica| description.learners.contains(&replica.node));
     let partition = named.map(|(topic, partition)| PartitionSample {
         topic: topic.to_owned(),
         partition,
@@ -36,6 +41,8 @@ pub(super) fn shard_sample(description: &ShardDescription, named: Option<(&str, 
         is_leader: view.is_leader,
         lag_entries: lags().sum(),
         log_bytes: description.log_bytes,
+        is_moving: moves && view.is_leader,
+        catch_up_bytes: learners.map(|replica| replica.lag_bytes).sum(),
         partition,
     }
 }
@@ -48,6 +55,8 @@ pub(super) fn closed_sample(is_faulty: bool) -> ShardSample {
         is_leader: false,
         lag_entries: 0,
         log_bytes: 0,
+        is_moving: false,
+        catch_up_bytes: 0,
         partition: None,
     }
 }

@@ -328,6 +328,8 @@ impl Control for FakeBroker {
             is_leader: true,
             lag_entries: 0,
             log_bytes: 4096,
+            is_moving: false,
+            catch_up_bytes: 0,
             partition: Some(PartitionSample {
                 topic: topic.name.clone(),
                 partition: 0,

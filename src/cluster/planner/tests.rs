@@ -97,3 +97,17 @@ fn a_rebalance_that_is_called_off_begins_no_more() {
     let (moves, at_once) = run(&mut state);
     assert_eq!(moves, at_once, "those under way end");
 }
+
+#[test]
+fn each_broker_that_takes_replicas_up_has_as_many_senders_as_lead_them() {
+    let mut state = state(3, 2, 4);
+    assert_eq!(senders(&state), BTreeMap::new());
+    let shards: Vec<_> = state.placements().map(|(_, placement)| placement.shard).collect();
+    for (shard, to) in [(0, vec![1, 2, 4]), (1, vec![1, 4, 5])] {
+        state.apply(&Command::MoveReplicas { shard: shards[shard], to }).unwrap();
+    }
+    assert_eq!(senders(&state), BTreeMap::from([(4, 1), (5, 1)]), "both are led by broker 1");
+    let to = vec![4, 3, 1];
+    state.apply(&Command::MoveReplicas { shard: METADATA_SHARD, to }).unwrap();
+    assert_eq!(senders(&state)[&4], 1, "the metadata does not wait for anybody");
+}

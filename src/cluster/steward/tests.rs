@@ -33,6 +33,7 @@ fn move_to(to: &[u64]) -> Command {
 /// A leader of these members, all of whom are caught up.
 fn leader(node: u64, voters: &[u64], learners: &[u64]) -> ShardDescription {
     let progress = |node: &u64| ReplicaProgress {
+        lag_bytes: 0,
         node: *node,
         matched_index: 10,
         next_index: 11,

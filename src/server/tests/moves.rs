@@ -177,3 +177,38 @@ async fn a_move_goes_on_when_its_leader_dies_and_a_broker_that_was_down_drops_it
         server.stop().await;
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_moves_is_sent_no_faster_than_the_pace() {
+    const PACE: u64 = 2 << 20;
+    let root = tempfile::tempdir().unwrap();
+    let mut servers = Vec::new();
+    for (mut config, sockets) in plan(root.path(), 4) {
+        config.storage.move_bytes_per_second = PACE;
+        format(&config.data, CLUSTER, config.node).unwrap();
+        servers.push(Server::start_on(config, sockets).await.unwrap());
+    }
+    for server in &servers {
+        ready(server).await;
+    }
+    create_topic(&servers, "t", 1).await;
+    let value = "x".repeat(16 << 10);
+    let leads = leader(&servers, "t").await;
+    let mut client = Client::connect(servers[leads as usize - 1].addresses().native).await;
+    for _ in 0..400 {
+        client.produce("t", batch(&[&value])).await.unwrap();
+    }
+    let before = placement(&servers[0], "t");
+    let spare = (1..=4).find(|broker| !before.replicas.contains(broker)).unwrap();
+    let to: Vec<u64> = before.replicas[..2].iter().copied().chain([spare]).collect();
+    let begun = std::time::Instant::now();
+    submit(&servers[0], Command::MoveReplicas { shard: before.shard, to: to.clone() }).await;
+    await_move(&servers, before.shard, &to).await;
+    // All but the first read, and the last hundred entries, which are sent to everybody.
+    let paced_bytes = (400 - 100) * (16 << 10) - (1 << 20);
+    let at_least = Duration::from_secs_f64(paced_bytes as f64 / PACE as f64);
+    assert!(begun.elapsed() >= at_least, "{:?} for what takes {at_least:?}", begun.elapsed());
+    for server in servers {
+        server.stop().await;
+    }
+}

@@ -120,6 +120,11 @@ impl Log {
         self.shared.view().index.bytes()
     }
 
+    /// About how many bytes of log stand from entry `index` on.
+    pub fn bytes_from(&self, index: u64) -> u64 {
+        self.shared.view().index.bytes_from(index, self.tip.index)
+    }
+
     /// The first LSN kept.
     pub fn log_start(&self) -> u64 {
         self.shared.view().log_start
