@@ -35,7 +35,7 @@ pub struct Placement {
     /// Of these, the ones that have begun to delete them.
     pub dropping: BTreeSet<u64>,
     /// Nodes that held one once, and how far its log reached.
-    pub former: BTreeMap<u64, u64>,
+    pub former: BTreeSet<u64>,
     /// How long its records are kept.
     pub retention: ShardSettings,
     /// How often a leader that is to go hands over first, still.
@@ -52,7 +52,7 @@ pub fn of_plan(plan: &Plan) -> Placements {
         holders: target.clone(),
         target,
         dropping: BTreeSet::new(),
-        former: BTreeMap::new(),
+        former: BTreeSet::new(),
         retention: ShardSettings {
             retention_bytes: plan.cluster.retention_bytes,
             retention_ms: plan.cluster.retention_ms,
@@ -144,9 +144,9 @@ impl World {
         if !hosted.replica.view().is_leader {
             return None;
         }
-        let Placement { target, holders, former, hand_overs, .. } = &self.placements[&shard];
+        let Placement { target, holders, hand_overs, .. } = &self.placements[&shard];
         let (learners, hands_over) = (&BTreeSet::new(), *hand_overs > 0);
-        Some(Move { target, learners, holders, former, hands_over }.next(&hosted.replica.describe()))
+        Some(Move { target, learners, holders, hands_over }.next(&hosted.replica.describe()))
     }
 
     fn take_step(&mut self, id: u64, shard: u64, step: Step) {
@@ -197,7 +197,7 @@ impl World {
             }
         }
         self.holds(node, shard);
-        let again = self.placements[&shard].former.contains_key(&node);
+        let again = self.placements[&shard].former.contains(&node);
         self.stats.fault(if again { "replica-created-again" } else { "replica-created" });
         self.host(node, shard);
     }
@@ -231,8 +231,7 @@ impl World {
         }
         if let Some(placement) = self.placements.get_mut(&shard) {
             placement.dropping.insert(node);
-            let reached = placement.former.entry(node).or_default();
-            *reached = promised.last_index.max(*reached);
+            placement.former.insert(node);
         }
         self.drop_replica(node, shard);
     }

@@ -17,7 +17,7 @@
 //!
 //! [`Shard::may_be_dropped`]: crate::shard::Shard::may_be_dropped
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use crate::raft::{Membership, MembershipChange, NEAR_ENTRIES, ReplicaProgress};
 use crate::shard::ShardDescription;
@@ -31,10 +31,6 @@ pub struct Move<'a> {
     pub learners: &'a BTreeSet<u64>,
     /// The nodes that have files of one, members or not.
     pub holders: &'a BTreeSet<u64>,
-    /// How far the log of a node's former replica reached, for those that held one: see [`Former`].
-    ///
-    /// [`Former`]: crate::shard::Former
-    pub former: &'a BTreeMap<u64, u64>,
     /// Whether a leader that is to go hands leadership over first; not once that has been tried in vain.
     pub hands_over: bool,
 }
@@ -118,11 +114,8 @@ impl Move<'_> {
     fn replace(&self, leader: &ShardDescription, entering: &[u64], leaving: &[u64]) -> Step {
         let progress = |node: u64| leader.replicas.iter().find(|replica| replica.node == node);
         for node in entering {
-            let votes_from = self.former.get(node).copied().unwrap_or(0);
-            if votes_from > leader.last_index {
-                // One more entry, which changes nothing: nobody else may write any.
-                return Step::Propose(vec![MembershipChange::AddLearner(*node)]);
-            }
+            // With an entry of this leader's term it can use its vote, even if a former one on its node made promises.
+            let votes_from = leader.term_begins_at;
             let ready = |replica: &ReplicaProgress| is_close(replica) && replica.matched_index >= votes_from;
             if !progress(*node).is_some_and(ready) {
                 return Step::Wait(Reason::CatchingUp(*node));

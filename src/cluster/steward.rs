@@ -121,9 +121,7 @@ impl Steward {
         let in_vain = self.hand_overs.get(&placement.shard).is_some_and(|(term, times, last)| {
             *term == leader.view.term && *times >= HAND_OVERS_MAX && now_ms >= last + HAND_OVER_MS
         });
-        let former = &BTreeMap::new();
-        Move { target: &target, learners: &learners, holders: &holders, former, hands_over: !in_vain }
-            .next(leader)
+        Move { target: &target, learners: &learners, holders: &holders, hands_over: !in_vain }.next(leader)
     }
 
     fn hand_over(&mut self, shard: ShardId, to: u64, term: u64, now_ms: u64) -> Option<Act> {

@@ -61,8 +61,8 @@ pub struct Group {
     timeout: ((u64, StateRole), usize),
     /// Through this index committed entries were handed out, or a snapshot stands for them.
     apply_to: u64,
-    /// The last index from which on this replica takes part in elections.
-    takes_part_from: u64,
+    /// The replica takes part in elections once its log ends in an entry of a later term; 0 if at once.
+    takes_part_behind: u64,
     /// Set while nobody is known to lead and there is reason not to wait for the election timeout.
     haste: Option<Haste>,
     ticks: u64,
@@ -104,7 +104,7 @@ impl Group {
             random,
             timeout: ((u64::MAX, StateRole::Follower), 0),
             apply_to: applied,
-            takes_part_from: 0,
+            takes_part_behind: 0,
             haste: None,
             ticks: 0,
             options,
@@ -162,9 +162,9 @@ impl Group {
         self.node.raft.lead_transferee
     }
 
-    /// Keeps this replica out of elections until its log reaches `index`.
-    pub fn take_part_from(&mut self, index: u64) {
-        self.takes_part_from = index;
+    /// Keeps this replica out of elections until its log ends in an entry of a term later than `term`.
+    pub fn take_part_behind(&mut self, term: u64) {
+        self.takes_part_behind = term;
     }
 
     /// Time passes.
@@ -220,7 +220,7 @@ impl Group {
 
     /// Whether this replica neither votes nor asks for votes, since it may lack what a former one on its node had.
     fn abstains(&self) -> bool {
-        self.log().last_index() < self.takes_part_from
+        self.takes_part_behind > 0 && self.log().last_term() <= self.takes_part_behind
     }
 
     /// Whether it would elect itself, as whoever votes alone does at once, with entries that are not synced: a leader
@@ -260,17 +260,50 @@ impl Group {
         let elects =
             [MessageType::MsgRequestVote, MessageType::MsgRequestPreVote, MessageType::MsgTimeoutNow];
         if elects.contains(&message.msg_type) && self.abstains() {
-            return Err(StepError::Ignored("its log does not reach as far as that of the one before".into()));
+            return Err(StepError::Ignored("it may lack what the one before had".into()));
         }
         let asks = elects.contains(&message.msg_type);
         self.note_voters();
+        let outdone = self.is_outdone_by_newcomer(&message);
         let result = self.node.step(message);
+        if outdone {
+            self.stand_again();
+        }
         if asks && self.role() == Role::Leader {
             // Whoever asks has not heard of this leader, or believes it dead.
             self.node.ping();
         }
         self.pin_timeout();
         result.map_err(|error| StepError::Ignored(error.to_string()))
+    }
+
+    /// Whether this leader steps down because of a new replica that follows nobody yet: where there was one before, it
+    /// begins in a later term, behind what that has promised.
+    fn is_outdone_by_newcomer(&self, message: &eraftpb::Message) -> bool {
+        let answers = [MessageType::MsgAppendResponse, MessageType::MsgHeartbeatResponse];
+        self.role() == Role::Leader
+            && message.term > self.term()
+            && answers.contains(&message.msg_type)
+            && self.node.raft.prs().conf().learners().contains(&message.from)
+            && self.matched(message.from) == 0
+    }
+
+    /// A leader that nobody has replaced asks for votes at once, as one that leadership was handed to: the others still
+    /// believe that it leads, and would not answer a pre-vote.
+    fn stand_again(&mut self) {
+        let node = self.options.node;
+        self.look_for_leader(0);
+        if self.role() == Role::Follower && !self.would_lead_unsynced() {
+            let again = eraftpb::Message {
+                msg_type: MessageType::MsgTimeoutNow,
+                from: node,
+                to: node,
+                term: self.term(),
+                ..Default::default()
+            };
+            // Where it cannot stand just now, it does soon.
+            let _ = self.node.step(again);
+        }
     }
 
     /// The message as it is, unless a bug of the library's own is planted: then one that has the bug's effect.
@@ -529,6 +562,11 @@ impl Group {
     /// The membership in force.
     pub fn membership(&self) -> Membership {
         Membership::from_raft(&self.node.raft.prs().conf().to_conf_state())
+    }
+
+    /// The first index of the current term, that of its leader's first entry; nothing if that is not in the log.
+    pub fn term_begins_at(&self) -> Option<u64> {
+        self.log().first_of_term(self.term())
     }
 
     /// Through which index this leader counts a replica's copy; 0 for one it does not know.

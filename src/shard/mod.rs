@@ -155,6 +155,7 @@ impl Shard {
             membership_confirmed: self.membership_confirmed,
             membership_pending: !self.state.unapplied_membership().is_empty()
                 || self.group.membership_pending(),
+            term_begins_at: self.group.term_begins_at().unwrap_or(0),
             first_index: log.first_index(),
             last_index: log.last_index(),
             commit_index: self.group.commit(),
@@ -176,7 +177,7 @@ impl Shard {
 
     /// What this replica may have promised to others, for another on this node once this one is gone.
     pub fn promised(&self) -> Former {
-        Former { term: self.group.term(), last_index: self.group.log().last_index() }
+        Former { term: self.group.term() }
     }
 
     /// Index of the entry that made the membership in force here.

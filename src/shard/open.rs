@@ -69,7 +69,7 @@ pub fn create(
     if planted::is_active(Bug::ForgetFormerReplica) {
         former = Former::default();
     }
-    let term = if former == Former::default() { 0 } else { former.term + 1 };
+    let term = if former.term == 0 { 0 } else { former.term + 1 };
     let (genesis, nonce) = (genesis(voters), random.nonce());
     Ok(Log::create_in_term(Arc::clone(disk), directory, &options.log, genesis, nonce, term)?)
 }
@@ -139,7 +139,7 @@ impl Shard {
             random.split(),
         )
         .map_err(|error| content(error.to_string()))?;
-        group.take_part_from(former.last_index);
+        group.take_part_behind(former.term);
         group.look_for_leader(shard);
         group.log_mut().set_commit(commit);
         // What a forced roll left for later: committed by now, since its checkpoint is the base.

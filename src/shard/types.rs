@@ -221,6 +221,8 @@ pub struct ShardDescription {
     pub membership_confirmed: bool,
     /// Whether a membership entry is in the log that is not in force yet.
     pub membership_pending: bool,
+    /// The first Raft index of the current term; 0 if this log has none.
+    pub term_begins_at: u64,
     /// First Raft index kept.
     pub first_index: u64,
     /// Last Raft index in this log.

@@ -25,7 +25,9 @@ pub(super) fn shard_sample(
 ) -> ShardSample {
     let view = &description.view;
     let lags = || description.replicas.iter().map(|replica| replica.lag_entries);
-    let learners = description.replicas.iter().filter(|replica| description.learners.contains(&replica.node));
+    // Of the metadata all brokers without a vote are learners for good.
+    let catches_up = |node: u64| named.is_some() && description.learners.contains(&node);
+    let learners = description.replicas.iter().filter(|replica| catches_up(replica.node));
     let partition = named.map(|(topic, partition)| PartitionSample {
         topic: topic.to_owned(),
         partition,

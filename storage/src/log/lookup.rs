@@ -58,6 +58,12 @@ impl Log {
         after.checked_sub(1).and_then(|at| self.terms.get(at)).map(|run| run.term)
     }
 
+    /// The first index of a term, if the log has entries of it and not only the last before its first.
+    pub fn first_of_term(&self, term: u64) -> Option<u64> {
+        let run = self.terms.iter().rev().find(|run| run.term <= term)?;
+        (run.term == term && run.first_index >= self.first_index()).then_some(run.first_index)
+    }
+
     /// Term and kind of an entry that is not yet applied, without touching its body.
     pub fn stub(&self, index: u64) -> Option<(u64, EntryKind)> {
         let in_log = index >= self.first_index();
