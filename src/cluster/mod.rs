@@ -245,6 +245,11 @@ impl Cluster {
         self.inner.replicas.faults()
     }
 
+    /// Why this broker takes no part any more, once it does not.
+    pub fn expelled(&self) -> watch::Receiver<Option<String>> {
+        self.inner.roster.expelled()
+    }
+
     /// Whether this broker knows the cluster and serves its part of it.
     ///
     /// # Errors

@@ -81,12 +81,15 @@ pub fn rebalance(state: &MetadataState) -> Vec<Command> {
     if is_even || state.is_rebalancing() { Vec::new() } else { vec![Command::Rebalance { on: true }] }
 }
 
-/// The commands by which a broker gives its replicas away and gets no new ones.
+/// The commands by which a broker gives its replicas away and gets no new ones. A founder that never started is given up so:
+/// once it holds nothing it is nobody, and cannot come any more.
 ///
 /// # Errors
 /// There is no such broker, or those that stay are too few for some shard.
 pub fn drain(broker: u64, state: &MetadataState) -> Result<Vec<Command>, Refusal> {
     match state.member(broker) {
+        None if state.awaits(broker) => {}
+        None if state.gives_up(broker) => return Ok(Vec::new()),
         None => return Err(Refusal::UnknownBroker(broker)),
         Some((_, Duty::Draining)) => return Ok(Vec::new()),
         Some((_, Duty::Active)) => {}
@@ -110,6 +113,8 @@ pub fn drain(broker: u64, state: &MetadataState) -> Result<Vec<Command>, Refusal
 /// There is no such broker.
 pub fn undrain(broker: u64, state: &MetadataState) -> Result<Vec<Command>, Refusal> {
     match state.member(broker) {
+        None if state.awaits(broker) => return Ok(Vec::new()),
+        None if state.gives_up(broker) => {}
         None => return Err(Refusal::UnknownBroker(broker)),
         Some((_, Duty::Active)) => return Ok(Vec::new()),
         Some((_, Duty::Draining)) => {}

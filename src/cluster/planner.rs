@@ -29,8 +29,7 @@ pub fn next_moves(state: &MetadataState) -> Vec<Command> {
     {
         due.add(&Reassignment { shard: METADATA_SHARD, from: Vec::new(), to });
     }
-    let draining = state.members().any(|(_, duty)| duty == Duty::Draining);
-    if draining {
+    if state.is_leaving_some() {
         Spread::of(state).evacuate().iter().for_each(|reassignment| due.add(reassignment));
     }
     if state.is_rebalancing() && due.commands.is_empty() {

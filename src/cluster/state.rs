@@ -26,6 +26,8 @@ pub struct MetadataState {
     /// The topic and the partition that each live shard serves.
     shards: BTreeMap<ShardId, (Arc<str>, usize)>,
     members: BTreeMap<u64, (Arc<Member>, Duty)>,
+    /// Founders that never registered and shall not any more.
+    given_up: BTreeSet<u64>,
     /// The metadata's own replicas; none before the cluster was founded.
     metadata: Placement,
     rebalancing: bool,
@@ -42,6 +44,7 @@ impl Default for MetadataState {
             topics: BTreeMap::new(),
             shards: BTreeMap::new(),
             members: BTreeMap::new(),
+            given_up: BTreeSet::new(),
             metadata: Placement::new(METADATA_SHARD, Vec::new()),
             rebalancing: false,
             next_topic: 1,
@@ -96,7 +99,21 @@ impl MetadataState {
 
     /// Whether a founder of this id is still to register itself.
     pub fn awaits(&self, id: u64) -> bool {
+        self.is_absent(id) && !self.given_up.contains(&id)
+    }
+
+    /// Whether a founder that has not registered was given up, and still is to hold the metadata.
+    pub fn gives_up(&self, id: u64) -> bool {
+        self.is_absent(id) && self.given_up.contains(&id)
+    }
+
+    fn is_absent(&self, id: u64) -> bool {
         !self.members.contains_key(&id) && self.metadata.hosts().any(|host| host == id)
+    }
+
+    /// Whether some broker is to hold nothing any more: one that drains, or a founder that was given up.
+    pub fn is_leaving_some(&self) -> bool {
+        !self.given_up.is_empty() || self.members.values().any(|(_, duty)| *duty == Duty::Draining)
     }
 
     /// Every live partition, with its topic.
@@ -191,6 +208,7 @@ impl MetadataState {
                 false => Err(Refusal::FoundedAlready),
             },
             Command::RegisterBroker(member) => self.check_member(member),
+            Command::DrainBroker { id, .. } if self.is_absent(*id) => Ok(()),
             Command::DrainBroker { id, .. } => self.check_broker(*id),
             Command::RemoveBroker { id } => self.check_removal(*id),
             Command::MoveReplicas { shard, to } => {
@@ -279,10 +297,10 @@ impl MetadataState {
     }
 
     fn check_removal(&self, id: u64) -> Result<(), Refusal> {
-        self.check_broker(id)?;
         let own = usize::from(self.metadata.hosts().any(|host| host == id));
         match self.replicas_of(id) + own {
-            0 => Ok(()),
+            // A founder that was given up and holds nothing is nobody any more.
+            0 => self.check_broker(id),
             replicas => Err(Refusal::BrokerInUse { broker: id, replicas }),
         }
     }
@@ -325,6 +343,10 @@ impl MetadataState {
                 self.next_broker = replicas.iter().fold(self.next_broker, |next, id| next.max(id + 1));
             }
             Command::RegisterBroker(member) => self.register(member),
+            Command::DrainBroker { id, draining } if self.is_absent(*id) => match draining {
+                true => drop(self.given_up.insert(*id)),
+                false => drop(self.given_up.remove(id)),
+            },
             Command::DrainBroker { id, draining } => {
                 if let Some((_, duty)) = self.members.get_mut(id) {
                     *duty = if *draining { Duty::Draining } else { Duty::Active };

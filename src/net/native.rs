@@ -45,8 +45,17 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// Clients above the limit that are told so at once; more of them are only cut off.
 const FAREWELLS_MAX: usize = 64;
 
-/// Accepts clients until it is dropped; their connections end with it.
+/// Accepts clients until it is dropped, or the broker is out of the cluster; their connections end with it. Of what a broker
+/// that was removed knows, nothing holds any more.
 pub async fn serve(listener: TcpListener, broker: Broker, cluster: ClusterId) {
+    let mut expelled = broker.cluster().expelled();
+    tokio::select! {
+        () = accept(listener, broker, cluster) => {}
+        Ok(_) = expelled.wait_for(Option::is_some) => tracing::info!("clients are not served any more"),
+    }
+}
+
+async fn accept(listener: TcpListener, broker: Broker, cluster: ClusterId) {
     let slots = Arc::new(Semaphore::new(broker.limits().max_connections));
     let farewells = Arc::new(Semaphore::new(FAREWELLS_MAX));
     let mut connections = JoinSet::new();

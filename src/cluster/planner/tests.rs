@@ -111,3 +111,37 @@ fn each_broker_that_takes_replicas_up_has_as_many_senders_as_lead_them() {
     state.apply(&Command::MoveReplicas { shard: METADATA_SHARD, to }).unwrap();
     assert_eq!(senders(&state)[&4], 1, "the metadata does not wait for anybody");
 }
+
+#[test]
+fn a_founder_that_never_came_is_given_up_and_cannot_come_any_more() {
+    let mut state = MetadataState::default();
+    let replicas = vec![vec![1, 2, 3]; 4];
+    let topic = Command::CreateTopic { name: "a".into(), replicas, settings: TopicSettings::default() };
+    let log =
+        [Command::FoundCluster { replicas: vec![1, 2, 3] }, register(1), register(2), topic, register(4)];
+    log.iter().for_each(|command| state.apply(command).unwrap());
+    let in_use = state.check(&Command::RemoveBroker { id: 3 }).unwrap_err();
+    assert!(matches!(in_use, crate::cluster::Refusal::BrokerInUse { broker: 3, replicas: 5 }), "{in_use}");
+    for command in crate::cluster::operator::drain(3, &state).unwrap() {
+        state.apply(&command).unwrap();
+    }
+    assert_eq!(crate::cluster::operator::drain(3, &state), Ok(Vec::new()), "asked again, it is so already");
+    run(&mut state);
+    assert_eq!((state.replicas_of(3), state.replicas_of(4)), (0, 4));
+    assert_eq!(state.placement(METADATA_SHARD).unwrap().replicas, [1, 2, 4]);
+    let gone = crate::cluster::Refusal::UnknownBroker(3);
+    assert_eq!(state.check(&Command::RemoveBroker { id: 3 }), Err(gone));
+    assert_eq!(state.check(&register(3)), Err(crate::cluster::Refusal::BrokerRemoved(3)));
+}
+
+#[test]
+fn a_founder_that_was_given_up_too_early_is_awaited_again() {
+    let mut state = MetadataState::default();
+    let log = [Command::FoundCluster { replicas: vec![1, 2, 3] }, register(1), register(2), register(4)];
+    log.iter().for_each(|command| state.apply(command).unwrap());
+    drain(&mut state, 3);
+    assert!(!state.awaits(3));
+    state.apply(&Command::DrainBroker { id: 3, draining: false }).unwrap();
+    assert_eq!(next_moves(&state), []);
+    state.apply(&register(3)).unwrap();
+}

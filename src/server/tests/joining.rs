@@ -151,6 +151,13 @@ async fn a_removed_broker_is_told_so_and_takes_no_part_even_after_a_restart() {
     let mut client = Client::connect(controller(&servers).await.addresses().native).await;
     client.call(&RemoveBrokerRequest { broker: 4 }).await.unwrap();
     expelled(&fourth).await;
+    let native = fourth.addresses().native;
+    let closed = async {
+        while tokio::net::TcpStream::connect(native).await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, closed).await.expect("it serves clients on");
     fourth.stop().await;
     let again = Server::start(config.clone()).await.unwrap();
     expelled(&again).await;
