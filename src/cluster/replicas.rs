@@ -16,8 +16,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::task::JoinSet;
 
-use super::{MetadataState, planner};
 use super::hosting::{self, Here, Wanted};
+use super::{MetadataState, planner};
 use crate::engine::{Engine, METADATA_SHARD, PartitionHandle, ShardId, ShardSettings};
 use crate::identity::DataDirectory;
 

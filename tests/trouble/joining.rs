@@ -60,7 +60,7 @@ fn serve(data: &Path, seeds: Option<&str>, base: u16) -> Command {
 }
 
 /// The brokers as `broker list` shows them: id, and whether they answer.
-fn listed(cluster: &LocalCluster) -> Vec<(u64, bool)> {
+pub(crate) fn listed(cluster: &LocalCluster) -> Vec<(u64, bool)> {
     let text = cluster.run(&["broker", "list", "--json"]);
     let list: Value = serde_json::from_str(&text).expect("JSON");
     let brokers = list["brokers"].as_array().expect("a list");

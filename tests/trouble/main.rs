@@ -7,6 +7,7 @@ mod processes;
 mod directories;
 mod frames;
 mod full_disk;
+mod growing;
 mod joining;
 mod ledger;
 mod requests;

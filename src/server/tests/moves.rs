@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use lockstep_protocol::ErrorCode;
+use lockstep_storage::io::real::RealDisk;
 
 use super::cluster::{create_topic, leader, produce};
 use super::*;
 use crate::cluster::{Command, Placement};
 use crate::engine::{METADATA_SHARD, ShardId, directory};
+use crate::identity::DataDirectory;
+use crate::shard::Former;
 
 /// The placement of partition 0, as one broker knows it.
 fn placement(server: &Server, topic: &str) -> Placement {
@@ -178,12 +181,13 @@ async fn a_move_goes_on_when_its_leader_dies_and_a_broker_that_was_down_drops_it
     }
 }
 
-#[tokio::test(flavor = "multi_thread")]
-async fn a_replica_that_moves_is_sent_no_faster_than_the_pace() {
-    const PACE: u64 = 2 << 20;
-    let root = tempfile::tempdir().unwrap();
+/// How fast replicas move where a test wants to see them on their way.
+const PACE: u64 = 2 << 20;
+
+/// Four brokers that move replicas slowly, and a topic of one partition with 400 batches of 16 KiB.
+async fn slow_movers(root: &Path) -> Vec<Server> {
     let mut servers = Vec::new();
-    for (mut config, sockets) in plan(root.path(), 4) {
+    for (mut config, sockets) in plan(root, 4) {
         config.storage.move_bytes_per_second = PACE;
         format(&config.data, CLUSTER, config.node).unwrap();
         servers.push(Server::start_on(config, sockets).await.unwrap());
@@ -193,11 +197,16 @@ async fn a_replica_that_moves_is_sent_no_faster_than_the_pace() {
     }
     create_topic(&servers, "t", 1).await;
     let value = "x".repeat(16 << 10);
-    let leads = leader(&servers, "t").await;
-    let mut client = Client::connect(servers[leads as usize - 1].addresses().native).await;
     for _ in 0..400 {
-        client.produce("t", batch(&[&value])).await.unwrap();
+        produce(&servers, "t", &[&value]).await;
     }
+    servers
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_moves_is_sent_no_faster_than_the_pace() {
+    let root = tempfile::tempdir().unwrap();
+    let servers = slow_movers(root.path()).await;
     let before = placement(&servers[0], "t");
     let spare = (1..=4).find(|broker| !before.replicas.contains(broker)).unwrap();
     let to: Vec<u64> = before.replicas[..2].iter().copied().chain([spare]).collect();
@@ -208,6 +217,103 @@ async fn a_replica_that_moves_is_sent_no_faster_than_the_pace() {
     let paced_bytes = (400 - 100) * (16 << 10) - (1 << 20);
     let at_least = Duration::from_secs_f64(paced_bytes as f64 / PACE as f64);
     assert!(begun.elapsed() >= at_least, "{:?} for what takes {at_least:?}", begun.elapsed());
+    for server in servers {
+        server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_move_goes_on_when_the_leader_of_the_metadata_dies() {
+    let root = tempfile::tempdir().unwrap();
+    let mut servers = slow_movers(root.path()).await;
+    let before = placement(&servers[0], "t");
+    let spare = (1..=4).find(|broker| !before.replicas.contains(broker)).unwrap();
+    // Whoever leads the metadata stays: what it dies of is not the end of a replica.
+    let leads_metadata = loop {
+        let (leader, _) = servers[0].broker().cluster().controller();
+        match leader {
+            Some(leader) if leader != spare => break leader,
+            Some(leader) => {
+                let metadata = servers[leader as usize - 1].broker().cluster().metadata();
+                let _ = metadata.transfer_leadership(before.replicas[0]).await;
+            }
+            None => {}
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    };
+    let leaves = before.replicas.iter().copied().find(|broker| *broker != leads_metadata).unwrap();
+    let stay = before.replicas.iter().copied().filter(|broker| *broker != leaves);
+    let to: Vec<u64> = stay.chain([spare]).collect();
+    submit(&servers[0], Command::MoveReplicas { shard: before.shard, to: to.clone() }).await;
+    let files = servers[spare as usize - 1].config().data.join(directory(before.shard));
+    while !files.exists() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert!(placement(&servers[0], "t").moving_to.is_some(), "it is on its way");
+    let position = servers.iter().position(|server| server.config().node == leads_metadata).unwrap();
+    drop(servers.remove(position));
+    await_move(&servers, before.shard, &to).await;
+    produce(&servers, "t", &["after"]).await;
+    for server in servers {
+        server.stop().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn wherever_a_broker_died_while_it_dropped_a_replica_it_finishes_when_it_is_back() {
+    let root = tempfile::tempdir().unwrap();
+    let mut servers = cluster(root.path(), 4).await;
+    create_topic(&servers, "t", 4).await;
+    let state = servers[0].broker().cluster().state();
+    let placements = state.topic("t").unwrap().partitions.clone();
+    // The broker that holds most of them, and is in none of them once it is back.
+    let held = |node: u64| placements.iter().filter(|placement| placement.replicas.contains(&node)).count();
+    let away = (1..=4).max_by_key(|node| held(*node)).unwrap();
+    let moved: Vec<&Placement> =
+        placements.iter().filter(|placement| placement.replicas.contains(&away)).collect();
+    assert!(moved.len() >= 3, "{placements:?}");
+    let stopped = servers.remove(away as usize - 1);
+    let config = stopped.config().clone();
+    stopped.stop().await;
+    let others: Vec<u64> = (1..=4).filter(|node| *node != away).collect();
+    for placement in &moved {
+        let command = Command::MoveReplicas { shard: placement.shard, to: others.clone() };
+        submit(&servers[0], command).await;
+    }
+    for placement in &moved {
+        await_move(&servers, placement.shard, &others).await;
+    }
+    {
+        let directory_of = |shard| config.data.join(directory(shard));
+        let data = DataDirectory::open(&config.data, None, 0).unwrap();
+        let disk = RealDisk::new(&config.data);
+        let [promised, begun, gone] = [0, 1, 2].map(|at: usize| moved[at].shard);
+        // What it promised stands there, and not yet that it goes.
+        Former { term: 1 }.write(&disk, &directory(promised)).unwrap();
+        // Some files are gone.
+        Former { term: 1 }.write(&disk, &directory(begun)).unwrap();
+        data.record_dropping(begun).unwrap();
+        let file = std::fs::read_dir(directory_of(begun)).unwrap().next().unwrap().unwrap();
+        std::fs::remove_file(file.path()).unwrap();
+        // All are, and it was not struck off the list.
+        Former { term: 1 }.write(&disk, &directory(gone)).unwrap();
+        data.record_dropping(gone).unwrap();
+        std::fs::remove_dir_all(directory_of(gone)).unwrap();
+        data.release();
+    }
+    servers.push(Server::start(config).await.unwrap());
+    for placement in &moved {
+        await_move(&servers, placement.shard, &others).await;
+    }
+    let back = servers.last().unwrap();
+    let written_off = async {
+        while moved.iter().any(|placement| back.directory().shards().contains(&placement.shard)) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, written_off).await.unwrap();
+    assert_eq!(back.broker().cluster().faults(), std::collections::BTreeMap::new());
+    assert!(back.directory().dropping().is_empty());
     for server in servers {
         server.stop().await;
     }
