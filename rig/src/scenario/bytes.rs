@@ -146,6 +146,9 @@ pub fn run(rig: &mut Rig, options: &Options) -> Result<Findings, RigError> {
         }
         if options.wants(EVERYWHERE) {
             everywhere(rig, options, &mut table, &mut findings)?;
+            if findings.violations() == 0 {
+                rig.workspace.clear(EVERYWHERE);
+            }
         }
     }
     conclude(rig, "bytes", table, &[], &findings);
