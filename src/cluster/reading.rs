@@ -36,7 +36,9 @@ pub async fn read_committed(
     if from_lsn > up_to {
         return Ok(Vec::new());
     }
-    let Some(reader) = handle.reader() else { return Err(unreadable(&"it is being repaired")) };
+    let Some(reader) = handle.reader() else {
+        return Err(unreadable(&"it is being repaired, or catches up"));
+    };
     match reader.cached(from_lsn, max_bytes, up_to) {
         CachedRead::Hit(batches) => {
             metrics::tail_cache_hit();

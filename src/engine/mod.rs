@@ -106,6 +106,8 @@ struct Inner {
     disk: Arc<dyn Disk>,
     workers: Vec<mpsc::UnboundedSender<Mail>>,
     shards: DashMap<ShardId, PartitionHandle>,
+    /// What replicas that have moved away had shown, in this run: the next ones here go on from that.
+    shown: DashMap<ShardId, ShardView>,
     segments: Option<Arc<Segments>>,
     pace: Option<Arc<Pace>>,
     random: Mutex<Random>,
@@ -124,7 +126,16 @@ impl Engine {
             .map(|_| Worker::spawn(options.tick, Arc::clone(&peers), Arc::clone(&disk_workers), pace.clone()))
             .collect();
         let random = Mutex::new(Random::new(options.seed));
-        let inner = Inner { options, disk, workers, shards: DashMap::new(), segments, pace, random };
+        let inner = Inner {
+            options,
+            disk,
+            workers,
+            shards: DashMap::new(),
+            shown: DashMap::new(),
+            segments,
+            pace,
+            random,
+        };
         let engine = Self { inner: Arc::new(inner) };
         engine.watch_free_space();
         if engine.inner.options.scrub_bytes_per_second > 0 {
@@ -166,15 +177,20 @@ impl Engine {
         let (disk, options, random) =
             (Arc::clone(&self.inner.disk), self.shard_options(shard, settings), self.draw());
         let peers = replicas.into_iter().filter(|node| *node != self.inner.options.node).collect();
+        let shown = self.inner.shown.remove(&shard).map(|(_, shown)| shown);
         let (replica, outputs) = blocking(move || {
             make_parent(&*disk).map_err(|error| OpenError::Content { shard, why: error.to_string() })?;
             let mut outputs = Vec::new();
-            Replica::open(disk, options, peers, random, &mut outputs).map(|replica| (replica, outputs))
+            let mut replica = Replica::open(disk, options, peers, random, &mut outputs)?;
+            if let Some(shown) = shown {
+                replica.go_on_from(&shown, &mut outputs);
+            }
+            Ok::<_, OpenError>((replica, outputs))
         })
         .await?;
         metrics::recovered(started.elapsed());
         let (view, watch) = watch::channel(replica.view().clone());
-        let (reader, readers) = watch::channel(replica.shard().map(shard::Shard::reader));
+        let (reader, readers) = watch::channel(replica.reader());
         let worker = self.worker_of(shard);
         let handle = PartitionHandle::new(shard, readers, watch, worker.clone());
         let shown = Shown { view, reader };
@@ -209,7 +225,9 @@ impl Engine {
         let (reply, promised) = oneshot::channel();
         let _ = self.worker_of(shard).send(Mail::Retire { shard, membership_index, reply });
         let Ok(Some(promised)) = promised.await else { return Ok(false) };
-        self.inner.shards.remove(&shard);
+        if let Some((_, handle)) = self.inner.shards.remove(&shard) {
+            self.inner.shown.insert(shard, handle.view());
+        }
         let disk = Arc::clone(&self.inner.disk);
         blocking(move || promised.write(&*disk, &directory(shard))).await.map(|()| true)
     }

@@ -34,7 +34,7 @@ use std::{
 };
 
 use lockstep_planted::{self as planted, Bug};
-use lockstep_storage::{ReadError, RecoveryError, RecoveryReport, io::Disk};
+use lockstep_storage::{LogReader, ReadError, RecoveryError, RecoveryReport, io::Disk};
 
 pub use job::{Done, Job};
 pub use mark::{Loss, Mark};
@@ -158,6 +158,22 @@ impl Replica {
         }
         replica.publish(outputs);
         Ok(replica)
+    }
+
+    /// A replica of this shard was here before, in this run of the process, and showed so much: what everyone may know does
+    /// not go back, though the files began anew. To be called right after [`Replica::open`], with what that asked for.
+    pub fn go_on_from(&mut self, shown: &ShardView, outputs: &mut Vec<Output>) {
+        self.view.high_watermark = self.view.high_watermark.max(shown.high_watermark);
+        self.view.log_start = self.view.log_start.max(shown.log_start);
+        self.reader_due = self.shard().is_some();
+        outputs.retain(|output| !matches!(output, Output::Reader(_) | Output::View(_)));
+        outputs.push(Output::View(self.view.clone()));
+        self.publish(outputs);
+    }
+
+    /// What committed records are read from; nothing while that would show less than was shown before.
+    pub fn reader(&self) -> Option<LogReader> {
+        self.shard().filter(|_| !self.reader_due).map(Shard::reader)
     }
 
     /// Its shard's id.

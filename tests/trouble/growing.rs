@@ -1,4 +1,4 @@
-//! Wishes that no cluster can fulfil, as real processes.
+//! A cluster that grows and shrinks while it is used, as real processes; and wishes that no cluster can fulfil.
 
 use std::process::{Command, Stdio};
 
@@ -6,8 +6,8 @@ use serde_json::Value;
 
 use crate::{
     assert_says,
-    joining::listed,
-    processes::{LocalCluster, lockstep},
+    joining::{Joiner, listed},
+    processes::{LocalCluster, lockstep, succeeded},
     refused,
 };
 
@@ -16,6 +16,57 @@ use crate::{
 fn json(cluster: &LocalCluster, arguments: &[&str]) -> Value {
     let output = cluster.lockstep(arguments).arg("--json").stdin(Stdio::null()).output().expect("it runs");
     serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+/// Whether all replicas are where they shall be, and evenly spread.
+fn is_at_rest(cluster: &LocalCluster) -> bool {
+    let status = json(cluster, &["cluster", "status"]);
+    let partitions = status["partitions"].as_array().expect("a list");
+    let moves = partitions.iter().any(|partition| !partition["moving_to"].is_null());
+    let plan = json(cluster, &["cluster", "rebalance"]);
+    !moves && plan["moves"].as_array().is_some_and(Vec::is_empty)
+}
+
+#[test]
+fn a_cluster_takes_a_broker_in_and_lets_another_go_under_a_recorded_load_and_keeps_every_promise() {
+    let cluster = LocalCluster::start();
+    let root = tempfile::tempdir().expect("a temporary directory");
+    let history = root.path().join("history.jsonl");
+    cluster.run(&["topic", "create", "moved", "--partitions", "4"]);
+    let file = history.to_str().expect("text");
+    let arguments =
+        ["history", "record", "--topic", "moved", "--duration", "12", "--rate", "300", "--output", file];
+    let record = cluster
+        .lockstep(&arguments)
+        .args(["--check", "--json"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("lockstep runs");
+
+    let _joiner = Joiner::start(root.path(), Some(&cluster.brokers()));
+    cluster.wait_until("the joiner is listed", || listed(&cluster).contains(&(4, true)));
+    cluster.run(&["cluster", "rebalance", "--yes"]);
+    cluster.wait_until("the replicas are spread", || is_at_rest(&cluster));
+    assert_eq!(json(&cluster, &["broker", "show", "4"])["replicas"], 3, "a quarter of twelve");
+    cluster.run(&["broker", "decommission", "1"]);
+    assert_eq!(listed(&cluster).iter().map(|(id, _)| *id).collect::<Vec<_>>(), [2, 3, 4]);
+    let holders = json(&cluster, &["cluster", "status"])["partitions"].clone();
+    for partition in holders.as_array().expect("a list") {
+        let replicas = partition["replicas"].as_array().expect("a list");
+        let mut replicas: Vec<_> = replicas.iter().filter_map(Value::as_u64).collect();
+        replicas.sort_unstable();
+        assert_eq!(replicas, [2, 3, 4], "{partition}");
+    }
+
+    let output = record.wait_with_output().expect("record ends");
+    let verdict: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    assert_eq!(verdict["passed"], true, "{verdict:#}");
+    succeeded(&arguments, &output);
+    for (figure, least) in [("acknowledged", 1_000), ("reads", 100), ("replicas", 3)] {
+        let count = verdict["checked"][figure].as_u64();
+        assert!(count >= Some(least), "{figure}: only {count:?} were checked");
+    }
 }
 
 #[test]

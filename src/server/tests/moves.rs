@@ -61,6 +61,7 @@ async fn a_partition_moves_under_writes_and_every_record_is_there_once_and_in_or
     // Away from its leader, to the broker that has none, and back again.
     let away: Vec<u64> = before.replicas[1..].iter().copied().chain([spare]).collect();
     let mut acknowledged = Vec::new();
+    let mut shown = [0; 4];
     for goal in [away, before.replicas.clone()] {
         submit(&servers[0], Command::MoveReplicas { shard: before.shard, to: goal.clone() }).await;
         let moving = await_move(&servers, before.shard, &goal);
@@ -71,6 +72,13 @@ async fn a_partition_moves_under_writes_and_every_record_is_there_once_and_in_or
             tokio::select! {
                 () = &mut moving => break,
                 lsn = produce(&servers, "t", &values) => acknowledged.push((lsn, value.clone())),
+            }
+            for (server, shown) in servers.iter().zip(&mut shown) {
+                if let Some(replica) = server.engine().shard(before.shard) {
+                    let now = replica.view().high_watermark;
+                    assert!(now >= *shown, "broker {} went back to {now}", server.config().node);
+                    *shown = now;
+                }
             }
         }
     }
