@@ -54,6 +54,9 @@ const UNREADABLE_MAX: u64 = 3;
 /// The pauses before a stopped log is opened again, in election timeouts: doubled after each, up to the last.
 const PAUSE_TIMEOUTS: (u64, u64) = (1, 64);
 
+/// Room for this many outputs of the shard stays with a replica between its turns.
+const ASKED_KEPT_MAX: usize = 64;
+
 /// One replica, whatever state it is in.
 pub struct Replica {
     place: Place,
@@ -62,6 +65,8 @@ pub struct Replica {
     state: State,
     /// What everyone may know, as last told.
     view: ShardView,
+    /// Room for what the shard asks for; empty between turns.
+    asked: Vec<shard::Output>,
     /// The log's reader is to be told of, once the log has caught up with what was shown before.
     reader_due: bool,
     /// A write group is out; perhaps that of a log that is closed already.
@@ -135,6 +140,7 @@ impl Replica {
             random,
             state: State::Opening(health),
             view: ShardView::default(),
+            asked: Vec::new(),
             reader_due: false,
             writing: false,
             disk_full: false,
@@ -319,14 +325,14 @@ impl Replica {
     // ---- From state to state ----
 
     fn opened(&mut self, opened: job::Opened, outputs: &mut Vec<Output>) {
-        let (shard, asked, report): (_, _, RecoveryReport) = *opened;
+        let (shard, mut asked, report): (_, Vec<shard::Output>, RecoveryReport) = *opened;
         self.reader_due = true;
         self.jobs.instance = self.jobs.last + 1;
         self.opened_at = self.ticks;
         self.unreadable = 0;
         self.state = State::Running(Box::new(shard));
         outputs.push(Output::Recovered(report));
-        self.carry_out(asked, outputs);
+        self.carry_out(&mut asked, outputs);
         let settings = self.place.options.settings.clone();
         self.step_shard(shard::Input::Settings(settings), outputs);
         self.step_shard(shard::Input::DiskFull(self.disk_full), outputs);
@@ -416,17 +422,20 @@ impl Replica {
     /// Runs the shard's code. A panic ends this instance and no other: what it knew is in its log, and recovery reads it.
     fn guarded(&mut self, outputs: &mut Vec<Output>, run: impl FnOnce(&mut Shard, &mut Vec<shard::Output>)) {
         let State::Running(shard) = &mut self.state else { return };
-        let mut asked = Vec::new();
+        let mut asked = std::mem::take(&mut self.asked);
         if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(shard, &mut asked))) {
             asked.retain(|output| matches!(output, shard::Output::Write(_)));
             self.stopped(Health::Failed(format!("an invariant broke: {}", panic_message(&*panic))));
             outputs.push(Output::Forget);
         }
-        self.carry_out(asked, outputs);
+        self.carry_out(&mut asked, outputs);
+        if asked.capacity() <= ASKED_KEPT_MAX {
+            self.asked = asked;
+        }
     }
 
-    fn carry_out(&mut self, asked: Vec<shard::Output>, outputs: &mut Vec<Output>) {
-        for output in asked {
+    fn carry_out(&mut self, asked: &mut Vec<shard::Output>, outputs: &mut Vec<Output>) {
+        for output in asked.drain(..) {
             match output {
                 shard::Output::Send(message) => outputs.push(Output::Send(message)),
                 shard::Output::Write(group) => {

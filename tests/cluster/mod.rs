@@ -23,7 +23,7 @@ use lockstep::{
 };
 use lockstep_protocol::peer::{RaftMessage, RepairMessage};
 use lockstep_storage::{
-    LogOptions, LogReader, WriteGroup,
+    GroupOutcome, LogOptions, LogReader, WriteGroup,
     io::{
         Disk,
         fake::{FakeDisk, Fault},
@@ -91,6 +91,8 @@ pub struct Cluster {
     cold_reads: usize,
     catch_up_reads: Vec<u64>,
     disks_lie: bool,
+    /// How writes are run.
+    pub write_with: fn(WriteGroup) -> GroupOutcome,
 }
 
 impl Cluster {
@@ -116,6 +118,7 @@ impl Cluster {
             cold_reads: 0,
             catch_up_reads: Vec::new(),
             disks_lie: false,
+            write_with: WriteGroup::run,
         };
         let voters: Vec<u64> = (1..=size).collect();
         for node in 1..=size {

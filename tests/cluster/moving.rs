@@ -63,7 +63,7 @@ impl Cluster {
         }
         for node in self.running() {
             if let Some(group) = self.node(node).writes.pop_front() {
-                let outcome = group.run();
+                let outcome = (self.write_with)(group);
                 self.step(node, Input::Synced(outcome));
                 return true;
             }
@@ -80,7 +80,7 @@ impl Cluster {
             }
             if let Some(group) = self.node(node).writes.pop_front() {
                 wrote = true;
-                let outcome = group.run();
+                let outcome = (self.write_with)(group);
                 self.step(node, Input::Synced(outcome));
             }
         }

@@ -5,7 +5,7 @@ use lockstep::{
     shard::{self, Event, Health},
 };
 use lockstep_protocol::record::RecordIter;
-use lockstep_storage::{CachedRead, io::fake::FakeDisk, reader::ReadError};
+use lockstep_storage::{CachedRead, LogReader, io::fake::FakeDisk, reader::ReadError};
 
 use super::Cluster;
 
@@ -62,6 +62,11 @@ impl Cluster {
                 );
             }
         }
+    }
+
+    /// Where readers of a node read.
+    pub fn reader(&self, node: u64) -> &LogReader {
+        self.nodes[&node].reader.as_ref().expect("its log was opened")
     }
 
     /// Whether a reader of `node` was ever shown `value`.
