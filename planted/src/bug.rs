@@ -53,6 +53,29 @@ pub enum Bug {
     RestartOnOlderMembership,
     /// A replica that comes back to a node knows nothing of what the former one there has promised.
     ForgetFormerReplica,
+    // ---- Brokers, and where replicas are to be ----
+    /// A move is called finished while a new replica still catches up.
+    FinishMoveTooEarly,
+    /// A move is called finished by a membership that a restart may still forget.
+    FinishMoveUnconfirmed,
+    /// A finish that comes late ends whatever move its shard makes by then.
+    FinishAnotherMove,
+    /// The placement does not remember with which membership its move ended.
+    ForgetMembershipOfMove,
+    /// A move begins while its shard moves.
+    BeginMoveOverMove,
+    /// A replica that is to leave goes when its move begins, not when it is over.
+    DropWhileMoving,
+    /// A new replica's files begin with today's hosts, not with the shard's first voters.
+    BeginWithTodaysHosts,
+    /// Brokers that give their replicas away are thought of as places for them.
+    PlaceOnDraining,
+    /// A broker that gives its replicas away keeps the metadata.
+    KeepMetadataOnDraining,
+    /// A broker is removed while it holds replicas.
+    RemoveBrokerInUse,
+    /// Two brokers are taken in under one id.
+    GiveBrokerIdTwice,
     // ---- Truncation ----
     /// Entries are taken back in memory and left in the files.
     ForgetToTruncate,
@@ -165,7 +188,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug, in the order of their declaration.
-    pub const ALL: [Self; 70] = [
+    pub const ALL: [Self; 81] = [
         Self::AcknowledgeBeforeSync,
         Self::AcknowledgeAfterFailedSync,
         Self::CountOwnCopyEarly,
@@ -186,6 +209,17 @@ impl Bug {
         Self::LeadOnAfterRemoval,
         Self::RestartOnOlderMembership,
         Self::ForgetFormerReplica,
+        Self::FinishMoveTooEarly,
+        Self::FinishMoveUnconfirmed,
+        Self::FinishAnotherMove,
+        Self::ForgetMembershipOfMove,
+        Self::BeginMoveOverMove,
+        Self::DropWhileMoving,
+        Self::BeginWithTodaysHosts,
+        Self::PlaceOnDraining,
+        Self::KeepMetadataOnDraining,
+        Self::RemoveBrokerInUse,
+        Self::GiveBrokerIdTwice,
         Self::ForgetToTruncate,
         Self::TruncateWithoutSync,
         Self::KeepSyncMarkAtTruncation,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use crate::kinds::FaultKind;
 use crate::stats::Stats;
-use crate::{Options, Violation, run};
+use crate::{Options, Plan, Violation, run};
 
 /// From this duration on every kind of fault must have struck.
 const FULL_COVERAGE_FROM: Duration = Duration::from_secs(60);
@@ -24,6 +24,8 @@ pub struct Campaign {
     pub end: Option<u64>,
     /// For how long, if the seeds do not end before.
     pub duration: Option<Duration>,
+    /// Leave out the seeds whose cluster is not one of brokers.
+    pub brokers: bool,
     /// Runs at the same time.
     pub threads: usize,
     /// Write a progress line to standard error.
@@ -56,6 +58,9 @@ impl Campaign {
                         let late = self.duration.is_some_and(|limit| started.elapsed() >= limit);
                         if late || self.end.is_some_and(|end| seed >= end) {
                             return;
+                        }
+                        if self.brokers && !Plan::draw(seed).brokers {
+                            continue;
                         }
                         let outcome = run(seed, &Options::default());
                         let mut report = lock();
@@ -122,12 +127,24 @@ const BY_CHANCE: &[&str] = &[
     "replica-created",
     "replica-created-again",
     "replica-dropped",
+    "broker-registered",
+    "broker-joined",
+    "broker-drained",
+    "broker-kept",
+    "broker-removed",
+    "drain-refused",
+    "removal-refused",
+    "rebalance-begun",
+    "move-begun",
+    "move-finished",
+    "move-cancelled",
 ];
 
 impl Report {
     /// Kinds of fault that never struck.
     pub fn never_struck(&self) -> Vec<&'static str> {
-        let names = FaultKind::ALL.iter().map(|kind| kind.name()).chain(BY_CHANCE.iter().copied());
+        let kinds = FaultKind::ALL.iter().chain(FaultKind::OF_BROKERS).map(|kind| kind.name());
+        let names = kinds.chain(BY_CHANCE.iter().copied());
         names.filter(|name| !self.stats.faults.contains_key(name)).collect()
     }
 

@@ -1,5 +1,6 @@
 //! How a run ends: faults stop, everything must commit again within bounds, and the logs are judged.
 
+use lockstep::engine::METADATA_SHARD;
 use lockstep_checker::{FinalState, RecordId, ReplicaLog};
 use lockstep_protocol::RecordIter;
 use lockstep_storage::{CachedRead, ReadError};
@@ -24,7 +25,7 @@ impl World {
         self.end_faults();
         let calm_since = self.queue.now();
         self.wait_for("every-writer-is-answered", calm_since, |world| world.unanswered(calm_since));
-        if self.plan.moves() {
+        if self.plan.moves() || self.plan.brokers {
             self.run_until(self.queue.now() + MOVES_UNDER_LOAD);
         }
         self.working = false;
@@ -32,6 +33,9 @@ impl World {
         // A leader that votes alone may write faster than any network brings it to a new replica.
         if self.plan.moves() {
             self.wait_for("moves-end", calm_since, Self::moving);
+        }
+        if self.plan.brokers {
+            self.wait_for("brokers-settle", calm_since, Self::unsettled_brokers);
         }
         self.wait_for("replicas-converge", calm_since, Self::diverging);
         self.repair_what_is_left();
@@ -113,9 +117,14 @@ impl World {
     }
 
     fn diverging(&self) -> Option<String> {
-        for shard in (0..self.plan.shards).map(shard_of) {
+        let metadata = self.plan.brokers.then_some(METADATA_SHARD);
+        for shard in (0..self.plan.shards).map(shard_of).chain(metadata) {
             let mut ends = Vec::new();
-            for id in self.holders(shard) {
+            let holders = match self.plan.brokers {
+                true => self.hosts(shard),
+                false => self.holders(shard).collect(),
+            };
+            for id in holders {
                 let process = self.nodes[&id].process.as_ref();
                 let Some(hosted) = process.and_then(|process| process.hosted.get(&shard)) else {
                     return Some(format!("node {id} does not host shard {shard}"));

@@ -127,6 +127,14 @@ impl World {
             FaultKind::Retention { bytes, ms } => self.change_retention(target, bytes, ms),
             FaultKind::CleanStop => self.stop(node, lasting),
             FaultKind::RollingRestart => self.begin_rolling_restart(lasting),
+            FaultKind::Join
+            | FaultKind::LoseBroker
+            | FaultKind::Decommission
+            | FaultKind::DrainAWhile
+            | FaultKind::MoveTo
+            | FaultKind::CancelMoves
+            | FaultKind::Rebalance
+            | FaultKind::MetadataLeaderCrash => self.begin_broker_fault(kind, node, target),
         }
     }
 
@@ -155,6 +163,7 @@ impl World {
                 }
             }
             FaultKind::StalledDisk => self.unstall(node),
+            FaultKind::DrainAWhile => self.end_broker_drain(node),
             FaultKind::VanishedDisk if self.nodes[&node].disk.has_vanished() => {
                 self.cut_power(node, MILLISECOND);
             }
@@ -262,7 +271,7 @@ impl World {
     }
 
     /// What a process leaves when it is gone.
-    fn bury(&mut self, id: u64, connections_close: bool) {
+    pub(crate) fn bury(&mut self, id: u64, connections_close: bool) {
         let now = self.queue.now();
         let Some(node) = self.nodes.get_mut(&id) else { return };
         let life = node.life;

@@ -138,6 +138,22 @@ pub enum FaultKind {
     CleanStop,
     /// The same for every node, one after the other.
     RollingRestart,
+    /// A new broker joins.
+    Join,
+    /// A broker is lost for good, with its disk, and another joins in its place.
+    LoseBroker,
+    /// A broker is drained, and removed once it holds nothing.
+    Decommission,
+    /// A broker gives its replicas away for a while.
+    DrainAWhile,
+    /// Somebody has a partition moved to any brokers.
+    MoveTo,
+    /// Somebody gives a move up, or all.
+    CancelMoves,
+    /// Replicas are spread anew.
+    Rebalance,
+    /// Whoever leads the metadata dies, if anything moves.
+    MetadataLeaderCrash,
 }
 
 /// What is the same for all faults of a kind.
@@ -198,6 +214,18 @@ impl FaultKind {
         Self::RollingRestart,
     ];
 
+    /// Those that happen to clusters of brokers alone.
+    pub const OF_BROKERS: &'static [Self] = &[
+        Self::Join,
+        Self::LoseBroker,
+        Self::Decommission,
+        Self::DrainAWhile,
+        Self::MoveTo,
+        Self::CancelMoves,
+        Self::Rebalance,
+        Self::MetadataLeaderCrash,
+    ];
+
     fn character(self) -> Character {
         match self {
             Self::Kill => character("kill", 70, 20, (20, 600)),
@@ -235,6 +263,14 @@ impl FaultKind {
             Self::Retention { .. } => character("retention", 20, 4, ONCE),
             Self::CleanStop => character("clean-stop", 30, 6, (20, 600)),
             Self::RollingRestart => character("rolling-restart", 20, 2, (20, 300)),
+            Self::Join => character("join", 80, 2, ONCE),
+            Self::LoseBroker => character("lose-broker", 40, 2, ONCE),
+            Self::Decommission => character("decommission", 50, 2, ONCE),
+            Self::DrainAWhile => character("drain-a-while", 40, 3, (100, 2_000)),
+            Self::MoveTo => character("move-to", 70, 10, ONCE),
+            Self::CancelMoves => character("cancel-moves", 50, 6, ONCE),
+            Self::Rebalance => character("rebalance", 40, 3, ONCE),
+            Self::MetadataLeaderCrash => character("metadata-leader-crash", 60, 8, ONCE),
         }
     }
 
@@ -251,6 +287,16 @@ impl FaultKind {
                 | Self::ReadError { .. }
                 | Self::VanishedDisk
         )
+    }
+
+    /// Whether it happens to clusters of brokers alone.
+    pub(crate) fn is_of_brokers(self) -> bool {
+        Self::OF_BROKERS.iter().any(|kind| kind.name() == self.name())
+    }
+
+    /// Whether a broker joins for it.
+    pub(crate) fn brings_a_broker(self) -> bool {
+        matches!(self, Self::Join | Self::LoseBroker)
     }
 
     /// Its name, in counters and timelines.

@@ -18,12 +18,14 @@
 //! | [`world`], `process`, `scrub`, `faults`, `ending` | the run |
 //! | `damage`, `layout` | what disks do to what they held for long, and where they may |
 //! | [`queue`], [`network`], [`node`], [`placement`], [`server`], [`client`] | its parts |
+//! | [`brokers`] | clusters with metadata, as in production: brokers that come and go, and moves that they make |
 //! | [`replica`] | the production code, as it is held here |
 //! | [`invariants`], [`derived`], [`ledger`] | what is checked |
 //! | [`trace`], [`stats`] | what is told |
 //! | [`campaign`], [`shrink`] | many runs; one run made small |
 //! | [`planted`] | bugs put in on purpose, and the runs that show each |
 
+pub mod brokers;
 pub mod campaign;
 pub mod client;
 pub mod derived;

@@ -56,6 +56,9 @@ enum Command {
         /// The first seed, if no range is given.
         #[arg(long, default_value_t = 0)]
         from: u64,
+        /// Only seeds whose cluster is one of brokers, with metadata; about one in four is.
+        #[arg(long)]
+        brokers: bool,
         /// Runs at the same time.
         #[arg(long, default_value_t = 2)]
         threads: usize,
@@ -109,7 +112,11 @@ fn main() -> ExitCode {
             let bugs = bug.map_or(Bug::ALL.to_vec(), |bug| vec![bug]);
             planted(Suite { bugs, seeds_max, time_max, threads })
         }
-        Command::Campaign { duration, seeds, from, threads } => campaign(duration, seeds, from, threads),
+        Command::Campaign { duration, seeds, from, brokers, threads } => {
+            let (first, end) = seeds.map_or((from, None), |(first, end)| (first, Some(end)));
+            let duration = duration.or_else(|| end.is_none().then_some(Duration::from_secs(60)));
+            campaign(&Campaign { first, end, duration, brokers, threads, progress: true })
+        }
     }
 }
 
@@ -158,10 +165,8 @@ fn run_one(plan: Plan, trace: bool) -> ExitCode {
     }
 }
 
-fn campaign(duration: Option<Duration>, seeds: Option<(u64, u64)>, from: u64, threads: usize) -> ExitCode {
-    let (first, end) = seeds.map_or((from, None), |(first, end)| (first, Some(end)));
-    let duration = duration.or_else(|| end.is_none().then_some(Duration::from_secs(60)));
-    let report = Campaign { first, end, duration, threads, progress: true }.run();
+fn campaign(campaign: &Campaign) -> ExitCode {
+    let report = campaign.run();
     print!("{}", report.table());
     if report.is_good() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

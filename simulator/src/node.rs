@@ -10,6 +10,7 @@ use lockstep::raft::Membership;
 use lockstep_storage::io::FakeDisk;
 use lockstep_storage::{LogReader, ScrubCursor, SegmentPool, WriteGroup};
 
+use crate::brokers::{Broker, Identity};
 use crate::kinds::FaultKind;
 use crate::queue::{MILLISECOND, SECOND, Time};
 use crate::replica::{Input, Job, Output, Replica};
@@ -27,6 +28,10 @@ pub struct Node {
     pub disk: Arc<FakeDisk>,
     /// Counts its processes.
     pub life: u64,
+    /// Whose it is, in a cluster of brokers; a machine that has joined no cluster is nobody's.
+    pub identity: Option<Identity>,
+    /// It is gone for good, and its disk with it.
+    pub gone: bool,
     /// The process, while it runs.
     pub process: Option<Process>,
     /// Stopped by SIGSTOP.
@@ -89,6 +94,8 @@ pub struct Process {
     pub pool: Option<Arc<SegmentPool>>,
     /// It has been asked to stop.
     pub stopping: Option<Stopping>,
+    /// What it knows of the cluster, if that is one of brokers.
+    pub broker: Option<Box<Broker>>,
 }
 
 /// A client's bytes on a connection.
@@ -147,6 +154,8 @@ impl Node {
             id,
             disk: FakeDisk::new(),
             life: 0,
+            identity: None,
+            gone: false,
             process: None,
             paused: false,
             powered: true,
@@ -187,6 +196,11 @@ impl Node {
         self.planted.is_some() || self.disk_limited
     }
 
+    /// Whether it belongs to a broker that is still one.
+    pub fn is_in_service(&self) -> bool {
+        self.identity.is_some() && !self.gone
+    }
+
     /// Whether a process runs and moves.
     pub fn answers(&self) -> bool {
         self.process.is_some() && !self.paused
@@ -213,6 +227,7 @@ impl Process {
             damage_read: 0,
             pool,
             stopping: None,
+            broker: None,
         }
     }
 

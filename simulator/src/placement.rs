@@ -199,7 +199,8 @@ impl World {
         self.holds(node, shard);
         let again = self.placements[&shard].former.contains(&node);
         self.stats.fault(if again { "replica-created-again" } else { "replica-created" });
-        self.host(node, shard);
+        let peers = self.peers(node, shard);
+        self.host(node, shard, peers);
     }
 
     /// A node has files of a shard.
@@ -276,7 +277,7 @@ impl World {
     }
 }
 
-fn shuffle(nodes: &mut [u64], random: &mut Random) {
+pub(crate) fn shuffle(nodes: &mut [u64], random: &mut Random) {
     for at in (1..nodes.len()).rev() {
         nodes.swap(at, random.below(at as u64 + 1) as usize);
     }

@@ -7,6 +7,7 @@
 use lockstep::random::Random;
 use serde::{Deserialize, Serialize};
 
+use crate::brokers;
 use crate::kinds::{FaultKind, Target};
 use crate::placement;
 
@@ -15,7 +16,10 @@ use crate::placement;
 pub struct Plan {
     /// What all chance during the run comes from.
     pub seed: u64,
-    /// Nodes 1 to this one.
+    /// The cluster is one of brokers, with a metadata shard; else nodes hold plain shards, and the simulator moves them.
+    #[serde(default)]
+    pub brokers: bool,
+    /// Nodes 1 to this one; of brokers, those that join included.
     pub nodes: u64,
     /// Nodes 1 to this one hold the replicas at first.
     pub replicas: u64,
@@ -143,12 +147,22 @@ pub struct Part {
 impl Plan {
     /// The plan of a seed.
     pub fn draw(seed: u64) -> Self {
+        let mut plan = Self::draw_plain(seed);
+        if brokers::of_brokers(seed) {
+            brokers::draw_brokers(&mut plan);
+        }
+        plan
+    }
+
+    /// The plan of a seed for nodes with plain shards.
+    pub fn draw_plain(seed: u64) -> Self {
         let mut random = Random::new(seed ^ 0x51D0_7A1E_5EED_0001);
         let random = &mut random;
         let nodes = if chance(random, 1, 4) { 5 } else { 3 };
         let shards = 1 + random.below(3) as u32;
         let mut plan = Self {
             seed,
+            brokers: false,
             nodes,
             replicas: nodes,
             shards,
@@ -171,7 +185,7 @@ impl Plan {
 
     /// Whether replicas move.
     pub fn moves(&self) -> bool {
-        self.replicas < self.nodes
+        !self.brokers && self.replicas < self.nodes
             || self.parts.iter().any(|part| matches!(part.kind, FaultKind::Move { .. }))
     }
 
@@ -306,7 +320,7 @@ mod tests {
     fn every_kind_of_fault_is_drawn_by_some_seed() {
         let drawn: Vec<&str> =
             (0..200).flat_map(|seed| Plan::draw(seed).parts).map(|part| part.kind.name()).collect();
-        for kind in FaultKind::ALL {
+        for kind in FaultKind::ALL.iter().chain(FaultKind::OF_BROKERS) {
             assert!(drawn.contains(&kind.name()), "{}", kind.name());
         }
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use lockstep::engine::METADATA_SHARD;
 use lockstep::net::peer::{Letter, to_frames};
 use lockstep::shard::{Event as ShardEvent, Health, Input as ShardInput, NOBODY};
 use lockstep_storage::Log;
@@ -271,6 +272,9 @@ impl World {
         };
         if let Err(violation) = refused {
             return self.check(Err(violation));
+        }
+        if shard == METADATA_SHARD {
+            return self.metadata_answers(id, token, answer);
         }
         let Some(asked) = process.asked.remove(&token) else { return };
         let bytes = server::answer(process, &asked, answer);

@@ -8,6 +8,8 @@ use std::collections::BinaryHeap;
 
 use bytes::Bytes;
 
+use crate::brokers::{Question, Reply};
+
 /// Nanoseconds of virtual time since the run began.
 pub type Time = u64;
 
@@ -64,6 +66,14 @@ pub enum Event {
     Stopping { node: u64, life: u64 },
     /// The next node of a rolling restart stops.
     RollOn,
+    /// A broker sees to the cluster.
+    Broker { node: u64, life: u64 },
+    /// People look at what became of what they asked for.
+    Errands,
+    /// A broker is asked for a change of the metadata.
+    Question { to: u64, question: Box<Question> },
+    /// Whoever asked hears what became of it.
+    Reply { to: u64, number: u64, reply: Box<Reply> },
 }
 
 impl Event {
@@ -81,6 +91,8 @@ impl Event {
                 | Self::Moves
                 | Self::Stopping { .. }
                 | Self::RollOn
+                | Self::Broker { .. }
+                | Self::Errands
         )
     }
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use lockstep::engine::METADATA_SHARD;
 use lockstep::shard::OpenError;
 use lockstep_storage::io::{Disk, FakeDisk};
 use lockstep_storage::{RecoveryError, ScrubCursor, SegmentPool};
@@ -17,7 +18,7 @@ impl World {
     pub(crate) fn start(&mut self, id: u64) {
         let Some(node) = self.nodes.get_mut(&id) else { return };
         node.starting = false;
-        if node.process.is_some() {
+        if node.process.is_some() || self.plan.brokers && !node.is_in_service() {
             return;
         }
         node.powered = true;
@@ -33,10 +34,11 @@ impl World {
         let mut process = Process::new(id, pool);
         for partition in 0..self.plan.shards {
             let shard = shard_of(partition);
-            if !self.is_here(id, shard) {
+            if self.plan.brokers || !self.is_here(id, shard) {
                 continue;
             }
-            match self.open(id, shard, &mut process) {
+            let peers = self.peers(id, shard);
+            match self.open(id, shard, peers, &mut process) {
                 Some(Ok(hosted)) => drop(process.hosted.insert(shard, hosted)),
                 Some(Err(error)) => return self.refused(id, shard, &error),
                 None => return,
@@ -53,16 +55,25 @@ impl World {
             self.invariants.process_begins(id, shard);
             self.check_opened(id, shard);
         }
+        if self.plan.brokers {
+            self.invariants.process_begins(id, METADATA_SHARD);
+            self.start_broker(id);
+        }
         self.wake_worker(id);
         self.rolled(id);
     }
 
-    fn open(&mut self, id: u64, shard: u64, process: &mut Process) -> Option<Result<Hosted, OpenError>> {
+    fn open(
+        &mut self,
+        id: u64,
+        shard: u64,
+        peers: Vec<u64>,
+        process: &mut Process,
+    ) -> Option<Result<Hosted, OpenError>> {
         let options = self.shard_options(id, shard, process.pool.clone());
         let disk: Arc<dyn Disk> = Arc::<FakeDisk>::clone(&self.nodes[&id].disk);
         let random = self.random.split();
         let mut outputs = Vec::new();
-        let peers = self.peers(id, shard);
         let opened = Replica::open(disk, options, peers, random, &mut outputs);
         let opened = self.survived(id, shard, opened)?;
         Some(opened.map(|replica| {
@@ -88,9 +99,9 @@ impl World {
     }
 
     /// A running process hosts one more shard, whose files have just been created.
-    pub(crate) fn host(&mut self, id: u64, shard: u64) {
+    pub(crate) fn host(&mut self, id: u64, shard: u64, peers: Vec<u64>) {
         let Some(mut process) = self.nodes.get_mut(&id).and_then(|node| node.process.take()) else { return };
-        let opened = self.open(id, shard, &mut process);
+        let opened = self.open(id, shard, peers, &mut process);
         if let Some(node) = self.nodes.get_mut(&id) {
             node.process = Some(process);
         }
@@ -105,6 +116,9 @@ impl World {
             }
             Some(Err(error)) => {
                 self.note(id, "refused", [shard], || format!("shard {shard}: {error}"));
+                if self.plan.brokers {
+                    return self.disk_failed(id, &format!("shard {shard} is not opened: {error}"));
+                }
                 self.kill(id, 100 * MILLISECOND);
             }
         }

@@ -78,7 +78,8 @@ impl World {
         if !self.rolling.is_empty() {
             return false;
         }
-        self.rolling = self.nodes.keys().map(|node| (*node, down)).collect();
+        let there = self.nodes.values().filter(|node| node.process.is_some() || node.starting);
+        self.rolling = there.map(|node| (node.id, down)).collect();
         self.roll_on();
         true
     }

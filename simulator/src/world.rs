@@ -16,6 +16,7 @@ use lockstep::shard::{self, ShardOptions};
 use lockstep_storage::LogOptions;
 use lockstep_storage::io::Disk;
 
+use crate::brokers::{Brokers, Identity, Task};
 use crate::client::{self, Client, Surroundings, Told, Wish};
 use crate::damage::Damage;
 use crate::invariants::{Invariants, Violation};
@@ -53,6 +54,8 @@ pub struct World {
     pub(crate) active: BTreeMap<usize, u64>,
     /// The nodes that a rolling restart has not restarted yet, and for how long each is to be away.
     pub(crate) rolling: VecDeque<(u64, Time)>,
+    /// The cluster's brokers, if it is one of brokers.
+    pub(crate) brokers: Brokers,
     /// What was done to the disks.
     pub(crate) damages: Vec<Damage>,
     /// Clients begin new work.
@@ -87,6 +90,7 @@ impl World {
             random,
             active: BTreeMap::new(),
             rolling: VecDeque::new(),
+            brokers: Brokers::default(),
             damages: Vec::new(),
             working: true,
             faults_over: false,
@@ -107,7 +111,8 @@ impl World {
             disk.create_dir("shards")
                 .and_then(|()| disk.sync_dir(""))
                 .expect("a fresh disk takes a directory");
-            for partition in 0..if voters.contains(&id) { self.plan.shards } else { 0 } {
+            let formatted = voters.contains(&id) && !self.plan.brokers;
+            for partition in 0..if formatted { self.plan.shards } else { 0 } {
                 let options = self.shard_options(id, shard_of(partition), None);
                 shard::create(&disk, &options, &voters, &mut self.random).expect("a fresh disk takes a log");
             }
@@ -118,6 +123,16 @@ impl World {
         }
         if self.plan.moves() {
             self.queue.after(MILLISECOND, Event::Moves);
+        }
+        if self.plan.brokers {
+            for id in &voters {
+                let directory = self.draw_directory();
+                if let Some(node) = self.nodes.get_mut(id) {
+                    node.identity = Some(Identity::of_founder(*id, directory, voters.clone()));
+                }
+            }
+            self.want(Task::Create);
+            self.queue.after(MILLISECOND, Event::Errands);
         }
         for client in 0..self.clients.len() {
             self.queue.after(MILLISECOND, Event::Wake { client });
@@ -152,7 +167,8 @@ impl World {
                 inflight_messages_max: 16,
             },
             tick_ms: settings.tick_ms,
-            settings: self.placements[&shard].retention.clone(),
+            // The metadata log is never trimmed.
+            settings: self.placements.get(&shard).map(|it| it.retention.clone()).unwrap_or_default(),
         }
     }
 
@@ -193,6 +209,10 @@ impl World {
             Event::Moves => self.step_moves(),
             Event::Stopping { node, life } => self.go_on_stopping(node, life),
             Event::RollOn => self.roll_on(),
+            Event::Broker { node, life } => self.broker_pass(node, life),
+            Event::Errands => self.look_at_errands(),
+            Event::Question { to, question } => self.take_question(to, *question),
+            Event::Reply { to, number, reply } => self.take_reply(to, number, *reply),
         }
     }
 
@@ -305,7 +325,9 @@ impl World {
         if paused {
             return process.unread.push(crate::node::Unread { connection, frame });
         }
-        let handled = server::handle(process, &self.plan, &self.placements, connection, &frame);
+        let known = process.broker.as_ref().map(|broker| Arc::clone(broker.known()));
+        let placements = known.as_deref().unwrap_or(&self.placements);
+        let handled = server::handle(process, &self.plan, placements, connection, &frame);
         self.tell_of_damage_read(id);
         match handled {
             server::Handled::Answer(answer) => {

@@ -43,6 +43,34 @@ fn the_same_seed_gives_the_same_run_bit_for_bit() {
     }
 }
 
+/// Of the seeds from one on, so many whose cluster is one of brokers.
+fn of_brokers(from: u64, count: usize) -> impl Iterator<Item = u64> {
+    (from..).filter(|seed| Plan::draw(*seed).brokers).take(count)
+}
+
+#[test]
+fn brokers_that_come_and_go_lose_nothing_and_settle() {
+    let mut stats = lockstep_simulator::Stats::default();
+    for seed in of_brokers(0, 4) {
+        let outcome = run_plan(short(seed), &Options::default());
+        assert_eq!(outcome.violation, None, "seed {seed}");
+        stats.add(&outcome.stats);
+    }
+    for what in ["broker-registered", "broker-joined", "move-begun", "move-finished"] {
+        assert!(stats.faults.contains_key(what), "{what}: {:?}", stats.faults);
+    }
+}
+
+#[test]
+fn a_cluster_of_brokers_too_runs_the_same_bit_for_bit() {
+    for seed in of_brokers(100, 2) {
+        let (one, other) =
+            (run_plan(short(seed), &Options::default()), run_plan(short(seed), &Options { trace: true }));
+        assert_eq!(one.trace_hash, other.trace_hash, "seed {seed}");
+        assert_eq!(one.stats, other.stats, "seed {seed}");
+    }
+}
+
 #[test]
 fn another_seed_gives_another_run() {
     let hash = |seed| run_plan(short(seed), &Options::default()).trace_hash;

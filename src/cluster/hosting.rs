@@ -8,6 +8,8 @@
 
 use std::collections::BTreeSet;
 
+use lockstep_planted::{self as planted, Bug};
+
 use super::{MetadataState, Topic, TopicSettings};
 use crate::engine::{METADATA_SHARD, ShardId, ShardSettings};
 
@@ -54,7 +56,10 @@ impl Here {
                 missing.push(Wanted {
                     shard,
                     may_be_made: is_host && !was_here,
-                    founders: placement.founders.clone(),
+                    founders: match planted::is_active(Bug::BeginWithTodaysHosts) {
+                        true => placement.hosts().collect(),
+                        false => placement.founders.clone(),
+                    },
                     hosts: placement.hosts().collect(),
                     settings: settings(topic, defaults),
                 });
@@ -71,7 +76,10 @@ impl Here {
     ) -> Vec<(ShardId, u64)> {
         let elsewhere = |shard: ShardId| {
             let placement = state.placement(shard).filter(|_| shard != METADATA_SHARD)?;
-            let is_host = placement.hosts().any(|host| host == self.node);
+            let is_host = match planted::is_active(Bug::DropWhileMoving) {
+                true => placement.goal().contains(&self.node),
+                false => placement.hosts().any(|host| host == self.node),
+            };
             (!is_host).then_some((shard, placement.membership_index))
         };
         open.into_iter().filter_map(elsewhere).collect()

@@ -9,6 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lockstep_planted::{self as planted, Bug};
+
 use super::member::Duty;
 use super::{Command, MetadataState, Reassignment, Site, Spread};
 use crate::engine::METADATA_SHARD;
@@ -24,7 +26,7 @@ pub fn next_moves(state: &MetadataState) -> Vec<Command> {
         return Vec::new();
     }
     let mut due = Due::of(state);
-    if state.placement(METADATA_SHARD).is_some_and(|metadata| metadata.moving_to.is_none())
+    if state.placement(METADATA_SHARD).is_some_and(|metadata| state.may_begin_move(metadata))
         && let Some(to) = metadata_voters(state)
     {
         due.add(&Reassignment { shard: METADATA_SHARD, from: Vec::new(), to });
@@ -63,7 +65,8 @@ fn metadata_voters(state: &MetadataState) -> Option<Vec<u64>> {
         .filter(|(_, duty)| *duty == Duty::Active)
         .map(|(member, _)| Site { broker: member.id, rack: member.rack.clone() })
         .collect();
-    let stays = |id: &u64| active.iter().any(|site| site.broker == *id) || state.awaits(*id);
+    let keeps = |id: &u64| planted::is_active(Bug::KeepMetadataOnDraining) && state.member(*id).is_some();
+    let stays = |id: &u64| active.iter().any(|site| site.broker == *id) || state.awaits(*id) || keeps(id);
     let staying: Vec<u64> = metadata.replicas.iter().copied().filter(stays).collect();
     let wanted = match active.len() {
         few @ 0..=2 => few,
@@ -71,7 +74,7 @@ fn metadata_voters(state: &MetadataState) -> Option<Vec<u64>> {
         _ => 5,
     };
     let voters = Spread::over(active).extend(staying.clone(), wanted);
-    (!voters.is_empty() && voters != metadata.replicas).then_some(voters)
+    (!voters.is_empty() && voters != metadata.goal()).then_some(voters)
 }
 
 /// The commands that may be given now.
@@ -93,14 +96,17 @@ impl<'a> Due<'a> {
         due
     }
 
-    /// Lets a move begin, if its brokers and the cluster have room for it. What is moving already waits.
+    /// Lets a move begin, if its brokers and the cluster have room for it. What is moving already waits, unless it goes to a
+    /// broker that is to hold nothing.
     fn add(&mut self, reassignment: &Reassignment) {
-        let is_moving = |shard| self.state.placement(shard).is_some_and(|p| p.moving_to.is_some());
+        let Some(placement) = self.state.placement(reassignment.shard) else { return };
+        let is_under_way = placement.moving_to.is_some();
         let is_full = |broker| self.taking_up.get(&broker).is_some_and(|many| *many >= MOVES_PER_BROKER_MAX);
-        if self.under_way >= MOVES_MAX || is_moving(reassignment.shard) || reassignment.added().any(is_full) {
+        let has_room = is_under_way || self.under_way < MOVES_MAX;
+        if !has_room || !self.state.may_begin_move(placement) || reassignment.added().any(is_full) {
             return;
         }
-        self.under_way += 1;
+        self.under_way += usize::from(!is_under_way);
         reassignment.added().for_each(|broker| *self.taking_up.entry(broker).or_default() += 1);
         let to = reassignment.to.clone();
         self.commands.push(Command::MoveReplicas { shard: reassignment.shard, to });

@@ -9,6 +9,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use lockstep_planted::{self as planted, Bug};
+
 use super::member::Duty;
 use super::state::MetadataState;
 use crate::engine::ShardId;
@@ -65,7 +67,9 @@ impl Spread {
     /// What the state says, with every move that is under way as done. Draining brokers are no sites; founders that have
     /// not registered yet are.
     pub fn of(state: &MetadataState) -> Spread {
-        let active = state.members().filter(|(_, duty)| *duty == Duty::Active);
+        let active = state
+            .members()
+            .filter(|(_, duty)| *duty == Duty::Active || planted::is_active(Bug::PlaceOnDraining));
         let registered = active.map(|(member, _)| Site { broker: member.id, rack: member.rack.clone() });
         let awaited = state.founders().iter().filter(|founder| state.awaits(**founder));
         let mut spread = Spread::over(registered.chain(awaited.map(|id| Site { broker: *id, rack: None })));

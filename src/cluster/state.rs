@@ -9,6 +9,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use lockstep_planted::{self as planted, Bug};
+
 use super::command::Command;
 use super::member::{Duty, Member};
 use super::refusal::Refusal;
@@ -164,6 +166,17 @@ impl MetadataState {
         self.placements().filter(|(_, placement)| placement.hosts().any(|host| host == broker)).count()
     }
 
+    /// Whether a broker is to hold nothing any more.
+    pub fn is_leaving(&self, broker: u64) -> bool {
+        matches!(self.members.get(&broker), Some((_, Duty::Draining))) || self.gives_up(broker)
+    }
+
+    /// Whether a shard's replicas may be sent elsewhere: it does not move, or moves to a broker that is to hold nothing. That
+    /// one may be gone for good, and the move would never end.
+    pub fn may_begin_move(&self, placement: &Placement) -> bool {
+        placement.moving_to.is_none() || placement.goal().iter().any(|broker| self.is_leaving(*broker))
+    }
+
     /// Every shard whose replicas move, the metadata included.
     pub fn moving(&self) -> impl Iterator<Item = &Placement> {
         let all = self.placements().map(|(_, placement)| placement).chain([&self.metadata]);
@@ -213,7 +226,7 @@ impl MetadataState {
             Command::RemoveBroker { id } => self.check_removal(*id),
             Command::MoveReplicas { shard, to } => {
                 let placement = self.placement_of(*shard)?;
-                if placement.moving_to.is_some() {
+                if !self.may_begin_move(placement) && !planted::is_active(Bug::BeginMoveOverMove) {
                     return Err(Refusal::MovingAlready(self.called(*shard)));
                 }
                 self.check_replicas(to)
@@ -221,7 +234,8 @@ impl MetadataState {
             Command::FinishMove { shard, replicas, membership_index } => {
                 let placement = self.placement_of(*shard)?;
                 // Of an earlier move otherwise, or written already.
-                match placement.goal() == replicas && *membership_index > placement.membership_index {
+                let is_its_own = placement.goal() == replicas || planted::is_active(Bug::FinishAnotherMove);
+                match is_its_own && *membership_index > placement.membership_index {
                     true => Ok(()),
                     false => Err(Refusal::MoveIsOver(*shard)),
                 }
@@ -284,6 +298,7 @@ impl MetadataState {
     fn check_member(&self, member: &Member) -> Result<(), Refusal> {
         let of_directory = self.members().find(|(other, _)| other.directory == member.directory);
         match (self.members.get(&member.id), of_directory) {
+            _ if planted::is_active(Bug::GiveBrokerIdTwice) => Ok(()),
             (Some((known, _)), _) if known.directory != member.directory => {
                 Err(Refusal::BrokerTaken(member.id))
             }
@@ -301,6 +316,7 @@ impl MetadataState {
         match self.replicas_of(id) + own {
             // A founder that was given up and holds nothing is nobody any more.
             0 => self.check_broker(id),
+            _ if planted::is_active(Bug::RemoveBrokerInUse) => Ok(()),
             replicas => Err(Refusal::BrokerInUse { broker: id, replicas }),
         }
     }
@@ -399,7 +415,9 @@ impl MetadataState {
     }
 
     fn register(&mut self, member: &Member) {
-        self.next_broker = self.next_broker.max(member.id + 1);
+        if !planted::is_active(Bug::GiveBrokerIdTwice) {
+            self.next_broker = self.next_broker.max(member.id + 1);
+        }
         let duty = self.members.get(&member.id).map(|(_, duty)| *duty).unwrap_or_default();
         self.members.insert(member.id, (Arc::new(member.clone()), duty));
     }

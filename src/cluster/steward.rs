@@ -12,8 +12,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use lockstep_planted::{self as planted, Bug};
+
 use super::member::Duty;
-use super::moves::{Move, Step, is_close};
+use super::moves::{Move, Reason, Step, is_close};
 use super::{Command, MetadataState, Placement};
 use crate::engine::{METADATA_SHARD, ShardDescription, ShardId, ShardView};
 use crate::raft::MembershipChange;
@@ -99,6 +101,9 @@ impl Steward {
                 self.settled.insert(shard, (leader.view.term, placement.membership_index));
                 self.prefer(state, placement, leader, now_ms)
             }
+            Step::Wait(Reason::CatchingUp(_)) if planted::is_active(Bug::FinishMoveTooEarly) => {
+                Some(end_of_move(placement, leader))
+            }
             // Each host makes its files by itself.
             Step::Create(_) | Step::Drop { .. } | Step::Wait(_) => None,
         }
@@ -179,7 +184,7 @@ fn is_unsettled(placement: &Placement, leader: &ShardDescription) -> bool {
 
 /// Once a majority know for good who the members are, so does the metadata: by a second entry that changes nothing.
 fn end_of_move(placement: &Placement, leader: &ShardDescription) -> Act {
-    if !leader.membership_confirmed {
+    if !leader.membership_confirmed && !planted::is_active(Bug::FinishMoveUnconfirmed) {
         let same = leader.voters.iter().take(1).map(|voter| MembershipChange::AddVoter(*voter));
         return Act::Propose(same.collect(), leader.membership_index);
     }

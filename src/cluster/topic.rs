@@ -1,5 +1,6 @@
 //! Topics as the metadata knows them.
 
+use lockstep_planted::{self as planted, Bug};
 use serde::{Deserialize, Serialize};
 
 use crate::engine::ShardId;
@@ -41,7 +42,7 @@ pub struct Placement {
     /// The brokers that shall hold one instead, while it moves; the same ones while a move is taken back.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub moving_to: Option<Vec<u64>>,
-    /// The brokers that may hold one of a move that is taken back.
+    /// The brokers that may hold one of a move that is taken back, or goes elsewhere by now.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub leaving: Vec<u64>,
     /// The voters that the files of each replica begin with, whoever votes today.
@@ -74,8 +75,11 @@ impl Placement {
         self.moving_to.as_ref() == Some(&self.replicas)
     }
 
-    /// Its replicas shall be there. If nothing but their order changes, they are at once.
+    /// Its replicas shall be there. If nothing but their order changes, they are at once, unless they move already.
     pub(super) fn begin_move(&mut self, to: &[u64]) {
+        if self.moving_to.is_some() {
+            return self.redirect(to);
+        }
         let is_here =
             to.len() == self.replicas.len() && to.iter().all(|broker| self.replicas.contains(broker));
         match is_here {
@@ -90,12 +94,24 @@ impl Placement {
             self.replicas = replicas;
         }
         self.leaving.clear();
-        self.membership_index = membership_index;
+        if !planted::is_active(Bug::ForgetMembershipOfMove) {
+            self.membership_index = membership_index;
+        }
     }
 
     /// They shall be where they were. They may have moved by now: that is a move too, back.
     pub(super) fn cancel_move(&mut self) {
-        let to = self.moving_to.replace(self.replicas.clone()).unwrap_or_default();
-        self.leaving = to.into_iter().filter(|broker| !self.replicas.contains(broker)).collect();
+        self.redirect(&self.replicas.clone());
+    }
+
+    /// They shall be there instead. By now they may be wherever they were to go before.
+    fn redirect(&mut self, to: &[u64]) {
+        let before = self.moving_to.replace(to.to_vec()).unwrap_or_default();
+        for broker in before {
+            if !self.leaving.contains(&broker) {
+                self.leaving.push(broker);
+            }
+        }
+        self.leaving.retain(|broker| !self.replicas.contains(broker) && !to.contains(broker));
     }
 }

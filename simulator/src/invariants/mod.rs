@@ -119,6 +119,11 @@ impl Invariants {
         self.replicas.get(&(node, shard)).is_some_and(|known| known.faulty.is_some())
     }
 
+    /// The memberships that a shard has had, by the index of the entry that made each; nothing of one never seen.
+    pub fn memberships(&self, shard: u64) -> Option<&BTreeMap<u64, Membership>> {
+        self.shards.get(&shard).map(|truth| &truth.memberships)
+    }
+
     /// Through this index a shard was ever committed.
     pub fn committed_index(&self, shard: u64) -> u64 {
         self.shards.get(&shard).map_or(0, |truth| truth.committed_index)

@@ -24,7 +24,7 @@ pub(super) struct ShardTruth {
     committed: BTreeMap<u64, Mark>,
     /// Through this index entries were ever committed.
     pub(super) committed_index: u64,
-    memberships: BTreeMap<u64, Membership>,
+    pub(super) memberships: BTreeMap<u64, Membership>,
     batches: BTreeMap<u64, Batch>,
 }
 

@@ -4,6 +4,7 @@ use lockstep::random::Random;
 use lockstep_planted::Bug;
 
 use crate::Plan;
+use crate::brokers::draw_brokers;
 use crate::kinds::{FaultKind, Target};
 use crate::plan::Part;
 
@@ -16,6 +17,21 @@ const NODES: u64 = 3;
 /// A writer's pause, at least, in microseconds: faults find bugs, not batches.
 const PAUSE_US_MIN: u64 = 4_000;
 
+/// Bugs that only clusters of brokers can show.
+const OF_BROKERS: [Bug; 11] = [
+    Bug::FinishMoveTooEarly,
+    Bug::FinishMoveUnconfirmed,
+    Bug::FinishAnotherMove,
+    Bug::ForgetMembershipOfMove,
+    Bug::BeginMoveOverMove,
+    Bug::DropWhileMoving,
+    Bug::BeginWithTodaysHosts,
+    Bug::PlaceOnDraining,
+    Bug::KeepMetadataOnDraining,
+    Bug::RemoveBrokerInUse,
+    Bug::GiveBrokerIdTwice,
+];
+
 /// The plan of a seed in the search for a bug; without one, that of most bugs.
 pub fn plan_for(bug: Option<Bug>, seed: u64) -> Plan {
     match bug {
@@ -24,6 +40,7 @@ pub fn plan_for(bug: Option<Bug>, seed: u64) -> Plan {
         Some(Bug::ForgetMark | Bug::ReplaceSegmentBeforeSync | Bug::IgnoreScrub | Bug::ForgetLostVote) => {
             short_plan(seed)
         }
+        Some(bug) if OF_BROKERS.contains(&bug) => busy_brokers(seed),
         _ => undamaged(seed),
     }
 }
@@ -45,9 +62,9 @@ fn undamaged(seed: u64) -> Plan {
 
 /// A plan as a campaign would draw it, for a cluster that is small and soon done.
 fn short_plan(seed: u64) -> Plan {
-    let mut plan = Plan::draw(seed);
+    let mut plan = Plan::draw_plain(seed);
     for other in 1..=FURTHER_PLANS {
-        let further = Plan::draw(seed + (other << 32));
+        let further = Plan::draw_plain(seed + (other << 32));
         plan.parts.extend(further.parts.into_iter().filter(|part| part.at_ms < plan.safety_ms));
     }
     plan.parts.retain(|part| !matches!(part.kind, FaultKind::Move { .. }));
@@ -107,6 +124,37 @@ fn restless(seed: u64) -> Plan {
         kind: FaultKind::Move { size },
         target: Target::Leader(0),
     }));
+    plan.parts.sort_by_key(|part| part.at_ms);
+    plan
+}
+
+/// Brokers that come and go, replicas that are always on their way, and people who change their minds.
+fn busy_brokers(seed: u64) -> Plan {
+    const EVERY_MS: u64 = 120;
+    let mut plan = undamaged(seed);
+    plan.safety_ms = 2_500;
+    draw_brokers(&mut plan);
+    let kinds = [
+        FaultKind::Join,
+        FaultKind::MoveTo,
+        FaultKind::Join,
+        FaultKind::Decommission,
+        FaultKind::CancelMoves,
+        FaultKind::MoveTo,
+        FaultKind::MetadataLeaderCrash,
+        FaultKind::MoveTo,
+        FaultKind::CancelMoves,
+        FaultKind::MoveTo,
+        FaultKind::CancelMoves,
+    ];
+    for (number, kind) in (4..plan.safety_ms / EVERY_MS).zip(kinds.into_iter().cycle()) {
+        let target = match kind {
+            FaultKind::Decommission => Target::Node(1 + number % 3),
+            _ => Target::Leader(0),
+        };
+        plan.nodes += u64::from(kind == FaultKind::Join);
+        plan.parts.push(Part { at_ms: number * EVERY_MS, for_ms: 0, kind, target });
+    }
     plan.parts.sort_by_key(|part| part.at_ms);
     plan
 }

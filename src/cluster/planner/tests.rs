@@ -48,6 +48,26 @@ fn run(state: &mut MetadataState) -> (usize, usize) {
 }
 
 #[test]
+fn a_move_to_a_broker_that_is_drained_goes_elsewhere_even_one_that_leads_back() {
+    let mut state = state(3, 2, 1);
+    let mut moves = |commands: &[Command]| {
+        commands.iter().for_each(|command| state.apply(command).unwrap());
+        let due = next_moves(&state);
+        due.iter().for_each(|command| state.apply(command).unwrap());
+        let placement = state.placement(1).unwrap().clone();
+        (placement.goal().to_vec(), placement.hosts().collect::<Vec<u64>>(), placement.replicas)
+    };
+    let to_four = Command::MoveReplicas { shard: 1, to: vec![1, 2, 4] };
+    // Broker 4 dies and is given up: its replica stays on 3, and 4 may still have files.
+    let (goal, hosts, replicas) = moves(&[to_four, Command::DrainBroker { id: 4, draining: true }]);
+    assert_eq!((goal, hosts, replicas), (vec![1, 2, 3], vec![1, 2, 3, 4], vec![1, 2, 3]));
+    // So does broker 3, whose replica may have left already.
+    let (goal, hosts, replicas) = moves(&[Command::DrainBroker { id: 3, draining: true }]);
+    assert_eq!((goal, hosts, replicas), (vec![1, 2, 5], vec![1, 2, 3, 5, 4], vec![1, 2, 3]));
+    assert!(state.check(&Command::MoveReplicas { shard: 1, to: vec![2, 1, 5] }).is_err(), "it can end");
+}
+
+#[test]
 fn a_drained_broker_gives_all_away_a_few_at_a_time_and_the_metadata_too() {
     let mut state = state(3, 1, 100);
     drain(&mut state, 3);
