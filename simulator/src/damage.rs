@@ -43,6 +43,8 @@ enum What {
 
 /// Bytes of a block, at the most: what a disk loses at a time.
 const BLOCK_BYTES: u64 = 4096;
+/// Of so many misdirected blocks one is a segment's header in the place of another's.
+const HEADERS_AMONG_MISDIRECTED: u64 = 4;
 /// Places tried before the plan's damage is left out.
 const TRIES: u64 = 20;
 
@@ -76,11 +78,20 @@ impl World {
         let (from_shard, to_shard) = (shard(), shard());
         let disk = Arc::clone(&self.nodes[&node].disk);
         let (from, to) = (layout::of_replica(&disk, from_shard), layout::of_replica(&disk, to_shard));
+        let headers = random.below(HEADERS_AMONG_MISDIRECTED) == 0;
         for _ in 0..TRIES {
-            let (Some(meant), Some(hit)) = (choose(&from, &mut random), choose(&to, &mut random)) else {
-                return false;
+            let chosen = match headers {
+                true => (choose_header(&from, &mut random), choose_header(&to, &mut random)),
+                false => (choose(&from, &mut random), choose(&to, &mut random)),
             };
-            let (mut meant, mut hit) = (block_in(meant, &mut random), block_in(hit, &mut random));
+            let (Some(meant), Some(hit)) = chosen else { return false };
+            let (mut meant, mut hit) = match (headers, hit.holds) {
+                (true, Holds::Header(range)) if from_shard != to_shard => {
+                    (meant.clone(), Stretch { holds: Holds::Misnamed(range), ..hit.clone() })
+                }
+                (true, _) => (meant.clone(), hit.clone()),
+                (false, _) => (block_in(meant, &mut random), block_in(hit, &mut random)),
+            };
             let length = (meant.to - meant.from).min(hit.to - hit.from);
             (meant.to, hit.to) = (meant.from + length, hit.from + length);
             let Some(bytes) = read(&disk, &meant) else { continue };
@@ -176,9 +187,15 @@ impl World {
         }
         let lost_votes = self.damaged_nodes(shard, Holds::is_vote).into_iter().filter(|other| *other != node);
         let vote_left = !holds.is_vote() || lost_votes.count() == 0;
+        // With the vote and the headers nothing is left that says whose directory it is.
+        let is_misnamed = |holds: Holds| matches!(holds, Holds::Misnamed(_));
+        let names_shard = !(holds == Holds::Vote && self.damaged_nodes(shard, is_misnamed).contains(&node)
+            || is_misnamed(holds) && self.damaged_nodes(shard, Holds::is_vote).contains(&node));
         // Whoever decides, now or when the replicas have moved, needs a majority that has it.
         let electorates = self.electorates(shard).into_iter().filter(|members| members.contains(&node));
-        vote_left && electorates.into_iter().all(|members| self.majority_keeps(shard, &members, node, holds))
+        vote_left
+            && names_shard
+            && electorates.into_iter().all(|members| self.majority_keeps(shard, &members, node, holds))
     }
 
     /// Whether a majority of `members` has all that is damaged on `node` if this is.
@@ -304,6 +321,12 @@ fn choose<'a>(stretches: &'a [Stretch], random: &mut Random) -> Option<&'a Stret
         0 => None,
         count => Some(such[random.below(count as u64) as usize]),
     }
+}
+
+fn choose_header<'a>(stretches: &'a [Stretch], random: &mut Random) -> Option<&'a Stretch> {
+    let headers = stretches.iter().filter(|stretch| matches!(stretch.holds, Holds::Header(_)));
+    let headers: Vec<&Stretch> = headers.collect();
+    headers.get(random.below(headers.len() as u64) as usize).copied()
 }
 
 /// Part of a stretch, or all of it.

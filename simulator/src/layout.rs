@@ -24,6 +24,8 @@ pub(crate) struct Stretch {
 pub(crate) enum Holds {
     /// A segment's header: all entries of the segment may be lost with it.
     Header(Range),
+    /// The same, where it has become another shard's. Whose directory this is only the vote says.
+    Misnamed(Range),
     /// A frame that holds an entry.
     Entry {
         /// Its index.
@@ -62,9 +64,11 @@ impl Holds {
     /// Entries that may be lost with it.
     pub(crate) fn range(self) -> Option<Range> {
         match self {
-            Self::Header(range) | Self::Entry { range, .. } | Self::Seal(range) | Self::Spent(range) => {
-                Some(range)
-            }
+            Self::Header(range)
+            | Self::Misnamed(range)
+            | Self::Entry { range, .. }
+            | Self::Seal(range)
+            | Self::Spent(range) => Some(range),
             Self::Everything => Some(Range::ALL),
             Self::Vote | Self::Nothing => None,
         }
@@ -82,7 +86,10 @@ impl Holds {
 
     /// Whether entries are missing as long as it is damaged.
     pub(crate) fn is_needed(self) -> bool {
-        matches!(self, Self::Header(_) | Self::Entry { .. } | Self::Seal(_) | Self::Everything)
+        matches!(
+            self,
+            Self::Header(_) | Self::Misnamed(_) | Self::Entry { .. } | Self::Seal(_) | Self::Everything
+        )
     }
 }
 
