@@ -36,7 +36,10 @@ pub(crate) struct Damage {
 
 /// What there is to see of it.
 enum What {
-    Bytes(Harm),
+    Bytes {
+        harm: Harm,
+        place: Stretch,
+    },
     /// A file or directory is missing.
     Name(String),
 }
@@ -109,7 +112,8 @@ impl World {
             return false;
         }
         let Some(harm) = self.nodes[&node].disk.corrupt(&block.path, block.from, bytes) else { return false };
-        self.note_damage(node, shard, block.holds, What::Bytes(harm), block);
+        let what = What::Bytes { harm, place: block.clone() };
+        self.note_damage(node, shard, block.holds, what, block);
         true
     }
 
@@ -124,7 +128,8 @@ impl World {
         let Some(harm) = self.nodes[&node].disk.make_unreadable(&block.path, block.from, length) else {
             return false;
         };
-        self.note_damage(node, shard, block.holds, What::Bytes(harm), block);
+        let what = What::Bytes { harm, place: block.clone() };
+        self.note_damage(node, shard, block.holds, what, block);
         true
     }
 
@@ -250,7 +255,7 @@ impl World {
         }
         let disk = &self.nodes[&damage.node].disk;
         let is_seen = match &damage.what {
-            What::Bytes(harm) => disk.is_harmed(*harm),
+            What::Bytes { harm, .. } => disk.is_harmed(*harm),
             What::Name(path) if disk.exists(path).unwrap_or(false) => false,
             // A log that is open has all its segments; one that was made anew numbers them anew.
             What::Name(path) if path.ends_with(".segment") => {
@@ -259,6 +264,15 @@ impl World {
             What::Name(_) => true,
         };
         is_seen || self.is_marked(damage.node, damage.shard)
+    }
+
+    /// Whether the log has no part in that place any more. Where the next segment's header is lost and this one's end
+    /// cannot be read, a repair writes the next one anew from the last entry before: whatever else stood here is in
+    /// that one then, and neither recovery nor the scrub nor a reader comes here again.
+    fn is_left_behind(&self, damage: &Damage) -> bool {
+        let What::Bytes { place, .. } = &damage.what else { return false };
+        let disk = &self.nodes[&damage.node].disk;
+        !self.is_marked(damage.node, damage.shard) && layout::is_behind_end(disk, damage.shard, place)
     }
 
     fn is_open(&self, node: u64, shard: u64) -> bool {
@@ -300,7 +314,7 @@ impl World {
             .damages
             .iter()
             .filter(|damage| damage.holds.is_needed())
-            .filter(|damage| self.is_there(damage));
+            .filter(|damage| self.is_there(damage) && !self.is_left_behind(damage));
         left.map(|Damage { node, shard, holds, .. }| {
             (*node, format!("shard {shard} of node {node}: {holds:?}"))
         })
@@ -313,7 +327,7 @@ fn choose<'a>(stretches: &'a [Stretch], random: &mut Random) -> Option<&'a Stret
     let wanted: fn(&Holds) -> bool = match random.below(10) {
         0 => |holds| matches!(holds, Holds::Header(_)),
         1 => |holds| matches!(holds, Holds::Vote),
-        2 => |holds| matches!(holds, Holds::Nothing | Holds::Spent(_) | Holds::Seal(_)),
+        2 => |holds| matches!(holds, Holds::Nothing | Holds::Mark | Holds::Spent(_) | Holds::Seal(_)),
         _ => |holds| matches!(holds, Holds::Entry { .. }),
     };
     let such: Vec<&Stretch> = stretches.iter().filter(|stretch| wanted(&stretch.holds)).collect();

@@ -41,7 +41,9 @@ pub(crate) enum Holds {
     Vote,
     /// All of a replica.
     Everything,
-    /// Nothing that is needed: the mark of a faulty replica, files between two uses.
+    /// The mark of a faulty replica. One that cannot be read counts as the worse kind: as a lost end.
+    Mark,
+    /// Nothing that is needed: files between two uses.
     Nothing,
 }
 
@@ -70,7 +72,7 @@ impl Holds {
             | Self::Seal(range)
             | Self::Spent(range) => Some(range),
             Self::Everything => Some(Range::ALL),
-            Self::Vote | Self::Nothing => None,
+            Self::Vote | Self::Mark | Self::Nothing => None,
         }
     }
 
@@ -79,9 +81,10 @@ impl Holds {
         matches!(self, Self::Vote | Self::Everything)
     }
 
-    /// Whether a confirmed leader, or every other replica, has to say what was there: a lost end of the log, a lost vote.
+    /// Whether a confirmed leader, or every other replica, has to say what was there: a lost end of the log, a lost vote,
+    /// or a mark that may have said so.
     pub(crate) fn needs_leader(self) -> bool {
-        self.is_vote() || self.range().is_some_and(|range| range.last == u64::MAX)
+        self.is_vote() || self == Self::Mark || self.range().is_some_and(|range| range.last == u64::MAX)
     }
 
     /// Whether entries are missing as long as it is damaged.
@@ -144,14 +147,31 @@ pub(crate) fn of_replica(disk: &FakeDisk, shard: u64) -> Vec<Stretch> {
         let copy = |(from, to)| Stretch { path: vote.clone(), from, to, holds: Holds::Vote };
         stretches.extend(VOTE_COPIES.map(copy));
     }
-    let free = disk.list("recycle").unwrap_or_default().into_iter().map(|name| format!("recycle/{name}"));
-    for path in free.chain([format!("{directory}.faulty")]) {
+    let mut whole = |path: String, holds| {
         let length = disk.durable_bytes(&path).map_or(0, |bytes| bytes.len() as u64);
         if length > 0 {
-            stretches.push(Stretch { path, from: 0, to: length, holds: Holds::Nothing });
+            stretches.push(Stretch { path, from: 0, to: length, holds });
         }
-    }
+    };
+    let free = disk.list("recycle").unwrap_or_default();
+    free.into_iter().for_each(|name| whole(format!("recycle/{name}"), Holds::Nothing));
+    whole(format!("{directory}.faulty"), Holds::Mark);
     stretches
+}
+
+/// Whether a place stands behind the last entry of its segment: behind the one with which the next segment begins, which
+/// can be read and follows it.
+pub(crate) fn is_behind_end(disk: &FakeDisk, shard: u64, place: &Stretch) -> bool {
+    let segments = segments(disk, &directory(shard));
+    let pairs = segments.iter().zip(segments.iter().skip(1));
+    let Some((segment, next)) = pairs.into_iter().find(|(segment, _)| segment.path == place.path) else {
+        return false;
+    };
+    let entries = segment.frames.iter().filter(|frame| frame.holds_entry);
+    let last = entries.filter(|frame| frame.index <= next.before).max_by_key(|frame| frame.index);
+    let reached = last.map_or(segment.before, |frame| frame.index);
+    let end = last.map_or(segment.header_bytes, |frame| frame.to);
+    reached == next.before && place.from >= end
 }
 
 /// The segments that can be read, as they would be after a power cut.
@@ -186,5 +206,80 @@ impl Segment {
         let mark = self.frames.iter().map(|frame| frame.synced_index).max().unwrap_or(0);
         let vouched = self.frames.iter().filter(|frame| frame.holds_entry && frame.index <= mark);
         vouched.map(|frame| frame.to).max().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use lockstep_storage::{Checkpoint, Entry, EntryKind, Log, LogOptions, RollState};
+
+    use super::*;
+
+    /// Two closed segments and an open one, each with a seal between its entries and one behind them.
+    fn log() -> Arc<FakeDisk> {
+        let disk = FakeDisk::new();
+        disk.create_dir("shards").expect("a fresh disk");
+        disk.sync_dir("").expect("a healthy disk");
+        let (path, options) = (directory(1), LogOptions { shard: 1, ..LogOptions::default() });
+        Log::create(disk.clone(), &path, &options, Checkpoint::default(), [1; 16])
+            .expect("a fresh directory");
+        let mut log = Log::recover(disk.clone(), &path, options, &mut |_| ()).expect("a fresh log").log;
+        for number in 1..=3 {
+            for _ in 0..2 {
+                for _ in 0..3 {
+                    let (envelope, body) = (Bytes::new(), Bytes::from_static(b"system"));
+                    let entry = Entry {
+                        index: log.last_index() + 1,
+                        term: 1,
+                        kind: EntryKind::Normal,
+                        envelope,
+                        body,
+                    };
+                    log.append(entry).expect("it continues the log");
+                    flush(&mut log);
+                }
+                log.seal();
+                flush(&mut log);
+            }
+            if number < 3 {
+                log.roll(RollState::default(), [number + 1; 16]).expect("a small checkpoint");
+            }
+        }
+        flush(&mut log);
+        disk
+    }
+
+    fn flush(log: &mut Log) {
+        while let Some(group) = log.take_group() {
+            log.group_done(group.run()).expect("a healthy disk");
+        }
+    }
+
+    #[test]
+    fn only_what_stands_behind_the_last_entry_of_a_closed_segment_is_behind_its_end() {
+        let disk = log();
+        let stretches = of_replica(&disk, 1);
+        let is_closed = |range: Range| range.last != u64::MAX;
+        let mut counts = [0, 0];
+        for stretch in &stretches {
+            let expected = matches!(stretch.holds, Holds::Spent(range) if is_closed(range));
+            assert_eq!(is_behind_end(&disk, 1, stretch), expected, "{stretch:?}");
+            counts[usize::from(expected)] += 1;
+        }
+        assert!(counts[0] > 20 && counts[1] == 4, "{counts:?}");
+
+        // Without the next segment's header nobody knows where the one before it ends.
+        let header = stretches.iter().filter(|stretch| matches!(stretch.holds, Holds::Header(_))).nth(1);
+        let header = header.expect("three segments");
+        disk.corrupt(&header.path, 0, &[0; 64]).expect("it is there");
+        let first = stretches
+            .iter()
+            .filter(|stretch| matches!(stretch.holds, Holds::Spent(range) if range.first == 1));
+        for stretch in first {
+            assert!(!is_behind_end(&disk, 1, stretch), "{stretch:?}");
+        }
     }
 }

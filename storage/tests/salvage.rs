@@ -6,13 +6,15 @@ mod common;
 
 use bytes::Bytes;
 use common::twin::{Files, Twin, files, frames, segment, wipe};
-use common::{DIRECTORY, recover};
+use common::{DIRECTORY, Rig, recover, small_options};
+use lockstep_storage::frame::FrameType;
 use lockstep_storage::io::fake::FakeDisk;
 use lockstep_storage::io::{Disk, OpenMode};
 use lockstep_storage::salvage::patch;
 use lockstep_storage::segment::{SegmentHeader, file_name};
 use lockstep_storage::{
-    Checkpoint, Entry, Log, LogOptions, Patch, PatchError, RecoveryError, Survey, SurveyError,
+    Checkpoint, Entry, Finding, Log, LogOptions, Patch, PatchError, ReadError, RecoveryError, ScrubCursor,
+    Survey, SurveyError, inspect,
 };
 
 #[test]
@@ -318,6 +320,74 @@ fn where_the_segment_before_a_lost_header_ended_is_told_by_its_last_header() {
         assert_eq!((first.segment, first.first_index()), expected);
         twin.repair(&disk);
     }
+}
+
+/// A seal with entries behind it, in the last block of a closed segment, so that no whole frame stands behind the block.
+fn log_with_a_seal_near_a_segments_end() -> (Twin, u64) {
+    let mut rig = Rig::new(LogOptions { segment_bytes: 14 << 10, ..small_options() });
+    while rig.log.last_index() < 90 {
+        rig.append(1, 1, 200);
+        rig.flush();
+        if rig.log.last_index().is_multiple_of(3) {
+            rig.log.seal();
+            rig.flush();
+        }
+    }
+    let twin = Twin::of(&rig);
+    let last_entry = frames(&rig.disk, 1).last().unwrap().1;
+    let (mut number, mut seals) = (0, Vec::new());
+    inspect(&*rig.disk, DIRECTORY, &mut |finding| match finding {
+        Finding::Segment { header, .. } => number = header.number,
+        Finding::Frame { position, header, .. } if header.frame_type == FrameType::Seal && number == 1 => {
+            seals.push(position);
+        }
+        _ => {}
+    })
+    .unwrap();
+    let last_block = (twin.length(1) - 1) / 4096 * 4096;
+    let seal = seals.into_iter().find(|position| (last_block..last_entry).contains(position)).unwrap();
+    (twin, seal)
+}
+
+#[test]
+fn what_cannot_be_read_behind_the_end_that_a_patch_gave_a_segment_is_no_part_of_the_log() {
+    let (twin, seal) = log_with_a_seal_near_a_segments_end();
+    let disk = twin.disk();
+    let harm = disk.make_unreadable(&segment(1), seal + 8, 32).unwrap();
+    wipe(&disk, 2, 0..64);
+    // The lost segment's header can be lost again and again: each time it is written anew from where the first is whole.
+    for _ in 0..2 {
+        let survey = twin.survey(&disk);
+        let holes: Vec<_> = survey.holes().iter().map(|hole| (hole.segment, hole.last_index)).collect();
+        assert_eq!(holes, [(2, Some(twin.checkpoints[2].index))]);
+        let first = survey.holes()[0].first_index().unwrap();
+        assert!(first <= twin.checkpoints[1].index, "entries of the first segment are missing too");
+        // Compares every entry and the chain with the twin's.
+        let recovered = twin.repair(&disk);
+        let file = disk.open(&segment(2), OpenMode::Read).unwrap();
+        let header = SegmentHeader::read(&*file).unwrap();
+        assert_eq!(header.checkpoint.index + 1, first);
+        assert!(header.predecessor_bytes <= seal && disk.is_harmed(harm), "the file is as it was");
+        let mut cursor = Some(ScrubCursor::default());
+        while let Some(from) = cursor {
+            cursor = recovered.reader.scrub(from, 4000).unwrap().next;
+        }
+        wipe(&disk, 2, 0..64);
+    }
+}
+
+#[test]
+fn the_same_seal_is_damage_to_the_scrub_as_long_as_its_segment_reaches_behind_it() {
+    let (twin, seal) = log_with_a_seal_near_a_segments_end();
+    let disk = twin.disk();
+    let (recovered, _) = recover(&disk, &twin.options).unwrap();
+    let harm = disk.make_unreadable(&segment(1), seal + 8, 32).unwrap();
+    let Err(ReadError::Damaged(damage)) = recovered.reader.scrub(ScrubCursor::default(), 1 << 20) else {
+        panic!("it must be seen")
+    };
+    assert_eq!((damage.file, damage.position), (segment(1), seal));
+    twin.repair(&disk);
+    assert!(!disk.is_harmed(harm), "the segment was written anew");
 }
 
 #[test]
