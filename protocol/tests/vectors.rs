@@ -212,7 +212,13 @@ fn moves() -> Vec<Vector> {
         leaders_after: 1,
     };
     let planned = PlannedMove { topic: orders(), partition: 0, from: vec![1, 2, 3], to: vec![4, 2, 3] };
-    let plan = RebalanceResponse { brokers: vec![share], moves: vec![planned], moves_left: 0, moving: 2 };
+    let plan = RebalanceResponse {
+        brokers: vec![share],
+        moves: vec![planned],
+        moves_left: 0,
+        moving: 2,
+        under_way: true,
+    };
     let cancel = CancelMovesRequest { partition: Some(TopicPartition { topic: orders(), partition: 0 }) };
     let cancelled = CancelMovesResponse { cancelled: 1 };
     vec![

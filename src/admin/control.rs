@@ -188,8 +188,13 @@ pub enum AdminError {
     #[error("{0}")]
     BrokerInUse(String),
     /// Those that stay would be too few.
-    #[error("{0}")]
-    TooFewBrokers(String),
+    #[error("{detail}")]
+    TooFewBrokers {
+        /// What is wrong.
+        detail: String,
+        /// What to do first.
+        fix: String,
+    },
     /// The partition moves elsewhere already.
     #[error("{0}")]
     MovingAlready(String),

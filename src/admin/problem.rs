@@ -104,12 +104,9 @@ impl From<AdminError> for Problem {
                 detail,
                 "drain it first, and wait until it holds nothing (GET /v1/brokers)",
             ),
-            AdminError::TooFewBrokers(_) => Problem::new(
-                StatusCode::CONFLICT,
-                "too-few-brokers",
-                detail,
-                "add a broker with `lockstep serve --join`, and ask again",
-            ),
+            AdminError::TooFewBrokers { fix, .. } => {
+                Problem::new(StatusCode::CONFLICT, "too-few-brokers", detail, fix)
+            }
             AdminError::MovingAlready(_) => Problem::new(
                 StatusCode::CONFLICT,
                 "moving-already",

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::brokers::{BrokerArgs, block_on, probe};
 use super::exit::CliError;
 use super::output::{Output, table};
-use super::waiting::{self, Wait};
+use super::waiting::{Doubt, Wait};
 use crate::identity::DirectoryId;
 
 /// What to do with brokers. A new one joins with `lockstep serve --join`.
@@ -123,7 +123,7 @@ async fn drain(args: &DrainArgs, output: &mut Output) -> Result<(), CliError> {
     let client = args.named.brokers.connect().await?;
     client.drain_broker(id, !args.cancel).await?;
     if args.wait {
-        wait_until_empty(&client, id).await?;
+        wait_until_empty(&client, id, async || Ok(true)).await?;
     }
     let json = json!({ "broker": id, "draining": !args.cancel, "empty": args.wait });
     output.answer(&json, || match (args.cancel, args.wait) {
@@ -139,16 +139,14 @@ async fn drain(args: &DrainArgs, output: &mut Output) -> Result<(), CliError> {
 async fn decommission(args: &NamedArgs, output: &mut Output) -> Result<(), CliError> {
     let client = args.brokers.connect().await?;
     client.drain_broker(args.id, true).await?;
-    loop {
-        wait_until_empty(&client, args.id).await?;
-        match client.remove_broker(args.id).await {
-            // It was there a moment ago: an earlier attempt of this removed it.
-            Ok(()) | Err(BrokerError::Unknown { .. }) => break,
-            // Who said that nothing is left lagged behind; the metadata's leader decides.
-            Err(BrokerError::InUse { .. }) => tokio::time::sleep(waiting::PAUSE).await,
-            Err(error) => return Err(error.into()),
-        }
-    }
+    let removed = async || match client.remove_broker(args.id).await {
+        // It was there a moment ago: an earlier attempt of this removed it, or it was a founder that never came.
+        Ok(()) | Err(BrokerError::Unknown { .. }) => Ok(true),
+        // Who said that nothing is left lagged behind; the metadata's leader decides.
+        Err(BrokerError::InUse { .. }) => Ok(false),
+        Err(error) => Err(CliError::from(error)),
+    };
+    wait_until_empty(&client, args.id, removed).await?;
     let json = json!({ "removed": args.id });
     output.answer(&json, || {
         format!(
@@ -159,17 +157,28 @@ async fn decommission(args: &NamedArgs, output: &mut Output) -> Result<(), CliEr
     Ok(())
 }
 
-/// Waits until a draining broker holds nothing, as far as some broker knows.
-async fn wait_until_empty(client: &Client, id: u64) -> Result<(), CliError> {
+/// Waits until a draining broker holds nothing, as far as some broker knows, and `agreed` says so too.
+async fn wait_until_empty(
+    client: &Client,
+    id: u64,
+    mut agreed: impl AsyncFnMut() -> Result<bool, CliError>,
+) -> Result<(), CliError> {
     let counted = format!("broker {id}: replicas left");
     let interrupted = format!(
         "broker {id} goes on draining; give the command again to wait on, or `lockstep broker drain {id} --cancel` to keep it"
     );
     let wait = Wait { counted: &counted, interrupted: &interrupted };
+    let mut doubt = Doubt::default();
     let look = async || {
         let brokers = client.list_brokers().await?;
         let broker = brokers.iter().find(|broker| broker.id == id);
-        Ok(broker.map_or(0, |broker| u64::from(broker.replicas) + u64::from(broker.metadata)))
+        let left = broker.map_or(0, |broker| u64::from(broker.replicas) + u64::from(broker.metadata));
+        if left == 0 {
+            return Ok(u64::from(!agreed().await?));
+        }
+        let drains = broker.is_none_or(|broker| broker.draining);
+        doubt.look(drains, || format!("broker {id} does not drain any more: somebody else has kept it"))?;
+        Ok(left)
     };
     wait.until_none_is_left(look).await
 }

@@ -9,7 +9,7 @@ use serde_json::json;
 use super::brokers::{BrokerArgs, block_on};
 use super::exit::CliError;
 use super::output::Output;
-use super::waiting::Wait;
+use super::waiting::{Doubt, Wait};
 
 /// What to do with a partition.
 #[derive(Debug, Subcommand)]
@@ -128,7 +128,7 @@ async fn wait_until_there(client: &Client, topic: &str, partition: u32, to: &[u6
         "{topic}/{partition} goes on moving; `lockstep partition move {topic} --partition {partition} --cancel` gives it up"
     );
     let wait = Wait { counted: &counted, interrupted: &interrupted };
-    let mut began = false;
+    let mut doubt = Doubt::default();
     let look = async || {
         let topics = client.metadata(Some(vec![topic.to_owned()])).await?.topics;
         let found = topics.iter().flatten().find(|found| found.name == topic);
@@ -138,15 +138,12 @@ async fn wait_until_there(client: &Client, topic: &str, partition: u32, to: &[u6
             return Err(CliError::Failed(format!("{topic}/{partition} was deleted while it moved")));
         };
         let goal = found.moving_to.as_deref();
-        began |= goal == Some(to);
-        match goal {
-            None if found.replicas == to => Ok(0),
-            // A broker that has not heard of the move yet says the same; one that has, does not.
-            None | Some(_) if began && goal != Some(to) => {
-                Err(CliError::Failed(format!("{topic}/{partition}: somebody else gave the move up")))
-            }
-            _ => Ok(to.iter().filter(|broker| !found.replicas.contains(broker)).count().max(1) as u64),
+        if goal.is_none() && found.replicas == to {
+            return Ok(0);
         }
+        let why = || format!("{topic}/{partition} does not move there any more: somebody else gave that up");
+        doubt.look(goal == Some(to), why)?;
+        Ok(to.iter().filter(|broker| !found.replicas.contains(broker)).count().max(1) as u64)
     };
     wait.until_none_is_left(look).await
 }

@@ -10,7 +10,25 @@ use indicatif::{ProgressBar, ProgressStyle};
 use super::exit::CliError;
 
 /// Between two looks.
-pub(crate) const PAUSE: Duration = Duration::from_millis(500);
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// Looks in a row by which somebody else has given up what is waited for: any broker answers, and may lag behind.
+const DOUBTS_MAX: u32 = 4;
+
+/// Whether what is waited for is still wanted.
+#[derive(Default)]
+pub(crate) struct Doubt(u32);
+
+impl Doubt {
+    /// One look says that it is, or is not.
+    ///
+    /// # Errors
+    /// So did all of the last looks: `why`.
+    pub(crate) fn look(&mut self, is_wanted: bool, why: impl FnOnce() -> String) -> Result<(), CliError> {
+        self.0 = if is_wanted { 0 } else { self.0 + 1 };
+        if self.0 < DOUBTS_MAX { Ok(()) } else { Err(CliError::Failed(why())) }
+    }
+}
 
 /// What is waited for.
 pub(crate) struct Wait<'a> {
@@ -104,6 +122,14 @@ mod tests {
         let failed =
             WAIT.until_none_is_left(async || Err(CliError::Failed("no broker answers".into()))).await;
         assert_eq!(failed.unwrap_err().to_string(), "no broker answers");
+    }
+
+    #[test]
+    fn what_one_lagging_broker_says_is_doubted_and_what_all_say_is_believed() {
+        let mut doubt = Doubt::default();
+        let mut look = |is_wanted| doubt.look(is_wanted, || "given up".into()).is_ok();
+        assert!(look(false) && look(false) && look(false) && look(true), "it lagged");
+        assert!(look(false) && look(false) && look(false) && !look(false), "it was given up");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::roster::KnownBroker;
-use super::{Cluster, Command, Member, MetadataError, MetadataState, Refusal};
+use super::{Cluster, Command, Duty, Member, MetadataError, MetadataState, Refusal};
 use crate::engine::METADATA_SHARD;
 use crate::identity::DirectoryId;
 
@@ -65,9 +65,12 @@ impl Cluster {
         self.change(Instant::now() + TIMEOUT, |state| remove(id, state)).await.map(|_| ())
     }
 
-    /// All brokers, by id, and what each holds.
+    /// All brokers, by id, and what each holds; founders that were given up too, while they are to hold something.
     pub fn brokers(&self) -> Vec<BrokerStatus> {
         let state = self.state();
+        let heard = |id| self.inner.roster.heard_of(id);
+        let given_up = state.given_up().filter_map(heard);
+        let given_up = given_up.map(|broker| KnownBroker { duty: Duty::Draining, ..broker });
         let status = |broker: &KnownBroker| BrokerStatus {
             replicas: state.replicas_of(broker.id),
             metadata: state
@@ -75,7 +78,10 @@ impl Cluster {
                 .is_some_and(|metadata| metadata.hosts().any(|host| host == broker.id)),
             broker: broker.clone(),
         };
-        self.members().iter().map(status).collect()
+        let mut brokers: Vec<_> = self.members().iter().map(status).collect();
+        brokers.extend(given_up.map(|broker| status(&broker)));
+        brokers.sort_by_key(|status| status.broker.id);
+        brokers
     }
 }
 

@@ -44,6 +44,8 @@ pub struct RebalancePlan {
     pub moves_left: usize,
     /// How many partitions move at this moment.
     pub moving: usize,
+    /// Whether it was begun before, and goes on.
+    pub under_way: bool,
 }
 
 /// What one broker holds and would hold. Moves that are under way count as done.
@@ -99,6 +101,11 @@ pub fn drain(broker: u64, state: &MetadataState) -> Result<Vec<Command>, Refusal
     if staying == 0 {
         return Err(too_few("the metadata".into(), 1));
     }
+    if state.is_absent(broker)
+        && let Some((_, placement)) = state.placements().find(|(_, placement)| is_stuck(placement, state))
+    {
+        return Err(Refusal::BrokerNeeded { broker, held: state.called(placement.shard) });
+    }
     let impossible = |(_, placement): &(_, &Placement)| placement.goal().len() > staying;
     if let Some((_, placement)) = state.placements().find(impossible) {
         return Err(too_few(state.called(placement.shard), placement.goal().len()));
@@ -114,7 +121,7 @@ pub fn drain(broker: u64, state: &MetadataState) -> Result<Vec<Command>, Refusal
 pub fn undrain(broker: u64, state: &MetadataState) -> Result<Vec<Command>, Refusal> {
     match state.member(broker) {
         None if state.awaits(broker) => return Ok(Vec::new()),
-        None if state.gives_up(broker) => {}
+        None if state.gives_up(broker) && state.is_absent(broker) => {}
         None => return Err(Refusal::UnknownBroker(broker)),
         Some((_, Duty::Active)) => return Ok(Vec::new()),
         Some((_, Duty::Draining)) => {}
@@ -149,23 +156,27 @@ pub fn move_partition(
     }
 }
 
-/// The commands that give moves up; no more of a rebalance begin either, if all are given up.
+/// The commands that give moves up; no more of a rebalance begin either, if all are given up. There is no way back to a
+/// founder that was given up.
 ///
 /// # Errors
 /// There is no such partition.
 pub fn cancel(which: Cancelled<'_>, state: &MetadataState) -> Result<Vec<Command>, Refusal> {
     let draining = |broker: u64| matches!(state.member(broker), Some((_, Duty::Draining)));
+    let gone = |broker: u64| state.gives_up(broker);
+    let flees = |placement: &Placement, whom: &dyn Fn(u64) -> bool| {
+        placement.replicas.iter().any(|broker| whom(*broker) && leaves(placement, *broker))
+    };
     let chosen: Vec<&Placement> = match which {
         Cancelled::Partition { topic, partition } => vec![placement_of(topic, partition, state)?],
         Cancelled::All => {
-            let flees = |placement: &Placement| {
-                placement.replicas.iter().any(|broker| draining(*broker) && leaves(placement, *broker))
-            };
-            state.placements().map(|(_, placement)| placement).filter(|placement| !flees(placement)).collect()
+            let all = state.placements().map(|(_, placement)| placement);
+            all.filter(|placement| !flees(placement, &draining)).collect()
         }
     };
-    let moving =
-        chosen.into_iter().filter(|placement| placement.moving_to.is_some() && !placement.is_reverting());
+    let moving = chosen.into_iter().filter(|placement| {
+        placement.moving_to.is_some() && !placement.is_reverting() && !flees(placement, &gone)
+    });
     let cancelled = moving.map(|placement| Command::CancelMove { shard: placement.shard });
     let stopped =
         (which == Cancelled::All && state.is_rebalancing()).then_some(Command::Rebalance { on: false });
@@ -203,7 +214,8 @@ pub fn plan_rebalance(state: &MetadataState) -> RebalancePlan {
         }
     }
     let moving = state.placements().filter(|(_, placement)| placement.moving_to.is_some()).count();
-    RebalancePlan { brokers: shares.into_values().collect(), moves, moves_left, moving }
+    let brokers = shares.into_values().collect();
+    RebalancePlan { brokers, moves, moves_left, moving, under_way: state.is_rebalancing() }
 }
 
 fn count(
@@ -218,6 +230,12 @@ fn count(
         *replicas += 1;
         *leaders += usize::from(place == 0);
     }
+}
+
+/// Whether too few of its replicas are on brokers that ever came: it has no leader then, and nobody can take it elsewhere.
+fn is_stuck(placement: &Placement, state: &MetadataState) -> bool {
+    let there = placement.replicas.iter().filter(|broker| state.member(**broker).is_some()).count();
+    there <= placement.replicas.len() / 2
 }
 
 fn leaves(placement: &Placement, broker: u64) -> bool {

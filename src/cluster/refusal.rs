@@ -151,6 +151,17 @@ pub enum Refusal {
         /// How many replicas it has.
         replicas: usize,
     },
+    /// A founder that never started holds what nobody else can give away.
+    #[error(
+        "broker {broker} never started, and {held} cannot be moved off it: no majority of its replicas is there; start \
+         broker {broker}, or delete that topic"
+    )]
+    BrokerNeeded {
+        /// The founder.
+        broker: u64,
+        /// What it holds.
+        held: String,
+    },
     /// A broker that gives its replicas away gets no new ones.
     #[error(
         "broker {0} is draining and takes no replicas; name another, or keep it with `lockstep broker drain {0} --cancel`"

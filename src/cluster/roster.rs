@@ -182,6 +182,11 @@ impl Roster {
         self.publish(&known);
     }
 
+    /// What was heard of a broker that is no member: of a founder that was given up.
+    pub(super) fn heard_of(&self, id: u64) -> Option<KnownBroker> {
+        self.lock().hearsay.get(&id).cloned()
+    }
+
     /// This broker is no member any more, for good.
     pub fn expel(&self, why: String) {
         self.expelled.send_if_modified(|expelled| {

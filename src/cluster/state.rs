@@ -104,18 +104,25 @@ impl MetadataState {
         self.is_absent(id) && !self.given_up.contains(&id)
     }
 
-    /// Whether a founder that has not registered was given up, and still is to hold the metadata.
+    /// Whether a founder that has not registered was given up, and something is still placed on it.
     pub fn gives_up(&self, id: u64) -> bool {
-        self.is_absent(id) && self.given_up.contains(&id)
+        let is_placed = || self.metadata.hosts().any(|host| host == id) || self.replicas_of(id) > 0;
+        self.given_up.contains(&id) && !self.members.contains_key(&id) && is_placed()
     }
 
-    fn is_absent(&self, id: u64) -> bool {
+    /// The founders that were given up and on which something is still placed.
+    pub fn given_up(&self) -> impl Iterator<Item = u64> {
+        self.given_up.iter().copied().filter(|id| self.gives_up(*id))
+    }
+
+    /// Whether a founder has not registered and is to hold the metadata.
+    pub(super) fn is_absent(&self, id: u64) -> bool {
         !self.members.contains_key(&id) && self.metadata.hosts().any(|host| host == id)
     }
 
     /// Whether some broker is to hold nothing any more: one that drains, or a founder that was given up.
     pub fn is_leaving_some(&self) -> bool {
-        !self.given_up.is_empty() || self.members.values().any(|(_, duty)| *duty == Duty::Draining)
+        self.given_up().next().is_some() || self.members.values().any(|(_, duty)| *duty == Duty::Draining)
     }
 
     /// Every live partition, with its topic.

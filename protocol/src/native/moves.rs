@@ -59,9 +59,11 @@ pub struct RebalanceResponse {
     pub moves_left: u32,
     /// How many partitions move at this moment, whoever asked for it.
     pub moving: u32,
+    /// Whether replicas were being spread evenly before this was asked.
+    pub under_way: bool,
 }
 
-wire_fields!(RebalanceResponse { brokers, moves, moves_left, moving });
+wire_fields!(RebalanceResponse { brokers, moves, moves_left, moving, under_way });
 
 /// What a broker holds before and after. Moves that were under way count as done.
 #[derive(Debug, Clone, PartialEq, Eq)]

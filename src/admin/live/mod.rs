@@ -145,7 +145,7 @@ impl Control for BrokerControl {
 
     async fn rebalance(&self, dry_run: bool) -> Result<RebalanceView, AdminError> {
         let plan = self.broker.cluster().rebalance(dry_run).await;
-        Ok(rebalance_view(plan.map_err(|error| self.topic_error(error))?, !dry_run))
+        Ok(rebalance_view(plan.map_err(|error| self.topic_error(error))?, dry_run))
     }
 
     fn topics(&self) -> Vec<TopicSummary> {
@@ -324,7 +324,8 @@ fn settings_view(settings: &cluster::TopicSettings) -> TopicSettings {
     }
 }
 
-fn rebalance_view(plan: cluster::RebalancePlan, begun: bool) -> RebalanceView {
+fn rebalance_view(plan: cluster::RebalancePlan, dry_run: bool) -> RebalanceView {
+    let begun = plan.under_way || !dry_run && !plan.moves.is_empty();
     let share = |share: cluster::BrokerShare| BrokerShareView {
         broker: share.broker,
         draining: share.draining,

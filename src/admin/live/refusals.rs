@@ -68,14 +68,22 @@ fn refused(refusal: Refusal) -> AdminError {
         Refusal::TopicExists(name) => AdminError::TopicExists(name),
         Refusal::UnknownBroker(id) => AdminError::UnknownBroker(id),
         Refusal::BrokerInUse { .. } => AdminError::BrokerInUse(refusal.to_string()),
-        Refusal::TooFewBrokers { .. } => AdminError::TooFewBrokers(refusal.to_string()),
+        Refusal::TooFewBrokers { .. } | Refusal::BrokerNeeded { .. } => {
+            let (detail, fix) = with_fix(&refusal.to_string());
+            AdminError::TooFewBrokers { detail, fix }
+        }
         Refusal::MovingAlready(_) => AdminError::MovingAlready(refusal.to_string()),
         refusal => invalid(&refusal.to_string()),
     }
 }
 
-/// A refusal whose text names its fix after the semicolon, as the broker's errors do.
 fn invalid(text: &str) -> AdminError {
+    let (detail, fix) = with_fix(text);
+    AdminError::Invalid { detail, fix }
+}
+
+/// What is wrong, and its fix: the broker's errors name it after the semicolon.
+fn with_fix(text: &str) -> (String, String) {
     let (detail, fix) = text.rsplit_once("; ").unwrap_or((text, "correct the value"));
-    AdminError::Invalid { detail: detail.to_owned(), fix: fix.to_owned() }
+    (detail.to_owned(), fix.to_owned())
 }

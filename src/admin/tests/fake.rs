@@ -186,7 +186,8 @@ impl Control for FakeBroker {
     async fn drain(&self, id: u64, draining: bool) -> Result<(), AdminError> {
         self.check_leader()?;
         if self.brokers().len() == 1 {
-            return Err(AdminError::TooFewBrokers("0 brokers would be left".into()));
+            let (detail, fix) = ("0 brokers would be left".into(), "add one".into());
+            return Err(AdminError::TooFewBrokers { detail, fix });
         }
         let mut state = self.state.lock().unwrap();
         state.draining.retain(|drained| *drained != id);

@@ -42,7 +42,7 @@ pub struct Cancelled {
 /// How replicas and leaders would be, or are being, spread evenly.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RebalanceView {
-    /// Whether it has begun.
+    /// Whether it goes on.
     pub begun: bool,
     /// What each broker holds and would hold, by id. Moves under way count as done.
     pub brokers: Vec<BrokerShareView>,

@@ -75,6 +75,9 @@ async fn wait_until_even(client: &Client) -> Result<(), CliError> {
     };
     let look = async || {
         let plan = client.rebalance(true).await?;
+        if changes(&plan) > 0 && !plan.under_way {
+            return Err(CliError::Failed("the rebalance was given up by somebody else".into()));
+        }
         Ok(changes(&plan) as u64 + u64::from(plan.moving))
     };
     wait.until_none_is_left(look).await
@@ -109,6 +112,7 @@ fn to_json(plan: &RebalanceResponse, begun: bool) -> Value {
         "moves": moves.collect::<Vec<_>>(),
         "moves_left": plan.moves_left,
         "moving": plan.moving,
+        "under_way": plan.under_way,
     })
 }
 
@@ -160,7 +164,13 @@ mod tests {
             leaders_after: 2,
         };
         let planned = PlannedMove { topic: "t".into(), partition: 1, from: vec![1, 2, 3], to: vec![4, 2, 1] };
-        let plan = RebalanceResponse { brokers: vec![share], moves: vec![planned], moves_left: 2, moving: 1 };
+        let plan = RebalanceResponse {
+            brokers: vec![share],
+            moves: vec![planned],
+            moves_left: 2,
+            moving: 1,
+            under_way: false,
+        };
         let shown = text(&plan);
         assert!(shown.contains("0 -> 6") && !shown.contains("2 -> 2"), "{shown}");
         assert!(shown.contains("partitions that change: 3; replicas to copy: at least 1"), "{shown}");

@@ -64,6 +64,43 @@ fn a_broker_does_not_drain_if_a_partition_would_have_too_few() {
     assert!(drain(5, &state).is_ok(), "it is to have fewer");
 }
 
+/// Founder 3 never came; a topic is placed on it.
+fn with_an_absent_founder(replicas: &[&[u64]]) -> MetadataState {
+    let mut state = MetadataState::default();
+    let mut log = vec![Command::FoundCluster { replicas: vec![1, 2, 3] }, create("orders", replicas)];
+    log.extend([1, 2, 4].map(|id| Command::RegisterBroker(member(id))));
+    apply(&mut state, &log);
+    state
+}
+
+#[test]
+fn a_founder_that_never_came_is_not_given_up_while_a_partition_needs_it() {
+    for stuck in [[3].as_slice(), &[1, 3]] {
+        let state = with_an_absent_founder(&[&[1, 2, 3], stuck]);
+        let refused = drain(3, &state).unwrap_err();
+        assert_eq!(refused, Refusal::BrokerNeeded { broker: 3, held: "orders/1".into() });
+        assert!(refused.to_string().contains("start broker 3"), "{refused}");
+    }
+    assert!(drain(3, &with_an_absent_founder(&[&[1, 2, 3], &[2]])).is_ok());
+}
+
+#[test]
+fn a_founder_that_was_given_up_is_known_until_nothing_is_placed_on_it_and_no_move_goes_back_to_it() {
+    let mut state = with_an_absent_founder(&[&[1, 2, 3]]);
+    let given_up = drain(3, &state).unwrap();
+    apply(&mut state, &given_up);
+    apply(&mut state, &[moves(0, &[1, 2, 4]), moves(1, &[1, 2, 4])]);
+    apply(&mut state, &[Command::FinishMove { shard: 0, replicas: vec![1, 2, 4], membership_index: 9 }]);
+    assert_eq!(drain(3, &state), Ok(Vec::new()), "asked again, it is under way");
+    assert_eq!(state.given_up().collect::<Vec<_>>(), [3]);
+    assert_eq!(undrain(3, &state), Err(Refusal::UnknownBroker(3)), "it cannot come any more");
+    assert_eq!(cancel(Cancelled::All, &state), Ok(Vec::new()));
+    assert_eq!(cancel(Cancelled::Partition { topic: "orders", partition: 0 }, &state), Ok(Vec::new()));
+    apply(&mut state, &[Command::FinishMove { shard: 1, replicas: vec![1, 2, 4], membership_index: 9 }]);
+    assert_eq!((state.given_up().count(), state.is_leaving_some()), (0, false));
+    assert_eq!(drain(3, &state), Err(Refusal::UnknownBroker(3)));
+}
+
 #[test]
 fn the_only_broker_does_not_drain() {
     let state = cluster(1, &[]);

@@ -36,6 +36,7 @@ pub(super) async fn rebalance(context: &Context, request: RebalanceRequest) -> O
             moves: plan.moves.into_iter().map(to_planned).collect(),
             moves_left: count(plan.moves_left),
             moving: count(plan.moving),
+            under_way: plan.under_way,
         }),
         Err(error) => Err(error.to_outcome(&context.broker)),
     }
