@@ -17,6 +17,7 @@
 mod error;
 mod joining;
 mod listeners;
+mod open_files;
 mod running;
 mod start;
 

@@ -341,11 +341,8 @@ impl Loop {
         while process.next_input <= last {
             let input = process.next_input;
             let position = PositionCommit { generation: process.generation, ..at(input + 1) };
+            // Whoever took the group over has set it to its first input.
             let position = PositionCommit { expected_next_lsn: Some(input), ..position };
-            let position = match input {
-                1 => PositionCommit { expected_next_lsn: None, ..position },
-                _ => position,
-            };
             let output = with_position(&format!("output of {input}"), ProducerSequence::NONE, position);
             match self.ask(|cluster, leader| cluster.append(leader, output.clone())) {
                 Some(Ok(Answer::Appended(_))) => process.next_input += 1,

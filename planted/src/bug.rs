@@ -150,6 +150,10 @@ pub enum Bug {
     // ---- Reading back ----
     /// What recovery reads is taken for durable; it may be in the page cache alone.
     RecoverWithoutSyncing,
+    /// A seal at the end of a file is taken to vouch for it although it was being cut when the process ended.
+    TrustSealDuringCut,
+    /// The vote is taken for durable although its copies differ.
+    TrustVoteOfOneCopy,
     /// Bodies are not checked as they are read from the disk.
     SkipBodyChecksum,
     /// Frame checksums do not tell one use of a file from the next, nor is a frame's chain checked.
@@ -188,7 +192,7 @@ pub enum Bug {
 
 impl Bug {
     /// Every bug, in the order of their declaration.
-    pub const ALL: [Self; 81] = [
+    pub const ALL: [Self; 83] = [
         Self::AcknowledgeBeforeSync,
         Self::AcknowledgeAfterFailedSync,
         Self::CountOwnCopyEarly,
@@ -254,6 +258,8 @@ impl Bug {
         Self::RollWithoutSyncingPredecessor,
         Self::InstallSnapshotWithoutRestart,
         Self::RecoverWithoutSyncing,
+        Self::TrustSealDuringCut,
+        Self::TrustVoteOfOneCopy,
         Self::SkipBodyChecksum,
         Self::AcceptFormerLife,
         Self::CutDamageBelowSyncMark,

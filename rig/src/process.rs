@@ -18,6 +18,12 @@ pub fn resident_bytes(pid: u32) -> Option<u64> {
     Some(line.split_whitespace().next()?.parse::<u64>().ok()? * 1024)
 }
 
+/// Files that a process has open; `None` if it is gone.
+#[must_use]
+pub fn open_files(pid: u32) -> Option<usize> {
+    Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())
+}
+
 /// User and system time in clock ticks: the 14th and 15th fields. The second is a name in parentheses, which may hold
 /// anything.
 fn ticks_of(stat: &str) -> Option<u64> {
@@ -40,5 +46,6 @@ mod tests {
     fn this_process_uses_memory() {
         assert!(resident_bytes(std::process::id()).unwrap() > 1 << 16);
         assert!(cpu_time(std::process::id()).is_some());
+        assert!(open_files(std::process::id()).is_some_and(|files| files > 2));
     }
 }

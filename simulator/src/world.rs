@@ -158,6 +158,7 @@ impl World {
                 cache_bytes: settings.cache_bytes,
                 index_interval_bytes: 4 << 10,
                 pool,
+                ..LogOptions::default()
             },
             group: GroupOptions {
                 node,
@@ -167,6 +168,7 @@ impl World {
                 inflight_messages_max: 16,
             },
             tick_ms: settings.tick_ms,
+            seal_ticks: 0,
             // The metadata log is never trimmed.
             settings: self.placements.get(&shard).map(|it| it.retention.clone()).unwrap_or_default(),
         }

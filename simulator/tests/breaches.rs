@@ -43,6 +43,7 @@ impl Alone {
             log: LogOptions { shard: SHARD, ..LogOptions::default() },
             group,
             tick_ms: 10,
+            seal_ticks: 0,
             settings: ShardSettings::default(),
         };
         let mut random = Random::new(1);

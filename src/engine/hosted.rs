@@ -22,9 +22,6 @@ use crate::{
     shard::{self, Event, Former, Health, ShardDescription, ShardId, ShardView, Token},
 };
 
-/// Ticks that a calm replica is handed at once.
-const CALM_TICKS: u32 = 4;
-
 /// What carries out what a replica asks for.
 pub struct Around<'a> {
     pub peers: &'a dyn PeerSender,
@@ -50,17 +47,17 @@ pub struct Hosted {
     next_token: Token,
     outputs: Vec<Output>,
     touched: bool,
-    /// Nothing has happened since the last ticks, and nothing is waited for.
-    calm: bool,
-    /// Ticks that have passed and that the replica has not been handed yet.
-    late_ticks: u32,
+    /// The loop's tick that the replica was handed last.
+    handed: u64,
+    /// The loop's tick by which it is to be handed those that have passed.
+    due: u64,
     /// Jobs that are out.
     jobs: usize,
 }
 
 impl Hosted {
-    /// Hosts a replica; `outputs` is what opening it asked for.
-    pub fn new(replica: Box<Replica>, outputs: Vec<Output>, shown: Shown) -> Self {
+    /// Hosts a replica from the loop's tick `now` on; `outputs` is what opening it asked for.
+    pub fn new(replica: Box<Replica>, outputs: Vec<Output>, shown: Shown, now: u64) -> Self {
         Self {
             replica,
             shown,
@@ -68,8 +65,8 @@ impl Hosted {
             next_token: 1,
             outputs,
             touched: true,
-            calm: false,
-            late_ticks: 0,
+            handed: now,
+            due: now,
             jobs: 0,
         }
     }
@@ -101,41 +98,43 @@ impl Hosted {
     }
 
     /// Queues a request under a token of its own.
-    pub fn ask(&mut self, ask: Ask, reply: Reply) {
+    pub fn ask(&mut self, ask: Ask, reply: Reply, now: u64) {
         let token = self.next_token;
         self.next_token += 1;
         self.waiting.insert(token, (reply, Instant::now()));
-        self.step(shard::Input::from_ask(token, ask));
+        self.step(shard::Input::from_ask(token, ask), now);
     }
 
-    /// Hands the replica one input.
-    pub fn step(&mut self, input: impl Into<Input>) {
-        self.catch_up();
-        (self.touched, self.calm) = (true, false);
+    /// Hands the replica one input, and before it the ticks that have passed until the loop's tick `now`.
+    pub fn step(&mut self, input: impl Into<Input>, now: u64) {
+        self.catch_up(now);
+        self.touched = true;
         let input = input.into();
         self.jobs -= usize::from(matches!(input, Input::Done(_)));
         self.replica.step(input, &mut self.outputs);
     }
 
-    /// A tick has passed. A calm replica is handed several at once: with a thousand of them it is the walk through their
-    /// memory that costs, not the ticks.
-    pub fn tick(&mut self) {
-        self.late_ticks += 1;
-        if !self.calm || self.late_ticks >= CALM_TICKS {
-            self.catch_up();
-            self.calm = !self.touched && self.replica.is_calm();
-        }
-    }
-
-    /// Hands over the ticks that have passed; most ask for no turn.
-    fn catch_up(&mut self) {
-        if self.late_ticks == 0 {
+    /// Hands over the ticks that have passed until the loop's tick `now`; most ask for no turn.
+    pub fn catch_up(&mut self, now: u64) {
+        if self.handed == now {
             return;
         }
-        for _ in 0..std::mem::take(&mut self.late_ticks) {
+        for _ in self.handed..now {
             self.replica.step(shard::Input::Tick.into(), &mut self.outputs);
         }
+        self.handed = now;
         self.touched |= !self.outputs.is_empty() || self.replica.needs_turn();
+    }
+
+    /// The loop's tick by which it was to be handed those that have passed.
+    pub fn due(&self) -> u64 {
+        self.due
+    }
+
+    /// Says anew by which of the loop's ticks it is to be handed those that have passed: the first that may do something.
+    pub fn schedule(&mut self) -> u64 {
+        self.due = self.handed.saturating_add(1).saturating_add(self.replica.spare_ticks());
+        self.due
     }
 
     /// Lets the replica take its turn and carries out what it asks for.

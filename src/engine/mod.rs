@@ -23,7 +23,7 @@ use std::{
 
 use dashmap::DashMap;
 use lockstep_protocol::peer::{RaftMessage, RepairMessage};
-use lockstep_storage::{LogOptions, io::Disk, salvage};
+use lockstep_storage::{LogOptions, ReadFiles, io::Disk, salvage};
 use tokio::sync::{mpsc, oneshot, watch};
 
 pub use crate::shard::positions::{Position, PositionCommit, PositionRefusal};
@@ -52,6 +52,10 @@ pub const METADATA_SHARD: ShardId = 0;
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
 /// Append messages on their way to one follower.
 const INFLIGHT_MESSAGES_MAX: usize = 128;
+/// Files that readers keep open, of all shards together.
+pub const READ_FILES_MAX: usize = 256;
+/// How long a log is idle before it is sealed. Where many shards are written in turn, sealing each at once doubles the syncs.
+const SEAL_AFTER: Duration = Duration::from_secs(1);
 /// How long a leaving leader waits for its successors.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -110,6 +114,7 @@ struct Inner {
     shown: DashMap<ShardId, ShardView>,
     segments: Option<Arc<Segments>>,
     pace: Option<Arc<Pace>>,
+    read_files: Arc<ReadFiles>,
     random: Mutex<Random>,
 }
 
@@ -126,6 +131,7 @@ impl Engine {
             .map(|_| Worker::spawn(options.tick, Arc::clone(&peers), Arc::clone(&disk_workers), pace.clone()))
             .collect();
         let random = Mutex::new(Random::new(options.seed));
+        let read_files = ReadFiles::new(READ_FILES_MAX);
         let inner = Inner {
             options,
             disk,
@@ -134,6 +140,7 @@ impl Engine {
             shown: DashMap::new(),
             segments,
             pace,
+            read_files,
             random,
         };
         let engine = Self { inner: Arc::new(inner) };
@@ -348,6 +355,7 @@ impl Engine {
                 segment_bytes: options.segment_bytes,
                 cache_bytes: options.cache_bytes_per_shard,
                 pool: self.inner.segments.as_ref().map(|segments| Arc::clone(&segments.pool)),
+                read_files: Arc::clone(&self.inner.read_files),
                 ..LogOptions::default()
             },
             group: GroupOptions {
@@ -358,6 +366,7 @@ impl Engine {
                 inflight_messages_max: INFLIGHT_MESSAGES_MAX,
             },
             tick_ms: options.tick.as_millis() as u64,
+            seal_ticks: SEAL_AFTER.as_nanos().div_ceil(options.tick.as_nanos().max(1)) as u64,
             settings,
         }
     }

@@ -135,6 +135,11 @@ pub struct Worker {
     shards: BTreeMap<ShardId, Hosted>,
     /// Those that may have something to do; a loop does not walk through all for the mail of a few.
     touched: BTreeSet<ShardId>,
+    /// Ticks that have passed.
+    ticks: u64,
+    /// By which tick each shard is to be handed those that have passed. With thousands of them it is the walk through their
+    /// memory that costs, not the ticks.
+    due: BTreeSet<(u64, ShardId)>,
     mail: mpsc::UnboundedReceiver<Mail>,
     stopping: Option<oneshot::Sender<()>>,
     evictions: Vec<(ShardId, Eviction)>,
@@ -157,6 +162,8 @@ impl Worker {
         let worker = Self {
             shards: BTreeMap::new(),
             touched: BTreeSet::new(),
+            ticks: 0,
+            due: BTreeSet::new(),
             mail,
             stopping: None,
             evictions: Vec::new(),
@@ -184,9 +191,7 @@ impl Worker {
                         self.take(letter);
                     }
                 }
-                _ = ticks.tick() => {
-                    self.each(Hosted::tick);
-                }
+                _ = ticks.tick() => self.tick(),
             }
             self.turn();
             if self.finish() {
@@ -195,11 +200,29 @@ impl Worker {
         }
     }
 
+    /// A tick has passed: whoever has something to do because of it is handed those that it has not been handed.
+    fn tick(&mut self) {
+        self.ticks += 1;
+        while let Some((due, shard)) = self.due.pop_first() {
+            if due > self.ticks {
+                self.due.insert((due, shard));
+                return;
+            }
+            let Some(hosted) = self.shards.get_mut(&shard) else { continue };
+            hosted.catch_up(self.ticks);
+            match hosted.is_touched() {
+                true => drop(self.touched.insert(shard)),
+                false => drop(self.due.insert((hosted.schedule(), shard))),
+            }
+        }
+    }
+
     fn take(&mut self, letter: Mail) {
+        let now = self.ticks;
         match letter {
             Mail::Host { replica, outputs, shown } => {
-                let mut hosted = Hosted::new(replica, outputs, shown);
-                hosted.step(Input::DiskFull(self.disk_full));
+                let mut hosted = Hosted::new(replica, outputs, shown, now);
+                hosted.step(Input::DiskFull(self.disk_full), now);
                 self.touched.insert(hosted.id());
                 self.shards.insert(hosted.id(), hosted);
             }
@@ -208,19 +231,19 @@ impl Worker {
                 self.evictions.push((shard, Eviction::Retired { membership_index, reply }));
             }
             Mail::Request { shard, ask, reply } => match self.touch(shard) {
-                Some(hosted) => hosted.ask(ask, reply),
+                Some(hosted) => hosted.ask(ask, reply, now),
                 None => drop(reply.send(Err(AppendError::Stopped))),
             },
             Mail::Messages { shard, messages } => {
                 if let Some(hosted) = self.touch(shard) {
                     for message in messages {
-                        hosted.step(Input::Peer(message));
+                        hosted.step(Input::Peer(message), now);
                     }
                 }
             }
             Mail::Input { shard, input } => {
                 if let Some(hosted) = self.touch(shard) {
-                    hosted.step(input);
+                    hosted.step(input, now);
                 }
             }
             Mail::Begin { shard, job } => {
@@ -249,15 +272,9 @@ impl Worker {
     }
 
     fn step_all(&mut self, input: impl Fn() -> Input) {
-        self.each(|hosted| hosted.step(input()));
-    }
-
-    fn each(&mut self, mut act: impl FnMut(&mut Hosted)) {
         for (shard, hosted) in &mut self.shards {
-            act(hosted);
-            if hosted.is_touched() {
-                self.touched.insert(*shard);
-            }
+            hosted.step(input(), self.ticks);
+            self.touched.insert(*shard);
         }
     }
 
@@ -273,9 +290,16 @@ impl Worker {
         let now_ms = now_ms();
         let around = around!(self, &sender);
         for shard in std::mem::take(&mut self.touched) {
-            if let Some(hosted) = self.shards.get_mut(&shard).filter(|hosted| hosted.is_touched()) {
+            let Some(hosted) = self.shards.get_mut(&shard) else { continue };
+            if hosted.is_touched() {
                 hosted.turn(now_ms, &around);
             }
+            let before = hosted.due();
+            let due = hosted.schedule();
+            if before != due {
+                self.due.remove(&(before, shard));
+            }
+            self.due.insert((due, shard));
         }
     }
 

@@ -16,6 +16,7 @@ use super::{
     Membership,
     haste::Haste,
     message,
+    rest::Rest,
     store::{CatchingUp, ColdRead, ColdReadId, LogStore},
     types::{GroupOptions, MembershipChange, ProposeError, ReplicaProgress, Role, StartError, StepError},
 };
@@ -65,6 +66,7 @@ pub struct Group {
     takes_part_behind: u64,
     /// Set while nobody is known to lead and there is reason not to wait for the election timeout.
     haste: Option<Haste>,
+    rest: Rest,
     ticks: u64,
     options: GroupOptions,
 }
@@ -106,6 +108,7 @@ impl Group {
             apply_to: applied,
             takes_part_behind: 0,
             haste: None,
+            rest: Rest::new(options.election_ticks),
             ticks: 0,
             options,
         };
@@ -167,9 +170,9 @@ impl Group {
         self.takes_part_behind = term;
     }
 
-    /// Time passes.
+    /// Time passes: more slowly for a group at rest.
     pub fn tick(&mut self) {
-        if self.awaits_snapshot() || self.abstains() || self.would_lead_unsynced() {
+        if !self.rest.counts() || self.awaits_snapshot() || self.abstains() || self.would_lead_unsynced() {
             return;
         }
         self.ticks += 1;
@@ -177,6 +180,45 @@ impl Group {
         self.node.tick();
         self.repeat_unconfirmed();
         self.pin_timeout();
+        self.rest.note(self.is_quiet());
+    }
+
+    /// How many of the next ticks do nothing, if nothing else comes up.
+    pub fn spare_ticks(&self) -> u64 {
+        if !self.is_quiet() {
+            return 0;
+        }
+        let raft = &self.node.raft;
+        let to_election = self.timeout.1.saturating_sub(raft.election_elapsed);
+        let counted = match raft.state {
+            StateRole::Leader => {
+                let to_heartbeat = raft.heartbeat_timeout().saturating_sub(raft.heartbeat_elapsed());
+                to_heartbeat.min(raft.election_timeout().saturating_sub(raft.election_elapsed))
+            }
+            _ => to_election,
+        };
+        self.rest.ticks_before(counted.max(1) as u64)
+    }
+
+    /// Whether nothing is under way; see the module on rest.
+    fn is_quiet(&self) -> bool {
+        let raft = &self.node.raft;
+        let log = &raft.raft_log;
+        let last_index = log.last_index();
+        let settled = log.committed == last_index && log.persisted == last_index && log.applied == last_index;
+        if raft.leader_id == raft::INVALID_ID || self.haste.is_some() || !settled || self.abstains() {
+            return false;
+        }
+        match raft.state {
+            StateRole::Leader => {
+                let is_behind =
+                    |progress: &raft::Progress| progress.recent_active && progress.matched < last_index;
+                let under_way = raft.lead_transferee.is_some() || raft.pending_read_count() > 0;
+                !under_way && !raft.prs().iter().any(|(_, progress)| is_behind(progress))
+            }
+            StateRole::Follower => true,
+            _ => false,
+        }
     }
 
     /// Makes the next tick ask for votes, if it is time to.
@@ -253,6 +295,11 @@ impl Group {
             return Err(StepError::CommitBeyondLog { commit: message.commit, last_index });
         }
         let message = self.misread(message);
+        let beats =
+            [MessageType::MsgHeartbeat, MessageType::MsgHeartbeatResponse].contains(&message.msg_type);
+        if !beats || message.term != self.term() || !message.context.is_empty() {
+            self.rest.wake();
+        }
         let unsynced = self.awaits_snapshot() || self.would_lead_unsynced();
         if message.msg_type == MessageType::MsgTimeoutNow && unsynced {
             return Err(StepError::Ignored("what it has is not synced yet".into()));
@@ -336,6 +383,7 @@ impl Group {
             entries: entries.into(),
             ..Default::default()
         };
+        self.rest.wake();
         let result = self.node.step(proposal);
         self.pin_timeout();
         result.map_err(|_: Error| ProposeError::NotLeader)
@@ -366,6 +414,7 @@ impl Group {
             changes: singles.into(),
             ..Default::default()
         };
+        self.rest.wake();
         let result = self.node.propose_conf_change(Vec::new(), change);
         self.pin_timeout();
         result.map_err(|_| ProposeError::NotLeader)
@@ -406,12 +455,14 @@ impl Group {
 
     /// Hands leadership to `node` once it has caught up.
     pub fn transfer(&mut self, node: u64) {
+        self.rest.wake();
         self.node.transfer_leader(node);
         self.pin_timeout();
     }
 
     /// Asks a quorum whether this node still leads; `context` comes back in [`Ready::reads`]. Contexts are unique.
     pub fn confirm_leadership(&mut self, context: u64) {
+        self.rest.wake();
         self.node.read_index(context.to_le_bytes().to_vec());
         self.pin_timeout();
     }
@@ -426,6 +477,7 @@ impl Group {
         }
         if self.leader() == Some(node) && self.role() == Role::Follower {
             self.node.raft.leader_id = raft::INVALID_ID;
+            self.rest.wake();
             let rank = self.rank(Some(node), rotation);
             self.haste = Some(Haste::new(rotation, 2 * rank, self.voters(), self.term()));
             if rank == 0 {
@@ -438,7 +490,10 @@ impl Group {
     /// A peer can be reached again: a leader speaks to it at once, and whoever looks for a leader asks it.
     pub fn peer_found(&mut self) {
         match (self.role(), self.haste) {
-            (Role::Leader, _) => self.node.ping(),
+            (Role::Leader, _) => {
+                self.rest.wake();
+                self.node.ping();
+            }
             (_, Some(haste)) => self.look_for_leader(haste.rotation),
             (_, None) => {}
         }
@@ -452,6 +507,7 @@ impl Group {
             return;
         }
         let patience = if self.log().last_index() == 0 { FIRST_LEADER_TICKS } else { 1 };
+        self.rest.wake();
         let wait = 1 + self.rank(None, rotation) * patience;
         self.haste = Some(Haste::new(rotation, wait, self.voters(), self.term()));
     }

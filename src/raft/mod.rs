@@ -22,6 +22,7 @@ mod group;
 mod haste;
 mod membership;
 mod message;
+mod rest;
 mod store;
 mod types;
 

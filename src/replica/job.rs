@@ -298,6 +298,8 @@ fn finish(
         (None, None) => {}
     }
     salvage::discard_damaged(disk, &options.directory)?;
+    // An attempt before this one may have ended between a rename and its sync, and no recovery syncs it any more.
+    disk.sync_dir(&options.directory)?;
     Ok(Mark::remove(disk, &options.directory)?)
 }
 

@@ -233,10 +233,14 @@ impl Replica {
         }
     }
 
-    /// Whether it runs, knows who leads, and has nothing under way: then a tick may be late.
-    pub fn is_calm(&self) -> bool {
-        let runs = matches!(&self.state, State::Running(_)) && self.leaving.is_none() && !self.writing;
-        runs && self.view.leader.is_some() && self.view.health == Health::Ok
+    /// How many of the next ticks do nothing, if nothing else comes in: they may be handed over late.
+    pub fn spare_ticks(&self) -> u64 {
+        match &self.state {
+            State::Running(shard) if self.leaving.is_none() && !self.writing && !self.reader_due => {
+                shard.spare_ticks()
+            }
+            _ => 0,
+        }
     }
 
     /// Does all there is to do.

@@ -10,7 +10,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::start::{engine_options, open_directory, seed};
-use super::{Addresses, Listeners, ServerError};
+use super::{Addresses, Listeners, ServerError, open_files};
 use crate::admin;
 use crate::broker::Broker;
 use crate::cluster::{Cluster, Colleagues, KnownBroker, Roster};
@@ -64,6 +64,7 @@ impl Server {
         let identity = directory.identity().clone();
         // From here on the directory says who this node is.
         let config = Arc::new(Config { node: identity.node, ..Config::clone(&config) });
+        open_files::provide_for(&config, directory.shards().len());
         tracing::info!(node = identity.node, cluster = %identity.cluster, native = %addresses.native, peer = %addresses.peer, http = %addresses.http, "starting");
 
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(directory.path()));

@@ -94,6 +94,7 @@ pub struct Shard {
 
     led_term: Option<u64>,
     tick_ms: u64,
+    seal_ticks: u64,
     ticks: u64,
     /// The last index, and the tick at which it was first seen.
     newest: (u64, u64),

@@ -27,6 +27,8 @@ pub struct ShardOptions {
     pub group: GroupOptions,
     /// How long a tick takes, in milliseconds.
     pub tick_ms: u64,
+    /// How long a log is idle before it is sealed, which costs a sync, in ticks.
+    pub seal_ticks: u64,
     /// What may be changed later.
     pub settings: ShardSettings,
 }
@@ -171,6 +173,7 @@ impl Shard {
             trimmed_to: 0,
             led_term: None,
             tick_ms: options.tick_ms,
+            seal_ticks: options.seal_ticks,
             ticks: 0,
             newest: (0, 0),
             disk_full: false,

@@ -44,7 +44,9 @@ impl Rebuild {
     /// # Errors
     /// [`RebuildError::Open`].
     pub fn open(disk: Arc<dyn Disk>, options: &ShardOptions, random: Random) -> Result<Self, RebuildError> {
-        let (recovered, mut state) = recover(disk, options)?;
+        let mut options = options.clone();
+        options.log.trust_seals = false;
+        let (recovered, mut state) = recover(disk, &options)?;
         let membership = Membership::decode(&recovered.base.membership).map_err(RebuildError::of)?;
         let commit = recovered.vote.commit.clamp(recovered.base.index, recovered.log.last_index());
         state.commit(commit);

@@ -132,6 +132,26 @@ impl Shard {
             || self.group.log().has_queued()
     }
 
+    /// How many of the next ticks do nothing, if nothing else comes in.
+    pub fn spare_ticks(&self) -> u64 {
+        let log = self.group.log();
+        let hands_over = self.disk_full && self.group.role() == Role::Leader;
+        if self.needs_turn() || hands_over || self.newest.0 != self.state.last_index() {
+            return 0;
+        }
+        let idle = self.ticks - self.newest.1;
+        let to_seal = match log.is_settled() {
+            true => u64::MAX,
+            false => self.seal_ticks.saturating_sub(idle + 1),
+        };
+        let keeps_all = self.settings.retention_bytes.is_none() && self.settings.retention_ms.is_none();
+        let to_retention = match self.group.role() == Role::Leader && !keeps_all {
+            true => super::RETENTION_TICKS - 1 - self.ticks % super::RETENTION_TICKS,
+            false => u64::MAX,
+        };
+        self.group.spare_ticks().min(to_retention).min(to_seal)
+    }
+
     fn tick(&mut self) {
         self.group.tick();
         self.ticks += 1;
@@ -141,8 +161,10 @@ impl Shard {
         if self.ticks.is_multiple_of(super::RETENTION_TICKS) {
             self.apply_retention();
         }
-        // Vouches for the last group as soon as the log is idle; does nothing if that is done or not yet due.
-        self.group.log_mut().seal();
+        // Vouches for the last group once the log is idle; does nothing if that is done.
+        if self.ticks - self.newest.1 >= self.seal_ticks {
+            self.group.log_mut().seal();
+        }
         if self.disk_full && self.group.role() == Role::Leader && self.ticks >= self.step_down_tick {
             self.step_down_tick = self.ticks + STEP_DOWN_TICKS;
             self.step_down();

@@ -18,13 +18,35 @@
 //! So the file loses its later blocks first, where nothing needs zeroing; then the block's own frames, from behind:
 //! at each step only those that vouch for nothing among themselves, since zeros can be torn as well. Each step is
 //! synced before the next.
+//!
+//! If the process alone ends in between, the next one sees a length that no sync covers, and the file may end in a seal,
+//! which else proves that all of it is durable. So an empty file stands beside the segments while one is cut. It needs no
+//! sync: after a power cut what is seen is what is durable.
 
 use crate::frame::{FRAME_HEADER_BYTES, FrameHeader, FrameType};
-use crate::io::DiskFile;
+use crate::io::{Disk, DiskFile, OpenMode};
 use std::io;
 
 /// The block of ext4 and XFS as they are formatted by default. A multiple of a smaller one serves as well.
 const BLOCK_BYTES: u64 = 4096;
+
+/// Stands in the log's directory while a segment is cut. Recovery trusts no seal beside it, and removes it like every
+/// unfinished file.
+pub(crate) const MARK_FILE_NAME: &str = "cut.segment.new";
+
+/// Says that a segment is about to be cut, until [`unmark`].
+pub(crate) fn mark(disk: &dyn Disk, directory: &str) -> io::Result<()> {
+    match disk.open(&format!("{directory}/{MARK_FILE_NAME}"), OpenMode::CreateNew) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// What was cut is durable.
+pub(crate) fn unmark(disk: &dyn Disk, directory: &str) -> io::Result<()> {
+    disk.remove_file(&format!("{directory}/{MARK_FILE_NAME}"))?;
+    disk.sync_dir(directory)
+}
 
 /// Cuts a file down to `keep` bytes, where a frame begins, durably. Returns how many syncs that took.
 pub(crate) fn cut(file: &dyn DiskFile, keep: u64) -> io::Result<u64> {

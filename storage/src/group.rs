@@ -71,6 +71,8 @@ pub(crate) struct Writer {
     pub(crate) segment_bytes: u64,
     pub(crate) votes: VoteFile,
     pub(crate) active: Arc<dyn DiskFile>,
+    /// Whether recovery wrote to the active segment what no sync covers: a seal. The first group does.
+    pub(crate) unsynced: bool,
 }
 
 /// Queued operations on their way to a sync worker. Dropping one instead of running it leaves the log waiting.
@@ -101,7 +103,9 @@ impl GroupOutcome {
 impl WriteGroup {
     /// Does it: blocking, in order, at most one sync at the end in the normal case. Never panics.
     pub fn run(self) -> GroupOutcome {
-        let mut run = Run { writer: self.writer, stats: self.stats, unsynced: false };
+        let mut writer = self.writer;
+        let unsynced = std::mem::take(&mut writer.unsynced);
+        let mut run = Run { writer, stats: self.stats, unsynced };
         let mut steps = self.steps.into_iter();
         let synced = steps.try_for_each(|step| run.step(step)).and_then(|()| run.finish());
         let outcome = synced.and_then(|()| named("dropping old segments", run.remove(&self.trim)));
@@ -150,7 +154,8 @@ impl Run {
             Step::Vote(vote) => {
                 self.stats.syncs += 2;
                 self.stats.header_bytes += VOTE_FILE_BYTES;
-                named("writing the vote", self.writer.votes.write(vote))
+                let Writer { disk, votes, .. } = &mut self.writer;
+                named("writing the vote", votes.write(&**disk, vote))
             }
             Step::Restart { number, header, remove } => {
                 self.finish()?;
@@ -205,10 +210,14 @@ impl Run {
         if planted::is_active(Bug::TruncateWithoutSync) {
             file.set_len(length)?;
         } else {
-            self.stats.syncs += cut::cut(&*file, length)?;
+            let Writer { disk, directory, .. } = &self.writer;
+            cut::mark(&**disk, directory)?;
+            self.stats.syncs += cut::cut(&*file, length)? + 1;
+            cut::unmark(&**disk, directory)?;
         }
         if planted::is_active(Bug::LoseVoteAtTruncation) {
-            self.writer.votes.write(Vote::default())?;
+            let Writer { disk, votes, .. } = &mut self.writer;
+            votes.write(&**disk, Vote::default())?;
         }
         self.writer.active = file;
         self.unsynced = false;

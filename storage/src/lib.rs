@@ -44,7 +44,9 @@ pub use log::{
     RollError, RollState, Synced, Tip, TruncateError,
 };
 pub use pool::{POOL_DIRECTORY, SegmentPool};
-pub use reader::{CachedRead, ChainedEntry, LogReader, ReadBatch, ReadError, ScrubCursor, Scrubbed};
+pub use reader::{
+    CachedRead, ChainedEntry, LogReader, ReadBatch, ReadError, ReadFiles, ScrubCursor, Scrubbed,
+};
 pub use recovery::{Recovered, RecoveryReport, Replay};
 pub use salvage::{Hole, Patch, PatchError, Survey, SurveyError};
 pub use vote::Vote;

@@ -211,7 +211,7 @@ impl Log {
         }
         view.synced_index = self.synced_index;
         drop(view);
-        self.shared.forget_file();
+        self.shared.forget_files();
 
         if !planted::is_active(Bug::KeepTermsAtTruncation) {
             truncate_terms(&mut self.terms, from);
@@ -347,6 +347,11 @@ impl Log {
         self.queue_frame(place.position, [seal, Bytes::new(), Bytes::new()]);
         self.sealed = true;
         self.seal_wanted = false;
+    }
+
+    /// Whether nothing is left to write, not even a seal.
+    pub fn is_settled(&self) -> bool {
+        (self.sealed || self.roll_due) && !self.has_pending() && !self.in_flight()
     }
 
     /// Whether something is queued that can be written now.

@@ -6,19 +6,20 @@
 //! happened instead of calling it damage.
 
 mod entries;
+mod files;
 mod scrub;
 mod time;
 mod walk;
 
 pub use entries::ChainedEntry;
+pub use files::ReadFiles;
 pub use scrub::{ScrubCursor, Scrubbed};
 
 use crate::entry::EntryError;
 use crate::envelope::Envelope;
-use crate::frame::Nonce;
 use crate::index::{LogIndex, Segment};
 use crate::io::{Disk, DiskFile};
-use crate::log::Damage;
+use crate::log::{Damage, LogOptions};
 use crate::tail::Tail;
 use bytes::Bytes;
 use lockstep_planted::{self as planted, Bug};
@@ -33,10 +34,11 @@ const SLOTS_PER_LOCK: usize = 256;
 pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) directory: String,
+    pub(crate) shard: u64,
     pub(crate) index_interval_bytes: u64,
     view: Mutex<View>,
-    /// The file last read, by the nonce of its use: reads of one consumer stay in one segment for long.
-    file: Mutex<Option<(Nonce, Arc<dyn DiskFile>)>>,
+    /// Reads of one consumer stay in one segment for long.
+    files: Arc<ReadFiles>,
 }
 
 /// The part of a log that readers see.
@@ -51,33 +53,35 @@ pub(crate) struct View {
 }
 
 impl Shared {
-    pub(crate) fn new(disk: Arc<dyn Disk>, directory: String, index_interval_bytes: u64, view: View) -> Self {
-        Self { disk, directory, index_interval_bytes, view: Mutex::new(view), file: Mutex::new(None) }
+    pub(crate) fn new(disk: Arc<dyn Disk>, directory: String, options: &LogOptions, view: View) -> Self {
+        let (shard, index_interval_bytes) = (options.shard, options.index_interval_bytes);
+        let files = Arc::clone(&options.read_files);
+        Self { disk, directory, shard, index_interval_bytes, view: Mutex::new(view), files }
     }
 
-    fn file(&self) -> MutexGuard<'_, Option<(Nonce, Arc<dyn DiskFile>)>> {
-        self.file.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// The open file of `segment`, if it was the last one read.
+    /// The open file of `segment`, if it was read lately.
     fn kept_file(&self, segment: &Segment) -> Option<Arc<dyn DiskFile>> {
-        let kept = self.file();
-        let (_, file) = kept.as_ref().filter(|(nonce, _)| *nonce == segment.nonce)?;
-        Some(file.clone())
+        self.files.get(segment.nonce)
     }
 
     fn keep_file(&self, segment: &Segment, file: Arc<dyn DiskFile>) {
-        *self.file() = Some((segment.nonce, file));
+        self.files.keep(self.shard, segment.nonce, file);
     }
 
-    /// Closes the file last read, which may be about to be removed.
-    pub(crate) fn forget_file(&self) {
-        *self.file() = None;
+    /// Closes what was read, which may be about to be removed.
+    pub(crate) fn forget_files(&self) {
+        self.files.forget(self.shard);
     }
 
     pub(crate) fn view(&self) -> MutexGuard<'_, View> {
         // A thread that panicked holding it left it whole: every change is a few infallible assignments.
         self.view.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        self.forget_files();
     }
 }
 

@@ -51,7 +51,7 @@ pub fn reset_vote(disk: &dyn Disk, directory: &str, shard: u64, vote: Vote) -> i
     if disk.exists(&temporary)? {
         disk.remove_file(&temporary)?;
     }
-    VoteFile::create(disk, &temporary, shard)?.write(vote)?;
+    VoteFile::create(disk, &temporary, shard)?.write(disk, vote)?;
     disk.rename(&temporary, &path)?;
     disk.sync_dir(directory)?;
     disk.sync_dir(parent(directory))

@@ -9,15 +9,15 @@
 //!
 //! Invariants: an update writes and syncs one copy, then the other, and begins with the one that is older or
 //! broken, so a whole copy of the last vote stands at every moment; it is done when both syncs returned. The whole
-//! copy of the higher `sequence` counts; one that cannot be read is broken. Two broken copies are never "no vote
-//! yet": a replica that forgot its vote could give it twice in one term (Raft §5.2).
+//! copy of the higher `sequence` counts; one that cannot be read is broken. Two copies that are equal prove that the sync
+//! of the first has returned: that vote is durable. Two broken copies are never "no vote yet": a replica that forgot its
+//! vote could give it twice in one term (Raft §5.2).
 
 use crate::codec::{Fields, NUMBER_MAX, round_up};
 use crate::io::{Disk, DiskFile, OpenMode};
 use bytes::Bytes;
 use lockstep_planted::{self as planted, Bug};
 use std::io;
-use std::sync::Arc;
 
 /// Name of the file in a shard's directory.
 pub const VOTE_FILE_NAME: &str = "vote";
@@ -42,11 +42,13 @@ pub struct Vote {
     pub commit: u64,
 }
 
-/// The open vote file of one shard.
+/// The vote file of one shard. It is open only while it is written: votes are rare, and shards many.
 pub(crate) struct VoteFile {
-    file: Arc<dyn DiskFile>,
+    path: String,
     shard: u64,
     newest: Copied,
+    /// Both copies are the newest.
+    settled: bool,
 }
 
 /// A whole copy.
@@ -60,12 +62,10 @@ struct Copied {
 impl VoteFile {
     /// Creates the file with a vote for nobody; durable but for its name.
     pub(crate) fn create(disk: &dyn Disk, path: &str, shard: u64) -> io::Result<Self> {
-        let mut created = Self {
-            file: disk.open(path, OpenMode::CreateNew)?,
-            shard,
-            newest: Copied { sequence: 0, block: 1 },
-        };
-        created.write(Vote::default())?;
+        disk.open(path, OpenMode::CreateNew)?;
+        let mut created =
+            Self { path: path.to_owned(), shard, newest: Copied { sequence: 0, block: 1 }, settled: false };
+        created.write(disk, Vote::default())?;
         Ok(created)
     }
 
@@ -73,22 +73,32 @@ impl VoteFile {
     pub(crate) fn open(disk: &dyn Disk, path: &str, shard: u64) -> io::Result<Option<(Self, Vote)>> {
         let file = disk.open(path, OpenMode::ReadWrite)?;
         let newest = newest(&*file, shard)?;
-        Ok(newest.map(|(newest, vote)| (Self { file, shard, newest }, vote)))
+        let path = path.to_owned();
+        Ok(newest.map(|(newest, vote, settled)| (Self { path, shard, newest, settled }, vote)))
+    }
+
+    /// Whether both copies say the same, and so the vote is durable. Where they differ, or one is broken, the vote that was
+    /// read may be in the page cache alone until it is written again.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.settled
     }
 
     /// Replaces the vote; durable when it returns.
-    pub(crate) fn write(&mut self, vote: Vote) -> io::Result<()> {
+    pub(crate) fn write(&mut self, disk: &dyn Disk, vote: Vote) -> io::Result<()> {
+        let file = disk.open(&self.path, OpenMode::ReadWrite)?;
         let Copied { sequence, block } = self.newest;
         let sequence = sequence + 1;
         let copy = encode(vote, sequence, self.shard);
+        self.settled = false;
         for block in [1 - block, block] {
             if block != self.newest.block && planted::is_active(Bug::StoreVoteInOneCopy) {
                 continue;
             }
-            self.file.write_vectored_at(std::slice::from_ref(&copy), (block * BLOCK_BYTES) as u64)?;
-            self.file.sync_data()?;
+            file.write_vectored_at(std::slice::from_ref(&copy), (block * BLOCK_BYTES) as u64)?;
+            file.sync_data()?;
             self.newest = Copied { sequence, block };
         }
+        self.settled = true;
         Ok(())
     }
 }
@@ -104,11 +114,12 @@ pub fn parse(bytes: &[u8], shard: u64) -> Option<Vote> {
 
 /// The vote that counts, `None` if neither copy is whole.
 pub(crate) fn read_newest(file: &dyn DiskFile, shard: u64) -> io::Result<Option<Vote>> {
-    Ok(newest(file, shard)?.map(|(_, vote)| vote))
+    Ok(newest(file, shard)?.map(|(_, vote, _)| vote))
 }
 
-fn newest(file: &dyn DiskFile, shard: u64) -> io::Result<Option<(Copied, Vote)>> {
-    let mut newest: Option<(Copied, Vote)> = None;
+/// The newest whole copy, its vote, and whether the other copy is the same.
+fn newest(file: &dyn DiskFile, shard: u64) -> io::Result<Option<(Copied, Vote, bool)>> {
+    let mut newest: Option<(Copied, Vote, bool)> = None;
     let mut unreadable = None;
     for block in 0..2 {
         let bytes = match file.read_at(COPY_BYTES, (block * BLOCK_BYTES) as u64) {
@@ -118,11 +129,13 @@ fn newest(file: &dyn DiskFile, shard: u64) -> io::Result<Option<(Copied, Vote)>>
                 continue;
             }
         };
-        if let Some((sequence, vote)) = decode(&bytes, shard)
-            && newest.is_none_or(|(other, _)| sequence > other.sequence)
-        {
-            newest = Some((Copied { sequence, block }, vote));
-        }
+        let Some((sequence, vote)) = decode(&bytes, shard) else { continue };
+        newest = match newest {
+            Some((other, of_other, _)) if sequence <= other.sequence => {
+                Some((other, of_other, (sequence, vote) == (other.sequence, of_other)))
+            }
+            _ => Some((Copied { sequence, block }, vote, false)),
+        };
     }
     match (newest, unreadable) {
         // Nothing is known to be broken: perhaps the disk answers another time.
@@ -157,6 +170,7 @@ fn decode(bytes: &[u8], shard: u64) -> Option<(u64, Vote)> {
 mod tests {
     use super::*;
     use crate::io::fake::{FakeDisk, Fault};
+    use std::sync::Arc;
 
     const OLD: Vote = Vote { term: 4, voted_for: 2, commit: 0x1010_1010_1010_1010 };
     const NEW: Vote = Vote { term: 5, voted_for: 3, commit: 0x2121_2121_2121_2121 };
@@ -167,7 +181,7 @@ mod tests {
             for torn_at in 0..COPY_BYTES {
                 let disk = FakeDisk::new();
                 let mut votes = VoteFile::create(&*disk, "vote", 7).unwrap();
-                votes.write(OLD).unwrap();
+                votes.write(&*disk, OLD).unwrap();
                 let file = disk.open("vote", OpenMode::ReadWrite).unwrap();
                 let fresh = encode(NEW, 3, 7);
                 if block == 1 {
@@ -214,7 +228,7 @@ mod tests {
     fn a_copy_that_cannot_be_read_is_a_broken_one() {
         for block in [0, BLOCK_BYTES as u64] {
             let disk = FakeDisk::new();
-            VoteFile::create(&*disk, "vote", 7).unwrap().write(OLD).unwrap();
+            VoteFile::create(&*disk, "vote", 7).unwrap().write(&*disk, OLD).unwrap();
             let bad = BadBlock(disk.open("vote", OpenMode::Read).unwrap(), block);
             assert_eq!(read_newest(&bad, 7).unwrap(), Some(OLD));
             // With the other one broken too nothing is proved lost, and nothing found.
@@ -227,12 +241,12 @@ mod tests {
     fn the_only_whole_copy_is_never_the_one_being_written() {
         for whole in 0..2 {
             let disk = FakeDisk::new();
-            VoteFile::create(&*disk, "vote", 7).unwrap().write(OLD).unwrap();
+            VoteFile::create(&*disk, "vote", 7).unwrap().write(&*disk, OLD).unwrap();
             disk.flip_bit("vote", ((1 - whole) * BLOCK_BYTES) as u64 + 30, 1);
             let (mut votes, _) = VoteFile::open(&*disk, "vote", 7).unwrap().unwrap();
             // The first write is under way, its sync has not returned.
             disk.plant(disk.counters().operations + 2, Fault::Error(io::ErrorKind::Other));
-            votes.write(NEW).unwrap_err();
+            votes.write(&*disk, NEW).unwrap_err();
             let file = disk.open("vote", OpenMode::Read).unwrap();
             let copy = file.read_at(COPY_BYTES, (whole * BLOCK_BYTES) as u64).unwrap();
             assert_eq!(decode(&copy, 7).map(|(_, vote)| vote), Some(OLD), "copy {whole} was touched");
@@ -242,19 +256,19 @@ mod tests {
     #[test]
     fn a_copy_whose_sequence_could_not_be_followed_is_broken() {
         let disk = FakeDisk::new();
-        VoteFile::create(&*disk, "vote", 7).unwrap().write(OLD).unwrap();
+        VoteFile::create(&*disk, "vote", 7).unwrap().write(&*disk, OLD).unwrap();
         let file = disk.open("vote", OpenMode::ReadWrite).unwrap();
         file.write_vectored_at(&[encode(NEW, NUMBER_MAX, 7)], BLOCK_BYTES as u64).unwrap();
         let (mut votes, vote) = VoteFile::open(&*disk, "vote", 7).unwrap().expect("the other copy is whole");
         assert_eq!(vote, OLD);
-        votes.write(NEW).unwrap();
+        votes.write(&*disk, NEW).unwrap();
         assert_eq!(read_newest(&*file, 7).unwrap(), Some(NEW));
     }
 
     #[test]
     fn two_broken_copies_or_another_shards_are_no_vote() {
         let disk = FakeDisk::new();
-        VoteFile::create(&*disk, "vote", 7).unwrap().write(OLD).unwrap();
+        VoteFile::create(&*disk, "vote", 7).unwrap().write(&*disk, OLD).unwrap();
         assert!(VoteFile::open(&*disk, "vote", 8).unwrap().is_none());
         disk.flip_bit("vote", 20, 3);
         assert_eq!(VoteFile::open(&*disk, "vote", 7).unwrap().map(|(_, vote)| vote), Some(OLD));

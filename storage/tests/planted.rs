@@ -11,7 +11,7 @@ use lockstep_planted::{self as planted, Bug};
 const SEEDS: u64 = 500;
 
 /// What one log on one disk can show. The rest takes a cluster.
-const CAUGHT_BY_THE_MODEL: [Bug; 18] = [
+const CAUGHT_BY_THE_MODEL: [Bug; 19] = [
     Bug::SkipSync,
     Bug::RetryFailedSync,
     Bug::IgnoreFailedGroup,
@@ -26,6 +26,7 @@ const CAUGHT_BY_THE_MODEL: [Bug; 18] = [
     Bug::RollWithoutSyncingPredecessor,
     Bug::InstallSnapshotWithoutRestart,
     Bug::RecoverWithoutSyncing,
+    Bug::TrustVoteOfOneCopy,
     Bug::SkipBodyChecksum,
     Bug::AcceptFormerLife,
     Bug::SealBeforeSync,

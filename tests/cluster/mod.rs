@@ -49,6 +49,8 @@ pub struct Node {
     writes: VecDeque<WriteGroup>,
     /// Every record a reader of this replica was ever shown, by LSN.
     shown: BTreeMap<u64, String>,
+    /// Ticks that the replica has said will do nothing, if nothing else comes in.
+    spare_ticks: u64,
     pub events: Vec<Event>,
 }
 
@@ -90,6 +92,9 @@ pub struct Cluster {
     cache_bytes: usize,
     cold_reads: usize,
     catch_up_reads: Vec<u64>,
+    messages_sent: usize,
+    /// How long a log is idle before it is sealed, for replicas that are started from now on.
+    pub seal_ticks: u64,
     disks_lie: bool,
     /// How writes are run.
     pub write_with: fn(WriteGroup) -> GroupOutcome,
@@ -117,6 +122,8 @@ impl Cluster {
             cache_bytes: 1 << 20,
             cold_reads: 0,
             catch_up_reads: Vec::new(),
+            messages_sent: 0,
+            seal_ticks: 0,
             disks_lie: false,
             write_with: WriteGroup::run,
         };
@@ -139,6 +146,7 @@ impl Cluster {
             reader: None,
             writes: VecDeque::new(),
             shown: BTreeMap::new(),
+            spare_ticks: 0,
             events: Vec::new(),
         };
         self.nodes.insert(node, new);
@@ -163,6 +171,7 @@ impl Cluster {
                 inflight_messages_max: 64,
             },
             tick_ms: 50,
+            seal_ticks: self.seal_ticks,
             settings: ShardSettings::default(),
         }
     }
@@ -222,6 +231,7 @@ impl Cluster {
         let mut outputs = Vec::new();
         let peers = self.nodes.keys().copied().filter(|other| *other != node).collect();
         let opened = Replica::open(disk, options, peers, random, &mut outputs)?;
+        self.node(node).spare_ticks = 0;
         self.node(node).replica = Some(opened);
         self.carry_out(node, outputs);
         Ok(())

@@ -11,10 +11,16 @@ impl Cluster {
     /// Hands a node one input and lets it take its turn. Nothing is delivered or written yet.
     pub fn step(&mut self, node: u64, input: impl Into<replica::Input>) {
         let now_ms = self.now_ms;
-        let Some(stepped) = self.node(node).replica.as_mut() else { return };
+        let stepped = self.node(node);
+        let Some(replica) = stepped.replica.as_mut() else { return };
         let mut outputs = Vec::new();
-        stepped.step(input.into(), &mut outputs);
-        stepped.turn(now_ms, &mut outputs);
+        let input = input.into();
+        let is_tick = matches!(input, replica::Input::Shard(Input::Tick));
+        let spare_ticks = if is_tick { replica.spare_ticks().max(stepped.spare_ticks) } else { 0 };
+        replica.step(input, &mut outputs);
+        replica.turn(now_ms, &mut outputs);
+        assert!(spare_ticks == 0 || outputs.is_empty(), "a tick did something that was said to do nothing");
+        stepped.spare_ticks = spare_ticks.saturating_sub(1);
         self.carry_out(node, outputs);
     }
 
@@ -90,7 +96,10 @@ impl Cluster {
     pub(super) fn carry_out(&mut self, node: u64, outputs: Vec<Output>) {
         for output in outputs {
             match output {
-                Output::Send(message) => self.network.push_back(Letter::Raft(message)),
+                Output::Send(message) => {
+                    self.messages_sent += 1;
+                    self.network.push_back(Letter::Raft(message));
+                }
                 Output::Repair { to, number, message } => {
                     self.network.push_back(Letter::Repair { from: node, to, number, message });
                 }

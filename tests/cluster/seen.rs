@@ -10,6 +10,16 @@ use lockstep_storage::{CachedRead, LogReader, io::fake::FakeDisk, reader::ReadEr
 use super::Cluster;
 
 impl Cluster {
+    /// How many of the next ticks a node's replica says will do nothing.
+    pub fn spare_ticks(&self, node: u64) -> u64 {
+        self.nodes[&node].replica.as_ref().expect("the node runs").spare_ticks()
+    }
+
+    /// Messages of consensus that were sent since the last look.
+    pub fn take_messages_sent(&mut self) -> usize {
+        std::mem::take(&mut self.messages_sent)
+    }
+
     /// Every committed record of a node, as a reader gets them.
     pub fn records(&self, node: u64) -> Vec<(u64, String)> {
         self.read(node, self.describe(node).view.high_watermark)

@@ -56,7 +56,7 @@ impl Host {
             segment_bytes: 8 << 10,
             cache_bytes: 2 << 10,
             index_interval_bytes: 512,
-            pool: None,
+            ..LogOptions::default()
         };
         let group = GroupOptions {
             node: 1,
@@ -66,7 +66,8 @@ impl Host {
             inflight_messages_max: 4,
         };
         let settings = ShardSettings::default();
-        let options = ShardOptions { shard: 7, directory: "shard".into(), log, group, tick_ms: 10, settings };
+        let (directory, tick_ms, seal_ticks) = ("shard".into(), 10, 0);
+        let options = ShardOptions { shard: 7, directory, log, group, tick_ms, seal_ticks, settings };
         create(&(disk.clone() as Arc<dyn Disk>), &options, voters, &mut Random::new(1))
             .expect("a new directory");
         let (shard, outputs) = open(&disk, &options);

@@ -12,7 +12,7 @@ use crate::error::RigError;
 use crate::judge::Findings;
 use crate::load::{TOPIC, connect};
 use crate::measure::{Table, Times, milliseconds};
-use crate::process::{cpu_time, resident_bytes};
+use crate::process::{cpu_time, open_files, resident_bytes};
 use crate::rig::Rig;
 use crate::scenario::{conclude, roots};
 
@@ -22,8 +22,10 @@ const FEW: u32 = 10;
 /// Appends under way at once.
 const WRITERS: u64 = 64;
 const VALUE_BYTES: usize = 200;
-/// How long a cluster rests before it counts as idle.
+/// For how long nothing is written before a cluster counts as idle.
 const REST: Duration = Duration::from_secs(5);
+/// How often that is waited for, at the most.
+const RESTS_MAX: u32 = 24;
 
 /// How much is to be done.
 #[derive(Debug, Clone, clap::Args)]
@@ -62,7 +64,7 @@ pub fn run(rig: &mut Rig, options: &Options) -> Result<Findings, RigError> {
     let empty = resident(&cluster);
     let created = create(rig, &cluster, options.partitions)?;
     table.row("creating the topic, until all partitions lead", milliseconds(created));
-    rig.pause(REST)?;
+    come_to_rest(rig, &cluster)?;
     let per_replica = resident(&cluster).saturating_sub(empty) / replicas;
     table.row("resident per idle shard replica, new", kibibytes(per_replica));
     table.row("processor time of all idle brokers, new", idle(rig, &cluster, options.seconds)?);
@@ -78,12 +80,14 @@ pub fn run(rig: &mut Rig, options: &Options) -> Result<Findings, RigError> {
         cluster.wait_until_ready(rig)?.into_iter().for_each(|time| ready.add(time));
     }
     if options.starts > 0 {
-        rig.pause(REST)?;
+        come_to_rest(rig, &cluster)?;
         let per_replica = resident(&cluster).saturating_sub(empty) / replicas;
         table.row("resident per idle shard replica, started again", kibibytes(per_replica));
         table.row("processor time of all idle brokers, started again", idle(rig, &cluster, options.seconds)?);
     }
     written(rig, &cluster, options, &mut table, &mut findings)?;
+    let files = cluster.brokers.iter().filter_map(|broker| open_files(broker.pid()?)).max();
+    table.row("open files of a broker, at most", files.unwrap_or(0));
     cluster.stop_all();
     rig.workspace.clear(name);
     conclude(rig, name, table, &[("all brokers started at once, to ready", &ready)], &findings);
@@ -114,6 +118,19 @@ fn create(rig: &Rig, cluster: &Cluster, partitions: u32) -> Result<Duration, Rig
 
 async fn client(cluster: &Cluster) -> Result<Client, RigError> {
     connect(&cluster.bootstrap()).await.map_err(|error| refused("a connection")(error.to_string()))
+}
+
+/// Waits until nothing has been written for a while: leaders go back to the brokers that placement prefers, some at a time.
+fn come_to_rest(rig: &Rig, cluster: &Cluster) -> Result<(), RigError> {
+    let mut before = None;
+    for _ in 0..RESTS_MAX {
+        let now = cluster.metric("lockstep_log_syncs_total");
+        if before.replace(now) == Some(now) {
+            return Ok(());
+        }
+        rig.pause(REST)?;
+    }
+    Ok(())
 }
 
 /// Resident bytes of all brokers together.

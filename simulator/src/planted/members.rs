@@ -68,6 +68,7 @@ fn options() -> ShardOptions {
             inflight_messages_max: 8,
         },
         tick_ms: 10,
+        seal_ticks: 0,
         settings: ShardSettings::default(),
     }
 }

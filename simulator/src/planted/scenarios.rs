@@ -70,6 +70,16 @@ impl Scenario {
             steps: what_recovery_showed_stays,
         },
         Self {
+            claim: "a-cut-under-way-voids-the-seal-before-it",
+            bug: Bug::TrustSealDuringCut,
+            steps: a_cut_under_way_voids_the_seal_before_it,
+        },
+        Self {
+            claim: "a-vote-of-one-copy-is-written-again",
+            bug: Bug::TrustVoteOfOneCopy,
+            steps: a_vote_of_one_copy_is_written_again,
+        },
+        Self {
             claim: "a-torn-group-is-no-damage",
             bug: Bug::MarkAllBeforeSynced,
             steps: a_torn_group_is_no_damage,
@@ -159,6 +169,54 @@ fn a_rotten_copy_of_the_vote_loses_no_vote() -> Result<(), String> {
         let found = recover(&disk)?.vote;
         if (found.term, found.voted_for) != (given.term, given.voted_for) {
             return Err(format!("with copy {copy} rotten {found:?} is left of {given:?}"));
+        }
+    }
+    Ok(())
+}
+
+fn a_cut_under_way_voids_the_seal_before_it() -> Result<(), String> {
+    // Only a disk that keeps neither the new length nor the zeros before it shows what was cut.
+    let disks = 4 * DISK_SEEDS;
+    for (operation, seed) in (1..8).flat_map(|operation| (0..disks).map(move |seed| (operation, seed))) {
+        let disk = FakeDisk::new();
+        create(&disk)?;
+        let mut log = recover(&disk)?.log;
+        append(&mut log, 3)?;
+        flush(&mut log);
+        log.seal();
+        flush(&mut log);
+        append(&mut log, 2)?;
+        flush(&mut log);
+        log.truncate(4).map_err(text)?;
+        disk.plant(disk.counters().operations + operation, Fault::Error(ErrorKind::Other));
+        flush(&mut log);
+        disk.kill_process();
+        let shown = recover(&disk)?.log.last_index();
+        disk.restart(seed);
+        let left = recover(&disk)?.log.last_index();
+        if left != shown {
+            return Err(format!(
+                "disk seed {seed}, operation {operation}: {left} is left where {shown} was shown"
+            ));
+        }
+    }
+    Ok(())
+}
+
+fn a_vote_of_one_copy_is_written_again() -> Result<(), String> {
+    for (operation, seed) in (1..5).flat_map(|operation| (0..DISK_SEEDS).map(move |seed| (operation, seed))) {
+        let disk = FakeDisk::new();
+        create(&disk)?;
+        let mut log = recover(&disk)?.log;
+        log.set_vote(Vote { term: 5, voted_for: 2, commit: 0 });
+        disk.plant(disk.counters().operations + operation, Fault::Error(ErrorKind::Other));
+        flush(&mut log);
+        disk.kill_process();
+        let shown = recover(&disk)?.vote;
+        disk.restart(seed);
+        let left = recover(&disk)?.vote;
+        if left != shown {
+            return Err(format!("disk seed {seed}, operation {operation}: {left:?} is left of {shown:?}"));
         }
     }
     Ok(())

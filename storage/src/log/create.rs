@@ -77,7 +77,7 @@ fn build(disk: &dyn Disk, directory: &str, header: &SegmentHeader, term: u64) ->
     disk.create_dir(&unfinished)?;
     let mut votes = VoteFile::create(disk, &format!("{unfinished}/{VOTE_FILE_NAME}"), header.shard)?;
     if term > 0 {
-        votes.write(Vote { term, ..Vote::default() })?;
+        votes.write(disk, Vote { term, ..Vote::default() })?;
     }
     let file = disk.open(&segment_path(&unfinished, header.number), OpenMode::CreateNew)?;
     file.write_vectored_at(&[header.encode()], 0)?;

@@ -1,6 +1,7 @@
 //! What a log is told from outside.
 
 use crate::pool::SegmentPool;
+use crate::reader::ReadFiles;
 use bytes::Bytes;
 use std::sync::Arc;
 
@@ -18,6 +19,11 @@ pub struct LogOptions {
     pub index_interval_bytes: u64,
     /// Where old segment files go and new ones may come from; without it they are removed and grown.
     pub pool: Option<Arc<SegmentPool>>,
+    /// The files that readers keep open, of all logs that share it.
+    pub read_files: Arc<ReadFiles>,
+    /// Whether recovery takes for durable what a seal says was synced. A repair does not: until it is proven, files may
+    /// have been changed under the seals.
+    pub trust_seals: bool,
 }
 
 impl Default for LogOptions {
@@ -28,6 +34,8 @@ impl Default for LogOptions {
             cache_bytes: 16 << 20,
             index_interval_bytes: 64 << 10,
             pool: None,
+            read_files: ReadFiles::new(1),
+            trust_seals: true,
         }
     }
 }

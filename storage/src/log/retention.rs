@@ -37,7 +37,7 @@ impl Log {
         }
         self.oldest = view.index.oldest().checkpoint.clone();
         drop(view);
-        self.shared.forget_file();
+        self.shared.forget_files();
         self.trimmed.extend(remove);
         let first = self.first_index();
         let whole_runs = self.terms.partition_point(|run| run.first_index <= first).saturating_sub(1);
@@ -79,7 +79,7 @@ impl Log {
         self.in_flight_target = self.in_flight_target.min(self.synced_index);
         view.synced_index = self.synced_index;
         drop(view);
-        self.shared.forget_file();
+        self.shared.forget_files();
 
         self.commit = checkpoint.index;
         self.terms.clear();

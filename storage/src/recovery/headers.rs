@@ -1,26 +1,57 @@
 //! Which segments there are, and whether they continue each other.
 
 use super::Directory;
+use crate::cut;
 use crate::group::remove_segment;
-use crate::io::parent;
 use crate::log::{Damage, RecoveryError};
 use crate::salvage::NEW_VOTE_FILE_NAME;
 use crate::segment::{SegmentHeader, SegmentHeaderError, is_temporary, number_of};
-use lockstep_planted::{self as planted, Bug};
 use std::io;
 
-/// The headers of the log's segments, oldest first, at least one; and how many leftover files were removed.
-pub(super) fn find(place: &Directory<'_>) -> Result<(Vec<SegmentHeader>, usize), RecoveryError> {
+/// What stands in the directory and is not the log's any more.
+pub(super) struct Leftovers {
+    /// Names of files that were never completed.
+    unfinished: Vec<String>,
+    /// Segments before a RESTART, oldest first.
+    voided: Vec<u64>,
+}
+
+impl Leftovers {
+    pub(super) fn is_empty(&self) -> bool {
+        self.unfinished.is_empty() && self.voided.is_empty()
+    }
+
+    /// Says in the directory that a segment is about to be cut; that goes with the rest.
+    pub(super) fn mark_cut(&mut self, place: &Directory<'_>) -> io::Result<()> {
+        cut::mark(&*place.disk, place.path)?;
+        if !self.unfinished.iter().any(|name| name == cut::MARK_FILE_NAME) {
+            self.unfinished.push(cut::MARK_FILE_NAME.to_owned());
+        }
+        Ok(())
+    }
+
+    /// Removes them; returns how many. Not before the names are durable because of which they go.
+    pub(super) fn remove(&self, place: &Directory<'_>) -> io::Result<usize> {
+        for name in &self.unfinished {
+            place.disk.remove_file(&format!("{}/{name}", place.path))?;
+        }
+        let pool = place.options.pool.as_deref().map(|pool| (pool, place.options.segment_bytes));
+        for number in &self.voided {
+            remove_segment(&*place.disk, place.path, pool, *number)?;
+        }
+        if !self.unfinished.is_empty() {
+            place.disk.sync_dir(place.path)?;
+        }
+        Ok(self.unfinished.len() + self.voided.len())
+    }
+}
+
+/// The headers of the log's segments, oldest first, at least one; and what else is there.
+pub(super) fn find(place: &Directory<'_>) -> Result<(Vec<SegmentHeader>, Leftovers), RecoveryError> {
     let failed = |error: io::Error| place.failed(error);
     if !place.disk.exists(place.path).map_err(failed)? {
         return Err(RecoveryError::NotFound { directory: place.path.to_owned() });
     }
-    // Before anything is removed because of a name, that name is made durable.
-    if !planted::is_active(Bug::ForgetDirectorySyncInRecovery) {
-        place.disk.sync_dir(place.path).map_err(failed)?;
-        place.disk.sync_dir(parent(place.path)).map_err(failed)?;
-    }
-
     let names = place.disk.list(place.path).map_err(failed)?;
     let numbers: Vec<u64> = names.iter().filter_map(|name| number_of(name)).collect();
     let mut headers: Vec<SegmentHeader> = Vec::new();
@@ -40,17 +71,10 @@ pub(super) fn find(place: &Directory<'_>) -> Result<(Vec<SegmentHeader>, usize),
         return Err(damage(place, 0, 1, 0, "the directory holds no segment").into());
     };
 
-    let mut removed = 0;
-    for name in names.iter().filter(|name| is_temporary(name) || *name == NEW_VOTE_FILE_NAME) {
-        place.disk.remove_file(&format!("{}/{name}", place.path)).map_err(failed)?;
-        removed += 1;
-    }
-    let pool = place.options.pool.as_deref().map(|pool| (pool, place.options.segment_bytes));
-    for number in numbers.iter().filter(|number| **number < first.number) {
-        remove_segment(&*place.disk, place.path, pool, *number).map_err(failed)?;
-        removed += 1;
-    }
-    Ok((headers, removed))
+    let is_unfinished = |name: &String| is_temporary(name) || name == NEW_VOTE_FILE_NAME;
+    let voided = numbers.into_iter().filter(|number| *number < first.number).collect();
+    let unfinished = names.into_iter().filter(is_unfinished).collect();
+    Ok((headers, Leftovers { unfinished, voided }))
 }
 
 fn read(place: &Directory<'_>, number: u64, holds_end: bool) -> Result<SegmentHeader, RecoveryError> {

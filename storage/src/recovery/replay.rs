@@ -21,6 +21,8 @@ struct Ending {
     synced_index: u64,
     /// The last frame that counts is a seal, or there is none.
     sealed: bool,
+    /// Where the seal begins that is the last frame that counts.
+    seal: Option<u64>,
     /// What stopped the scan short of the end of the file.
     stopped: Option<&'static str>,
 }
@@ -70,6 +72,7 @@ impl Recovery<'_> {
         // Bytes behind the seal may be the torn beginning of a later frame. Written over, they could complete what a
         // recovery has shown to be gone: they are cut, whatever they are, and the log goes on in a new segment.
         self.report.clean = ending.sealed && ending.end == length;
+        self.seal = ending.seal.filter(|_| self.report.clean && proven == self.log.tip.index);
         Ok(())
     }
 
@@ -90,6 +93,7 @@ impl Recovery<'_> {
             beyond: cursor.position(),
             synced_index,
             sealed: true,
+            seal: None,
             stopped: None,
         };
         loop {
@@ -120,6 +124,7 @@ impl Recovery<'_> {
             }
             ending.end = frame.end();
             ending.sealed = frame.header.frame_type == FrameType::Seal;
+            ending.seal = ending.sealed.then_some(frame.position);
         }
     }
 

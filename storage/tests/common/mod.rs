@@ -41,7 +41,7 @@ pub fn small_options() -> LogOptions {
         segment_bytes: 12 << 10,
         cache_bytes: 3 << 10,
         index_interval_bytes: 1 << 10,
-        pool: None,
+        ..LogOptions::default()
     }
 }
 

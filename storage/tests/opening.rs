@@ -1,0 +1,98 @@
+//! What opening a log costs: thousands are opened at once when a broker starts.
+
+#![allow(clippy::unwrap_used, reason = "a test stops at the first surprise")]
+
+mod common;
+
+use common::{DIRECTORY, Rig, recover, small_options};
+use lockstep_storage::io::fake::Fault;
+use lockstep_storage::io::{Disk, OpenMode};
+use std::io::ErrorKind;
+
+/// Syncs of files and directories so far.
+fn syncs(rig: &Rig) -> u64 {
+    let counters = rig.disk.counters();
+    counters.file_syncs + counters.directory_syncs
+}
+
+/// A log of several segments that went idle, and was sealed.
+fn sealed() -> Rig {
+    let mut rig = Rig::new(small_options());
+    for _ in 0..40 {
+        rig.append(2, 1, 1000);
+        rig.flush();
+    }
+    rig.vote(3);
+    rig.log.seal();
+    rig.flush();
+    rig
+}
+
+#[test]
+fn a_log_that_was_sealed_is_opened_without_a_sync() {
+    let mut rig = sealed();
+    rig.disk.kill_process();
+    let before = syncs(&rig);
+    let report = rig.recover();
+    assert!(report.clean && report.segments > 1);
+    assert_eq!(syncs(&rig), before);
+    // And what it opened stands: nothing of it was in the page cache alone.
+    let last = rig.log.last_index();
+    rig.disk.restart(1);
+    rig.recover();
+    assert_eq!(rig.log.last_index(), last);
+}
+
+#[test]
+fn a_log_that_was_not_sealed_is_synced_before_it_is_opened() {
+    let mut rig = sealed();
+    rig.append(3, 1, 100);
+    rig.flush();
+    rig.disk.kill_process();
+    let before = syncs(&rig);
+    assert!(!rig.recover().clean);
+    assert!(syncs(&rig) > before);
+}
+
+#[test]
+fn a_seal_proves_nothing_beside_a_file_that_was_never_completed() {
+    let mut rig = sealed();
+    rig.disk.kill_process();
+    let unfinished = format!("{DIRECTORY}/00000000000000000099.segment.new");
+    rig.disk.open(&unfinished, OpenMode::CreateNew).unwrap();
+    let before = syncs(&rig);
+    let report = rig.recover();
+    assert!(report.clean && report.removed_files == 1);
+    assert!(syncs(&rig) > before);
+}
+
+#[test]
+fn a_repair_syncs_what_it_opens_whatever_a_seal_says() {
+    let mut rig = sealed();
+    rig.options.trust_seals = false;
+    let before = syncs(&rig);
+    let (recovered, _) = recover(&rig.disk, &rig.options).unwrap();
+    assert!(recovered.report.clean);
+    assert!(syncs(&rig) > before);
+}
+
+#[test]
+fn a_cut_that_a_process_did_not_live_to_sync_is_synced_by_the_next() {
+    for (operation, seed) in (1..8).flat_map(|operation| (0..64).map(move |seed| (operation, seed))) {
+        let mut rig = sealed();
+        let kept = rig.log.last_index();
+        (0..2).for_each(|_| rig.append(3, 1, 100));
+        rig.flush();
+        rig.log.truncate(kept + 1).unwrap();
+        let planted = rig.disk.counters().operations + operation;
+        rig.disk.plant(planted, Fault::Error(ErrorKind::Other));
+        if let Some(group) = rig.log.take_group() {
+            let _ = group.run();
+        }
+        rig.disk.kill_process();
+        let shown = recover(&rig.disk, &rig.options).unwrap().0.log.last_index();
+        rig.disk.restart(seed);
+        let left = recover(&rig.disk, &rig.options).unwrap().0.log.last_index();
+        assert_eq!(left, shown, "disk seed {seed}, operation {operation}");
+    }
+}
