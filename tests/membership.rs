@@ -113,6 +113,36 @@ fn only_reads_for_a_learner_that_lacks_much_may_wait() {
 }
 
 #[test]
+fn a_voter_that_lacks_the_same_as_a_learner_does_not_wait_for_the_learners_read() {
+    let mut cluster = Cluster::new(3);
+    cluster.isolate(3);
+    cluster.elect(1);
+    for number in 0..150 {
+        cluster.produce(1, &[&format!("{number}")]);
+    }
+    // Its successor has yet to find out how little node 3 has.
+    cluster.elect(2);
+    cluster.hold_catch_up_reads();
+    cluster.add_node(4, &[1, 2, 3]);
+    cluster.change_membership(2, vec![AddLearner(4)]);
+    for _ in 0..5 {
+        cluster.tick_all();
+    }
+    assert_eq!(cluster.catch_up_reads(), [4], "it waits, and does not ask twice");
+    cluster.heal();
+    for _ in 0..20 {
+        cluster.tick_all();
+    }
+    assert_eq!(cluster.records(3), cluster.records(1), "the voter has caught up");
+    assert!(cluster.records(4).is_empty() && cluster.catch_up_reads() == [4], "the learner still waits");
+    assert_eq!(cluster.release_catch_up_reads(), 1);
+    for _ in 0..20 {
+        cluster.tick_all();
+    }
+    assert_eq!(cluster.records(4), cluster.records(1));
+}
+
+#[test]
 fn a_single_voter_with_learners_loses_nothing_in_power_cuts() {
     let mut cluster = cluster_with_learners(1, &[2, 3]);
     let mut expected = vec!["one".to_owned()];

@@ -1,5 +1,7 @@
 //! One Raft group of one node.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use lockstep_planted::{self as planted, Bug};
 use lockstep_protocol::peer::RaftMessage;
@@ -588,17 +590,21 @@ impl Group {
     /// Cold reads that came up since the last call; `appended_bytes` is what the log has grown by since it was opened.
     pub fn take_cold_reads(&mut self, appended_bytes: u64) -> Vec<ColdRead> {
         let mut reads = self.node.mut_store().take_cold_reads();
-        let prs = self.node.raft.prs();
-        for read in &mut reads {
-            let wants =
-                |(id, progress): (&u64, &raft::Progress)| (progress.next_idx == read.low).then_some(*id);
-            let mut wanted_by: Vec<u64> = prs.iter().filter_map(wants).collect();
-            wanted_by.sort_unstable();
-            let learns = wanted_by.iter().all(|node| prs.conf().learners().contains(node));
-            let learner = wanted_by.first().filter(|_| learns);
-            read.learner = learner.map(|learner| CatchingUp { learner: *learner, appended_bytes });
-        }
+        reads.retain_mut(|read| {
+            let learner = self.only_learner_at(read.low);
+            read.learner = learner.map(|learner| CatchingUp { learner, appended_bytes });
+            self.node.mut_store().keep_cold_read(read)
+        });
         reads
+    }
+
+    /// A learner that wants what begins at an index, if no voter does.
+    fn only_learner_at(&self, index: u64) -> Option<u64> {
+        let prs = self.node.raft.prs();
+        let wants = prs.iter().filter(|(_, progress)| progress.next_idx == index);
+        let wanted_by: BTreeSet<u64> = wants.map(|(node, _)| *node).collect();
+        let learns = wanted_by.iter().all(|node| prs.conf().learners().contains(node));
+        wanted_by.first().copied().filter(|_| learns)
     }
 
     /// Entries of a cold read, or nothing if it failed and is to be asked again.

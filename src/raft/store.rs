@@ -59,8 +59,16 @@ pub(super) struct LogStore {
 struct ColdReads {
     next_id: ColdReadId,
     asked: Vec<ColdRead>,
-    waiting: BTreeMap<ColdReadId, (u64, GetEntriesContext)>,
+    waiting: BTreeMap<ColdReadId, WaitingRead>,
     fetched: Option<(u64, Vec<Entry>)>,
+}
+
+/// A read that is asked for and not done.
+struct WaitingRead {
+    low: u64,
+    context: GetEntriesContext,
+    /// It is for nobody but a learner, so that it may take long.
+    is_for_learner: bool,
 }
 
 impl LogStore {
@@ -68,9 +76,23 @@ impl LogStore {
         Self { log, start, start_membership, voters_have: 0, cold: RefCell::default() }
     }
 
-    /// Reads that came up since the last call.
+    /// Reads that came up since the last call. For whom they are is not known here: see [`LogStore::keep_cold_read`].
     pub(super) fn take_cold_reads(&mut self) -> Vec<ColdRead> {
         std::mem::take(&mut self.cold.get_mut().asked)
+    }
+
+    /// Notes for whom a read is; returns whether it is to be done. One for a learner is not, if it waits for the same already.
+    pub(super) fn keep_cold_read(&mut self, read: &ColdRead) -> bool {
+        let waiting = &mut self.cold.get_mut().waiting;
+        let is_for_learner = read.learner.is_some();
+        let repeats =
+            is_for_learner && waiting.iter().any(|(id, waiting)| *id != read.id && waiting.low == read.low);
+        if repeats {
+            waiting.remove(&read.id);
+        } else if let Some(waiting) = waiting.get_mut(&read.id) {
+            waiting.is_for_learner = is_for_learner;
+        }
+        !repeats
     }
 
     /// Makes fetched entries readable for the one call that follows; `None` if nobody waits for them any more.
@@ -80,7 +102,7 @@ impl LogStore {
         entries: Vec<Entry>,
     ) -> Option<GetEntriesContext> {
         let cold = self.cold.get_mut();
-        let (low, context) = cold.waiting.remove(&id)?;
+        let WaitingRead { low, context, .. } = cold.waiting.remove(&id)?;
         cold.fetched = Some((low, entries));
         Some(context)
     }
@@ -119,7 +141,7 @@ impl LogStore {
     }
 
     /// Serves a fetched range once, or notes that somebody has to fetch it. One read per range at a time: whoever else
-    /// wants it asks again at its next heartbeat.
+    /// wants it asks again at its next heartbeat. But nobody waits for a read that is for a learner: it may take long.
     fn cold_entries(
         &self,
         low: u64,
@@ -134,11 +156,11 @@ impl LogStore {
             let wanted = entries.into_iter().take_while(|entry| entry.index < high);
             return Ok(wanted.map(message::entry_to_raft).collect());
         }
-        if cold.waiting.values().all(|(waiting_low, _)| *waiting_low != low) {
+        if cold.waiting.values().all(|waiting| waiting.low != low || waiting.is_for_learner) {
             let id = cold.next_id;
             cold.next_id += 1;
             cold.asked.push(ColdRead { id, low, high, max_bytes, learner: None });
-            cold.waiting.insert(id, (low, context));
+            cold.waiting.insert(id, WaitingRead { low, context, is_for_learner: false });
         }
         Err(Error::Store(StorageError::LogTemporarilyUnavailable))
     }

@@ -18,7 +18,7 @@ use std::{
 use lockstep::{
     raft::GroupOptions,
     random::Random,
-    replica::{self, Replica},
+    replica::{self, Job, Replica},
     shard::{self, Answer, AppendError, Event, Input, ShardOptions, ShardSettings, Token},
 };
 use lockstep_protocol::peer::{RaftMessage, RepairMessage};
@@ -95,6 +95,7 @@ pub struct Cluster {
     messages_sent: usize,
     /// How long a log is idle before it is sealed, for replicas that are started from now on.
     pub seal_ticks: u64,
+    held_catch_up_reads: Option<Vec<(u64, Job)>>,
     disks_lie: bool,
     /// How writes are run.
     pub write_with: fn(WriteGroup) -> GroupOutcome,
@@ -124,6 +125,7 @@ impl Cluster {
             catch_up_reads: Vec::new(),
             messages_sent: 0,
             seal_ticks: 0,
+            held_catch_up_reads: None,
             disks_lie: false,
             write_with: WriteGroup::run,
         };
@@ -216,6 +218,22 @@ impl Cluster {
     /// The learners that were read for because they had to catch up, in order.
     pub fn catch_up_reads(&self) -> &[u64] {
         &self.catch_up_reads
+    }
+
+    /// From now on reads for learners that catch up wait, as they do for their turns.
+    pub fn hold_catch_up_reads(&mut self) {
+        self.held_catch_up_reads = Some(Vec::new());
+    }
+
+    /// Does what has waited since, and holds nothing any more; returns how many reads that were.
+    pub fn release_catch_up_reads(&mut self) -> usize {
+        let held = self.held_catch_up_reads.take().unwrap_or_default();
+        let count = held.len();
+        for (node, job) in held {
+            self.step(node, replica::Input::Done(job.run()));
+        }
+        self.settle();
+        count
     }
 
     /// Starts a node's process on its disk.

@@ -105,7 +105,12 @@ impl Cluster {
                 }
                 Output::Write(group) => self.node(node).writes.push_back(group),
                 Output::Job(job) => {
-                    self.catch_up_reads.extend(job.catching_up().map(|(learns, _)| learns.learner));
+                    let learner = job.catching_up().map(|(learns, _)| learns.learner);
+                    self.catch_up_reads.extend(learner);
+                    if let Some(held) = self.held_catch_up_reads.as_mut().filter(|_| learner.is_some()) {
+                        held.push((node, job));
+                        continue;
+                    }
                     let done = job.run();
                     self.cold_reads += usize::from(done.cold_read_bytes().is_some());
                     self.step(node, replica::Input::Done(done));
