@@ -206,6 +206,7 @@ impl Replicas {
                 }
             }
         }
+        self.engine.forget_deleted(|shard| state.is_deleted(shard));
         if let Err(error) = self.directory.record_shards(&[], &removed) {
             tracing::error!(%error, "cannot write down which shards are gone");
         }

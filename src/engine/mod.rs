@@ -13,6 +13,8 @@ mod hosted;
 mod pace;
 mod scrub;
 mod segments;
+#[cfg(test)]
+mod tests;
 mod worker;
 
 use std::{
@@ -110,7 +112,7 @@ struct Inner {
     disk: Arc<dyn Disk>,
     workers: Vec<mpsc::UnboundedSender<Mail>>,
     shards: DashMap<ShardId, PartitionHandle>,
-    /// What replicas that have moved away had shown, in this run: the next ones here go on from that.
+    /// What replicas that have moved away had shown, in this run: the next ones here go on from that, once they are open.
     shown: DashMap<ShardId, ShardView>,
     segments: Option<Arc<Segments>>,
     pace: Option<Arc<Pace>>,
@@ -184,7 +186,7 @@ impl Engine {
         let (disk, options, random) =
             (Arc::clone(&self.inner.disk), self.shard_options(shard, settings), self.draw());
         let peers = replicas.into_iter().filter(|node| *node != self.inner.options.node).collect();
-        let shown = self.inner.shown.remove(&shard).map(|(_, shown)| shown);
+        let shown = self.inner.shown.get(&shard).map(|shown| shown.clone());
         let (replica, outputs) = blocking(move || {
             make_parent(&*disk).map_err(|error| OpenError::Content { shard, why: error.to_string() })?;
             let mut outputs = Vec::new();
@@ -195,6 +197,8 @@ impl Engine {
             Ok::<_, OpenError>((replica, outputs))
         })
         .await?;
+        // Not before: who opens it after a failure goes on from the same.
+        self.inner.shown.remove(&shard);
         metrics::recovered(started.elapsed());
         let (view, watch) = watch::channel(replica.view().clone());
         let (reader, readers) = watch::channel(replica.reader());
@@ -237,6 +241,11 @@ impl Engine {
         }
         let disk = Arc::clone(&self.inner.disk);
         blocking(move || promised.write(&*disk, &directory(shard))).await.map(|()| true)
+    }
+
+    /// Forgets what replicas of these had shown: there will be no more.
+    pub fn forget_deleted(&self, is_deleted: impl Fn(ShardId) -> bool) {
+        self.inner.shown.retain(|shard, _| !is_deleted(*shard));
     }
 
     /// Which nodes hold the other replicas of a shard.

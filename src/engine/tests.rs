@@ -1,0 +1,55 @@
+use std::io::ErrorKind;
+
+use lockstep_storage::io::{FakeDisk, fake::Fault};
+
+use super::*;
+
+struct Nobody;
+
+impl PeerSender for Nobody {
+    fn send(&self, _: u64, _: ShardId, _: Vec<RaftMessage>) {}
+
+    fn send_repair(&self, _: u64, _: ShardId, _: u64, _: RepairMessage) {}
+}
+
+fn options() -> EngineOptions {
+    EngineOptions {
+        node: 1,
+        workers: 1,
+        disk_workers: 1,
+        tick: Duration::from_millis(10),
+        election_ticks: 10,
+        heartbeat_ticks: 1,
+        segment_bytes: 1 << 20,
+        cache_bytes_per_shard: 1 << 20,
+        seed: 7,
+        spare_segments_max: 0,
+        free_space_reserve_bytes: 0,
+        scrub_bytes_per_second: 0,
+        move_bytes_per_second: 0,
+    }
+}
+
+#[tokio::test]
+async fn an_open_that_fails_does_not_forget_what_was_shown() {
+    let disk = FakeDisk::new();
+    let engine = Engine::start(options(), Arc::<FakeDisk>::clone(&disk), Arc::new(Nobody));
+    // Node 2, which has the other vote, does not exist: nothing is committed here.
+    let opened = || engine.open_shard(7, vec![1, 2], ShardSettings::default());
+    engine.inner.shown.insert(7, ShardView { high_watermark: 381, ..ShardView::default() });
+    disk.plant(disk.counters().operations + 1, Fault::Error(ErrorKind::StorageFull));
+    opened().await.err().expect("the disk is full");
+    engine.create_shard(7, vec![1, 2], ShardSettings::default()).await.expect("a fresh disk takes a log");
+    assert_eq!(opened().await.expect("it is there now").view().high_watermark, 381);
+    assert!(engine.inner.shown.is_empty(), "the replica itself knows it now");
+}
+
+#[tokio::test]
+async fn what_was_shown_of_a_deleted_shard_is_forgotten() {
+    let engine = Engine::start(options(), FakeDisk::new(), Arc::new(Nobody));
+    for shard in [7, 8] {
+        engine.inner.shown.insert(shard, ShardView::default());
+    }
+    engine.forget_deleted(|shard| shard == 7);
+    assert!(!engine.inner.shown.contains_key(&7) && engine.inner.shown.contains_key(&8));
+}
