@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Instant,
 };
 
@@ -13,7 +13,7 @@ use tokio::sync::{mpsc, watch};
 use super::{
     METADATA_SHARD, PeerSender,
     disk_workers::DiskWorkers,
-    pace::Pace,
+    pace::{Asked, Charge, Pace},
     worker::{Ask, Mail, Reply},
 };
 use crate::{
@@ -51,8 +51,10 @@ pub struct Hosted {
     handed: u64,
     /// The loop's tick by which it is to be handed those that have passed.
     due: u64,
-    /// Jobs that are out.
+    /// Jobs that are out. A read that waits for its turn is none yet.
     jobs: usize,
+    /// While this is hosted. What it asked for is of no use to the next replica of its shard.
+    life: Arc<()>,
 }
 
 impl Hosted {
@@ -68,6 +70,7 @@ impl Hosted {
             handed: now,
             due: now,
             jobs: 0,
+            life: Arc::default(),
         }
     }
 
@@ -163,12 +166,10 @@ impl Hosted {
                     });
                 }
                 Output::Job(job) => {
-                    let admitted = match pace.filter(|_| shard != METADATA_SHARD) {
-                        Some(pace) => pace.admit(shard, job, mail),
-                        None => Some(job),
-                    };
-                    if let Some(job) = admitted {
-                        self.begin(job, around);
+                    let asked = pace.and_then(|pace| Some((pace, asked(shard, &job)?)));
+                    match asked {
+                        Some((pace, asked)) => self.begin_in_turn(job, asked, pace, around),
+                        None => self.begin(job, None, around),
                     }
                 }
                 Output::Answer(token, answer) => {
@@ -196,10 +197,29 @@ impl Hosted {
         }
     }
 
-    /// Begins a job that the replica has asked for.
-    pub fn begin(&mut self, job: Job, around: &Around<'_>) {
+    /// Begins a job that the replica has asked for, with what it is charged by the pace.
+    pub fn begin(&mut self, job: Job, charge: Option<Charge>, around: &Around<'_>) {
         self.jobs += 1;
-        run(self.id(), job, around);
+        run(self.id(), job, charge, around);
+    }
+
+    /// Begins a read for a learner when the pace lets it: at once, or as [`Mail::Begin`].
+    fn begin_in_turn(&mut self, job: Job, asked: Asked, pace: &Pace, around: &Around<'_>) {
+        if let Some(charge) = pace.admit(&asked) {
+            return self.begin(job, Some(charge), around);
+        }
+        let (shard, life) = (self.id(), Arc::downgrade(&self.life));
+        let (mail, of) = (around.mail.downgrade(), Weak::clone(&life));
+        pace.wait(asked, life, move |charge| {
+            if let Some(mail) = mail.upgrade() {
+                let _ = mail.send(Mail::Begin { shard, life: of, job, charge });
+            }
+        });
+    }
+
+    /// Whether this is what was hosted then.
+    pub fn is(&self, life: &Weak<()>) -> bool {
+        std::ptr::eq(Weak::as_ptr(life), Arc::as_ptr(&self.life))
     }
 
     fn note_health(&self, before: &Health, health: &Health) {
@@ -254,11 +274,17 @@ impl Hosted {
     }
 }
 
+/// What a job asks of the pace, if it has to. Metadata does not wait.
+fn asked(shard: ShardId, job: &Job) -> Option<Asked> {
+    let (learner, read) = job.catching_up().filter(|_| shard != METADATA_SHARD)?;
+    Some(Asked { shard, learner, low: read.low, high: read.high, bytes: read.max_bytes as u64 })
+}
+
 /// Runs a replica's job on a disk worker, and hands back what became of it.
-fn run(shard: ShardId, job: Job, around: &Around<'_>) {
+fn run(shard: ShardId, job: Job, charge: Option<Charge>, around: &Around<'_>) {
     let (mail, disk_workers) = (around.mail.clone(), around.disk_workers);
     let learns = job.catching_up().is_some();
-    let paced = job.catching_up().zip(around.pace.filter(|_| shard != METADATA_SHARD).cloned());
+    let paced = charge.zip(around.pace.cloned());
     let long = job.is_long();
     let work = move || {
         let started = Instant::now();
@@ -267,8 +293,8 @@ fn run(shard: ShardId, job: Job, around: &Around<'_>) {
         if learns {
             metrics::caught_up(bytes.flatten().unwrap_or(0));
         }
-        if let Some((asked, pace)) = paced {
-            pace.settle(asked, bytes.flatten().unwrap_or(0));
+        if let Some((charge, pace)) = paced {
+            pace.settle(&charge, bytes.flatten().unwrap_or(0));
         }
         match bytes {
             Some(Some(bytes)) => metrics::cold_read(bytes, started.elapsed()),

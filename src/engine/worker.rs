@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::Arc,
+    sync::{Arc, Weak},
     time::Duration,
 };
 
@@ -16,7 +16,7 @@ use super::{
     PeerSender,
     disk_workers::DiskWorkers,
     hosted::{Around, Hosted, Shown},
-    pace::Pace,
+    pace::{Charge, Pace},
 };
 use crate::{
     raft::MembershipChange,
@@ -80,8 +80,8 @@ pub enum Mail {
     Messages { shard: ShardId, messages: Vec<RaftMessage> },
     /// Anything else for one shard.
     Input { shard: ShardId, input: replica::Input },
-    /// A read for a learner has waited for its turn.
-    Begin { shard: ShardId, job: Job },
+    /// A read for a learner has waited for its turn. `life` is that of the replica that asked for it.
+    Begin { shard: ShardId, life: Weak<()>, job: Job, charge: Charge },
     /// A shard in detail.
     Describe { shard: ShardId, reply: oneshot::Sender<ShardDescription> },
     /// A node's connection closed, or nothing is heard on it.
@@ -246,11 +246,12 @@ impl Worker {
                     hosted.step(input, now);
                 }
             }
-            Mail::Begin { shard, job } => {
+            Mail::Begin { shard, life, job, charge } => {
                 let Some(mail) = self.sender.upgrade() else { return };
                 let around = around!(self, &mail);
-                if let Some(hosted) = self.shards.get_mut(&shard) {
-                    hosted.begin(job, &around);
+                match self.shards.get_mut(&shard).filter(|hosted| hosted.is(&life)) {
+                    Some(hosted) => hosted.begin(job, Some(charge), &around),
+                    None => self.pace.iter().for_each(|pace| pace.settle(&charge, 0)),
                 }
             }
             Mail::Describe { shard, reply } => {

@@ -171,10 +171,10 @@ impl Job {
         }
     }
 
-    /// For whom it is, and how many bytes it may read, if it is for a learner that catches up: such a one may wait.
-    pub fn catching_up(&self) -> Option<(CatchingUp, u64)> {
+    /// For whom it is, and what is read, if it is for a learner that catches up: such a one may wait.
+    pub fn catching_up(&self) -> Option<(CatchingUp, &ColdRead)> {
         match &self.work {
-            Work::ColdRead(read, _) => Some((read.learner?, read.max_bytes as u64)),
+            Work::ColdRead(read, _) => Some((read.learner?, read)),
             _ => None,
         }
     }
@@ -193,7 +193,7 @@ impl Done {
                 entries
                     .as_ref()
                     .ok()
-                    .map(|entries| entries.iter().map(|entry| entry.body.len() as u64).sum()),
+                    .map(|entries| entries.iter().map(|entry| entry.payload_bytes() as u64).sum()),
             ),
             _ => None,
         }
