@@ -152,7 +152,7 @@ pub enum Bug {
     RecoverWithoutSyncing,
     /// A seal at the end of a file is taken to vouch for it although it was being cut when the process ended.
     TrustSealDuringCut,
-    /// The vote is taken for durable although its copies differ.
+    /// The vote is taken for durable as it is read.
     TrustVoteOfOneCopy,
     /// Bodies are not checked as they are read from the disk.
     SkipBodyChecksum,

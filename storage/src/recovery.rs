@@ -232,9 +232,9 @@ impl<'a> Recovery<'a> {
 
         self.log.commit = self.log.commit.min(self.log.tip.index);
         let vote = Vote { commit: self.log.commit.max(vote.commit.min(self.log.tip.index)), ..vote };
-        // One copy may be older than the one that counts: only after this write do both agree.
-        let settled = votes.is_settled() || planted::is_active(Bug::TrustVoteOfOneCopy);
-        if !settled || !place.options.trust_seals {
+        // One copy may be older than the one that counts, or stand in the page cache alone, and the next vote begins with
+        // the other one: only after this write are both durable.
+        if !planted::is_active(Bug::TrustVoteOfOneCopy) {
             votes.write(&*place.disk, vote).map_err(|error| place.failed(error))?;
         }
         self.log.vote = vote;

@@ -10,8 +10,9 @@
 //! Invariants: an update writes and syncs one copy, then the other, and begins with the one that is older or
 //! broken, so a whole copy of the last vote stands at every moment; it is done when both syncs returned. The whole
 //! copy of the higher `sequence` counts; one that cannot be read is broken. Two copies that are equal prove that the sync
-//! of the first has returned: that vote is durable. Two broken copies are never "no vote yet": a replica that forgot its
-//! vote could give it twice in one term (Raft §5.2).
+//! of the first has returned, but not which of them that is: whoever opens the file writes the vote again before anything
+//! else, or the next vote might begin with the only durable copy. Two broken copies are never "no vote yet": a replica that
+//! forgot its vote could give it twice in one term (Raft §5.2).
 
 use crate::codec::{Fields, NUMBER_MAX, round_up};
 use crate::io::{Disk, DiskFile, OpenMode};
@@ -47,8 +48,6 @@ pub(crate) struct VoteFile {
     path: String,
     shard: u64,
     newest: Copied,
-    /// Both copies are the newest.
-    settled: bool,
 }
 
 /// A whole copy.
@@ -63,8 +62,7 @@ impl VoteFile {
     /// Creates the file with a vote for nobody; durable but for its name.
     pub(crate) fn create(disk: &dyn Disk, path: &str, shard: u64) -> io::Result<Self> {
         disk.open(path, OpenMode::CreateNew)?;
-        let mut created =
-            Self { path: path.to_owned(), shard, newest: Copied { sequence: 0, block: 1 }, settled: false };
+        let mut created = Self { path: path.to_owned(), shard, newest: Copied { sequence: 0, block: 1 } };
         created.write(disk, Vote::default())?;
         Ok(created)
     }
@@ -74,13 +72,7 @@ impl VoteFile {
         let file = disk.open(path, OpenMode::ReadWrite)?;
         let newest = newest(&*file, shard)?;
         let path = path.to_owned();
-        Ok(newest.map(|(newest, vote, settled)| (Self { path, shard, newest, settled }, vote)))
-    }
-
-    /// Whether both copies say the same, and so the vote is durable. Where they differ, or one is broken, the vote that was
-    /// read may be in the page cache alone until it is written again.
-    pub(crate) fn is_settled(&self) -> bool {
-        self.settled
+        Ok(newest.map(|(newest, vote)| (Self { path, shard, newest }, vote)))
     }
 
     /// Replaces the vote; durable when it returns.
@@ -89,7 +81,6 @@ impl VoteFile {
         let Copied { sequence, block } = self.newest;
         let sequence = sequence + 1;
         let copy = encode(vote, sequence, self.shard);
-        self.settled = false;
         for block in [1 - block, block] {
             if block != self.newest.block && planted::is_active(Bug::StoreVoteInOneCopy) {
                 continue;
@@ -98,7 +89,6 @@ impl VoteFile {
             file.sync_data()?;
             self.newest = Copied { sequence, block };
         }
-        self.settled = true;
         Ok(())
     }
 }
@@ -114,12 +104,11 @@ pub fn parse(bytes: &[u8], shard: u64) -> Option<Vote> {
 
 /// The vote that counts, `None` if neither copy is whole.
 pub(crate) fn read_newest(file: &dyn DiskFile, shard: u64) -> io::Result<Option<Vote>> {
-    Ok(newest(file, shard)?.map(|(_, vote, _)| vote))
+    Ok(newest(file, shard)?.map(|(_, vote)| vote))
 }
 
-/// The newest whole copy, its vote, and whether the other copy is the same.
-fn newest(file: &dyn DiskFile, shard: u64) -> io::Result<Option<(Copied, Vote, bool)>> {
-    let mut newest: Option<(Copied, Vote, bool)> = None;
+fn newest(file: &dyn DiskFile, shard: u64) -> io::Result<Option<(Copied, Vote)>> {
+    let mut newest: Option<(Copied, Vote)> = None;
     let mut unreadable = None;
     for block in 0..2 {
         let bytes = match file.read_at(COPY_BYTES, (block * BLOCK_BYTES) as u64) {
@@ -129,13 +118,11 @@ fn newest(file: &dyn DiskFile, shard: u64) -> io::Result<Option<(Copied, Vote, b
                 continue;
             }
         };
-        let Some((sequence, vote)) = decode(&bytes, shard) else { continue };
-        newest = match newest {
-            Some((other, of_other, _)) if sequence <= other.sequence => {
-                Some((other, of_other, (sequence, vote) == (other.sequence, of_other)))
-            }
-            _ => Some((Copied { sequence, block }, vote, false)),
-        };
+        if let Some((sequence, vote)) = decode(&bytes, shard)
+            && newest.is_none_or(|(other, _)| sequence > other.sequence)
+        {
+            newest = Some((Copied { sequence, block }, vote));
+        }
     }
     match (newest, unreadable) {
         // Nothing is known to be broken: perhaps the disk answers another time.

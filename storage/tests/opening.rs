@@ -28,14 +28,17 @@ fn sealed() -> Rig {
     rig
 }
 
+/// Each copy of the vote is written again.
+const VOTE_SYNCS: u64 = 2;
+
 #[test]
-fn a_log_that_was_sealed_is_opened_without_a_sync() {
+fn a_log_that_was_sealed_is_opened_with_the_syncs_of_its_vote_alone() {
     let mut rig = sealed();
     rig.disk.kill_process();
     let before = syncs(&rig);
     let report = rig.recover();
     assert!(report.clean && report.segments > 1);
-    assert_eq!(syncs(&rig), before);
+    assert_eq!(syncs(&rig), before + VOTE_SYNCS);
     // And what it opened stands: nothing of it was in the page cache alone.
     let last = rig.log.last_index();
     rig.disk.restart(1);
@@ -51,7 +54,7 @@ fn a_log_that_was_not_sealed_is_synced_before_it_is_opened() {
     rig.disk.kill_process();
     let before = syncs(&rig);
     assert!(!rig.recover().clean);
-    assert!(syncs(&rig) > before);
+    assert!(syncs(&rig) > before + VOTE_SYNCS);
 }
 
 #[test]
@@ -63,7 +66,7 @@ fn a_seal_proves_nothing_beside_a_file_that_was_never_completed() {
     let before = syncs(&rig);
     let report = rig.recover();
     assert!(report.clean && report.removed_files == 1);
-    assert!(syncs(&rig) > before);
+    assert!(syncs(&rig) > before + VOTE_SYNCS + 1, "more than the vote's and the removal's");
 }
 
 #[test]
@@ -73,7 +76,7 @@ fn a_repair_syncs_what_it_opens_whatever_a_seal_says() {
     let before = syncs(&rig);
     let (recovered, _) = recover(&rig.disk, &rig.options).unwrap();
     assert!(recovered.report.clean);
-    assert!(syncs(&rig) > before);
+    assert!(syncs(&rig) > before + VOTE_SYNCS);
 }
 
 #[test]
