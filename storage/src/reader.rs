@@ -12,6 +12,7 @@ mod time;
 mod walk;
 
 pub use entries::ChainedEntry;
+use files::FileKey;
 pub use files::ReadFiles;
 pub use scrub::{ScrubCursor, Scrubbed};
 
@@ -56,16 +57,22 @@ impl Shared {
     pub(crate) fn new(disk: Arc<dyn Disk>, directory: String, options: &LogOptions, view: View) -> Self {
         let (shard, index_interval_bytes) = (options.shard, options.index_interval_bytes);
         let files = Arc::clone(&options.read_files);
+        // Its files may have been replaced since an earlier instance read them.
+        files.forget(shard);
         Self { disk, directory, shard, index_interval_bytes, view: Mutex::new(view), files }
     }
 
     /// The open file of `segment`, if it was read lately.
     fn kept_file(&self, segment: &Segment) -> Option<Arc<dyn DiskFile>> {
-        self.files.get(segment.nonce)
+        self.files.get(self.file_key(segment))
     }
 
     fn keep_file(&self, segment: &Segment, file: Arc<dyn DiskFile>) {
-        self.files.keep(self.shard, segment.nonce, file);
+        self.files.keep(self.file_key(segment), file);
+    }
+
+    fn file_key(&self, segment: &Segment) -> FileKey {
+        FileKey { shard: self.shard, number: segment.number, nonce: segment.nonce }
     }
 
     /// Closes what was read, which may be about to be removed.

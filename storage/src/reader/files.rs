@@ -1,8 +1,8 @@
 //! Which files readers keep open.
 //!
 //! Invariant: at most as many as was said, however many logs share this and however many segments they have; the one
-//! that was not read for longest is closed first. A file is known by the nonce of its use, so one that was recycled is
-//! another.
+//! that was not read for longest is closed first. A file is known by its place and the nonce of its use: one that was
+//! recycled is another, and two that claim one nonce, as damage may make them, are two.
 
 use crate::frame::Nonce;
 use crate::io::DiskFile;
@@ -17,9 +17,17 @@ pub struct ReadFiles {
 }
 
 struct Kept {
-    shard: u64,
-    nonce: Nonce,
+    key: FileKey,
     file: Arc<dyn DiskFile>,
+}
+
+/// One use of one file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FileKey {
+    pub(crate) shard: u64,
+    /// Of the segment.
+    pub(crate) number: u64,
+    pub(crate) nonce: Nonce,
 }
 
 impl ReadFiles {
@@ -34,19 +42,19 @@ impl ReadFiles {
     }
 
     /// The open file of this use.
-    pub(crate) fn get(&self, nonce: Nonce) -> Option<Arc<dyn DiskFile>> {
+    pub(crate) fn get(&self, key: FileKey) -> Option<Arc<dyn DiskFile>> {
         let mut kept = self.kept();
-        let at = kept.iter().rposition(|kept| kept.nonce == nonce)?;
+        let at = kept.iter().rposition(|kept| kept.key == key)?;
         let found = kept.remove(at)?;
         let file = Arc::clone(&found.file);
         kept.push_back(found);
         Some(file)
     }
 
-    pub(crate) fn keep(&self, shard: u64, nonce: Nonce, file: Arc<dyn DiskFile>) {
+    pub(crate) fn keep(&self, key: FileKey, file: Arc<dyn DiskFile>) {
         let mut kept = self.kept();
-        kept.retain(|kept| kept.nonce != nonce);
-        kept.push_back(Kept { shard, nonce, file });
+        kept.retain(|kept| kept.key != key);
+        kept.push_back(Kept { key, file });
         while kept.len() > self.files_max {
             kept.pop_front();
         }
@@ -54,7 +62,7 @@ impl ReadFiles {
 
     /// Closes those of a shard, which may be about to be removed.
     pub(crate) fn forget(&self, shard: u64) {
-        self.kept().retain(|kept| kept.shard != shard);
+        self.kept().retain(|kept| kept.key.shard != shard);
     }
 
     fn kept(&self) -> MutexGuard<'_, VecDeque<Kept>> {
@@ -72,14 +80,25 @@ mod tests {
         let disk = FakeDisk::new();
         let file = disk.open("file", OpenMode::CreateNew).unwrap();
         let files = ReadFiles::new(2);
-        for use_of_it in [1, 2] {
-            files.keep(7, [use_of_it; 16], Arc::clone(&file));
+        let key = |shard, nonce| FileKey { shard, number: 1, nonce: [nonce; 16] };
+        for nonce in [1, 2] {
+            files.keep(key(7, nonce), Arc::clone(&file));
         }
-        assert!(files.get([1; 16]).is_some());
-        files.keep(8, [3; 16], file);
+        assert!(files.get(key(7, 1)).is_some());
+        files.keep(key(8, 3), file);
         assert_eq!(files.open(), 2);
-        assert!(files.get([2; 16]).is_none() && files.get([1; 16]).is_some() && files.get([3; 16]).is_some());
+        assert!(files.get(key(7, 2)).is_none());
+        assert!(files.get(key(7, 1)).is_some() && files.get(key(8, 3)).is_some());
         files.forget(7);
-        assert!(files.get([1; 16]).is_none() && files.get([3; 16]).is_some());
+        assert!(files.get(key(7, 1)).is_none() && files.get(key(8, 3)).is_some());
+    }
+
+    #[test]
+    fn two_segments_that_claim_one_nonce_are_two_files() {
+        let disk = FakeDisk::new();
+        let files = ReadFiles::new(2);
+        let key = |number| FileKey { shard: 7, number, nonce: [1; 16] };
+        files.keep(key(1), disk.open("one", OpenMode::CreateNew).unwrap());
+        assert!(files.get(key(2)).is_none(), "the other one is not read instead");
     }
 }
