@@ -35,11 +35,12 @@ const SLOTS_PER_LOCK: usize = 256;
 pub(crate) struct Shared {
     pub(crate) disk: Arc<dyn Disk>,
     pub(crate) directory: String,
-    pub(crate) shard: u64,
     pub(crate) index_interval_bytes: u64,
     view: Mutex<View>,
     /// Reads of one consumer stay in one segment for long.
     files: Arc<ReadFiles>,
+    /// What it is known by there.
+    instance: u64,
 }
 
 /// The part of a log that readers see.
@@ -55,11 +56,10 @@ pub(crate) struct View {
 
 impl Shared {
     pub(crate) fn new(disk: Arc<dyn Disk>, directory: String, options: &LogOptions, view: View) -> Self {
-        let (shard, index_interval_bytes) = (options.shard, options.index_interval_bytes);
+        let index_interval_bytes = options.index_interval_bytes;
         let files = Arc::clone(&options.read_files);
-        // Its files may have been replaced since an earlier instance read them.
-        files.forget(shard);
-        Self { disk, directory, shard, index_interval_bytes, view: Mutex::new(view), files }
+        let instance = files.begin();
+        Self { disk, directory, index_interval_bytes, view: Mutex::new(view), files, instance }
     }
 
     /// The open file of `segment`, if it was read lately.
@@ -72,12 +72,12 @@ impl Shared {
     }
 
     fn file_key(&self, segment: &Segment) -> FileKey {
-        FileKey { shard: self.shard, number: segment.number, nonce: segment.nonce }
+        FileKey { instance: self.instance, number: segment.number, nonce: segment.nonce }
     }
 
     /// Closes what was read, which may be about to be removed.
     pub(crate) fn forget_files(&self) {
-        self.files.forget(self.shard);
+        self.files.forget(self.instance);
     }
 
     pub(crate) fn view(&self) -> MutexGuard<'_, View> {

@@ -1,8 +1,8 @@
 //! Which files readers keep open.
 //!
 //! Invariant: at most as many as was said, however many logs share this and however many segments they have; the one
-//! that was not read for longest is closed first. A file is known by its place and the nonce of its use: one that was
-//! recycled is another, and two that claim one nonce, as damage may make them, are two.
+//! that was not read for longest is closed first. A log's instance is given what it opened itself and nothing else: files
+//! may have been replaced since an earlier one read them, and damage may make two segments claim one nonce.
 
 use crate::frame::Nonce;
 use crate::io::DiskFile;
@@ -12,8 +12,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// The files that were read last, of the logs that share this.
 pub struct ReadFiles {
     files_max: usize,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// Instances of logs so far.
+    instances: u64,
     /// The one read last comes last.
-    kept: Mutex<VecDeque<Kept>>,
+    kept: VecDeque<Kept>,
 }
 
 struct Kept {
@@ -21,10 +28,10 @@ struct Kept {
     file: Arc<dyn DiskFile>,
 }
 
-/// One use of one file.
+/// One use of one file, by one instance of a log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct FileKey {
-    pub(crate) shard: u64,
+    pub(crate) instance: u64,
     /// Of the segment.
     pub(crate) number: u64,
     pub(crate) nonce: Nonce,
@@ -33,17 +40,24 @@ pub(crate) struct FileKey {
 impl ReadFiles {
     /// Keeps at most `files_max` files open.
     pub fn new(files_max: usize) -> Arc<Self> {
-        Arc::new(Self { files_max, kept: Mutex::default() })
+        Arc::new(Self { files_max, state: Mutex::default() })
     }
 
     /// How many are open.
     pub fn open(&self) -> usize {
-        self.kept().len()
+        self.state().kept.len()
+    }
+
+    /// What an instance of a log that begins is known by.
+    pub(crate) fn begin(&self) -> u64 {
+        let mut state = self.state();
+        state.instances += 1;
+        state.instances
     }
 
     /// The open file of this use.
     pub(crate) fn get(&self, key: FileKey) -> Option<Arc<dyn DiskFile>> {
-        let mut kept = self.kept();
+        let kept = &mut self.state().kept;
         let at = kept.iter().rposition(|kept| kept.key == key)?;
         let found = kept.remove(at)?;
         let file = Arc::clone(&found.file);
@@ -52,7 +66,7 @@ impl ReadFiles {
     }
 
     pub(crate) fn keep(&self, key: FileKey, file: Arc<dyn DiskFile>) {
-        let mut kept = self.kept();
+        let kept = &mut self.state().kept;
         kept.retain(|kept| kept.key != key);
         kept.push_back(Kept { key, file });
         while kept.len() > self.files_max {
@@ -60,13 +74,13 @@ impl ReadFiles {
         }
     }
 
-    /// Closes those of a shard, which may be about to be removed.
-    pub(crate) fn forget(&self, shard: u64) {
-        self.kept().retain(|kept| kept.key.shard != shard);
+    /// Closes those of an instance, which may be about to be removed.
+    pub(crate) fn forget(&self, instance: u64) {
+        self.state().kept.retain(|kept| kept.key.instance != instance);
     }
 
-    fn kept(&self) -> MutexGuard<'_, VecDeque<Kept>> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -80,7 +94,7 @@ mod tests {
         let disk = FakeDisk::new();
         let file = disk.open("file", OpenMode::CreateNew).unwrap();
         let files = ReadFiles::new(2);
-        let key = |shard, nonce| FileKey { shard, number: 1, nonce: [nonce; 16] };
+        let key = |instance, nonce| FileKey { instance, number: 1, nonce: [nonce; 16] };
         for nonce in [1, 2] {
             files.keep(key(7, nonce), Arc::clone(&file));
         }
@@ -94,10 +108,22 @@ mod tests {
     }
 
     #[test]
+    fn an_instance_is_not_given_what_an_earlier_one_of_the_same_log_opened() {
+        let disk = FakeDisk::new();
+        let files = ReadFiles::new(2);
+        let key = |instance| FileKey { instance, number: 1, nonce: [1; 16] };
+        let (earlier, later) = (files.begin(), files.begin());
+        files.keep(key(earlier), disk.open("file", OpenMode::CreateNew).unwrap());
+        assert!(files.get(key(later)).is_none() && files.get(key(earlier)).is_some());
+        files.forget(later);
+        assert_eq!(files.open(), 1, "nor does its end close what is another's");
+    }
+
+    #[test]
     fn two_segments_that_claim_one_nonce_are_two_files() {
         let disk = FakeDisk::new();
         let files = ReadFiles::new(2);
-        let key = |number| FileKey { shard: 7, number, nonce: [1; 16] };
+        let key = |number| FileKey { instance: 7, number, nonce: [1; 16] };
         files.keep(key(1), disk.open("one", OpenMode::CreateNew).unwrap());
         assert!(files.get(key(2)).is_none(), "the other one is not read instead");
     }
