@@ -212,12 +212,7 @@ impl Group {
             return false;
         }
         match raft.state {
-            StateRole::Leader => {
-                let is_behind =
-                    |progress: &raft::Progress| progress.recent_active && progress.matched < last_index;
-                let under_way = raft.lead_transferee.is_some() || raft.pending_read_count() > 0;
-                !under_way && !raft.prs().iter().any(|(_, progress)| is_behind(progress))
-            }
+            StateRole::Leader => raft.lead_transferee.is_none() && !self.has_unconfirmed(),
             StateRole::Follower => true,
             _ => false,
         }
@@ -238,17 +233,20 @@ impl Group {
     /// A message that was lost is repeated when its follower answers a heartbeat. Idle groups speak rarely; those with
     /// something on its way must not wait that long.
     fn repeat_unconfirmed(&mut self) {
-        if !self.ticks.is_multiple_of(REPEAT_TICKS) || self.role() != Role::Leader {
-            return;
+        let is_due = self.ticks.is_multiple_of(REPEAT_TICKS) && self.role() == Role::Leader;
+        if is_due && self.has_unconfirmed() {
+            self.node.ping();
         }
+    }
+
+    /// Whether this leader waits for others: for the answers to a read, or for one that answers to hold everything.
+    fn has_unconfirmed(&self) -> bool {
         let (node, last_index) = (self.options.node, self.log().last_index());
         let raft = &self.node.raft;
         let is_behind = |(id, progress): (&u64, &raft::Progress)| {
             *id != node && progress.recent_active && progress.matched < last_index
         };
-        if raft.pending_read_count() > 0 || raft.prs().iter().any(is_behind) {
-            self.node.ping();
-        }
+        raft.pending_read_count() > 0 || raft.prs().iter().any(is_behind)
     }
 
     /// Whether something came up that the host has to be told; see [`Group::ready`].
@@ -308,10 +306,10 @@ impl Group {
         }
         let elects =
             [MessageType::MsgRequestVote, MessageType::MsgRequestPreVote, MessageType::MsgTimeoutNow];
-        if elects.contains(&message.msg_type) && self.abstains() {
+        let asks = elects.contains(&message.msg_type);
+        if asks && self.abstains() {
             return Err(StepError::Ignored("it may lack what the one before had".into()));
         }
-        let asks = elects.contains(&message.msg_type);
         self.note_voters();
         let outdone = self.is_outdone_by_newcomer(&message);
         let result = self.node.step(message);

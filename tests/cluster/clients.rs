@@ -33,15 +33,10 @@ impl Cluster {
 
     /// Sends batches that came in while the node was busy: they are one turn.
     pub fn append_at_once(&mut self, node: u64, appends: Vec<Append>) -> Vec<Token> {
-        let (now_ms, mut outputs, mut tokens) = (self.now_ms, Vec::new(), Vec::new());
-        for append in appends {
-            let token = self.token();
-            tokens.push(token);
-            let replica = self.node(node).replica.as_mut().expect("the node runs");
-            replica.step(Input::Append { token, append }.into(), &mut outputs);
-        }
-        self.node(node).replica.as_mut().expect("the node runs").turn(now_ms, &mut outputs);
-        self.carry_out(node, outputs);
+        let tokens: Vec<Token> = appends.iter().map(|_| self.token()).collect();
+        let inputs =
+            tokens.iter().zip(appends).map(|(token, append)| Input::Append { token: *token, append });
+        self.step_at_once(node, inputs.map(Into::into));
         tokens
     }
 

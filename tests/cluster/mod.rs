@@ -308,14 +308,7 @@ impl Cluster {
     /// Lets it go on; all that waited is one turn.
     pub fn resume(&mut self, node: u64) {
         let waiting = self.paused.remove(&node).unwrap_or_default();
-        let now_ms = self.now_ms;
-        let mut outputs = Vec::new();
-        let resumed = self.node(node).replica.as_mut().expect("the node runs");
-        for letter in waiting {
-            resumed.step(letter.into_input(), &mut outputs);
-        }
-        resumed.turn(now_ms, &mut outputs);
-        self.carry_out(node, outputs);
+        self.step_at_once(node, waiting.into_iter().map(Letter::into_input));
         self.settle();
     }
 

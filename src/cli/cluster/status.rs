@@ -2,7 +2,6 @@
 //!
 //! A look costs two requests, one more per broker, and one per partition only while there are few of them.
 
-use std::future::pending;
 use std::io::{self, IsTerminal};
 use std::process::ExitCode;
 use std::time::Duration;
@@ -51,20 +50,13 @@ pub(super) async fn run(args: &StatusArgs, output: &mut Output) -> Result<ExitCo
     let client = args.brokers.connect_with(options).await?;
     if args.watch {
         tokio::select! {
-            _ = interrupted() => return Ok(ExitCode::SUCCESS),
+            Ok(()) = tokio::signal::ctrl_c() => return Ok(ExitCode::SUCCESS),
             ended = watch(&client, args, output) => return ended,
         }
     }
     let look = look(&client).await?;
     output.answer(&look.to_json(), || look.to_text(args.all))?;
     Ok(if look.is_healthy() { ExitCode::SUCCESS } else { ExitCode::from(1) })
-}
-
-/// Ctrl-C.
-async fn interrupted() {
-    if tokio::signal::ctrl_c().await.is_err() {
-        pending::<()>().await;
-    }
 }
 
 /// Ends only if nothing can be written any more: a cluster that does not answer is what one watches for.
