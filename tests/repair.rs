@@ -371,6 +371,28 @@ fn a_lost_first_header_is_taken_from_a_peer() {
 }
 
 #[test]
+fn a_replica_that_lost_its_first_header_too_does_not_say_where_the_log_begins() {
+    let mut cluster = stopped_cluster();
+    for node in [1, 2] {
+        let oldest = cluster.segments(node).remove(0);
+        cluster.disk(node).flip_bit(&oldest, 40, 0);
+    }
+    // The two can ask each other alone at first.
+    for node in [1, 2] {
+        cluster.start(node);
+    }
+    for _ in 0..100 {
+        cluster.tick_all();
+    }
+    for node in [1, 2] {
+        assert!(matches!(cluster.health(node), Health::Faulty(_)), "{:?}", cluster.health(node));
+    }
+    cluster.start(3);
+    cluster.wait_until("everyone is well", |cluster| (1..=3).all(|node| cluster.health(node) == Health::Ok));
+    assert_all_records(&mut cluster);
+}
+
+#[test]
 fn a_lost_vote_is_replaced_once_every_other_replica_has_told_its_term() {
     let mut cluster = stopped_cluster();
     cluster.disk(3).remove_file(&cluster.vote_file()).expect("a healthy disk");

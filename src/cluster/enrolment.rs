@@ -45,11 +45,7 @@ impl Seen<'_> {
             Some((known, _)) if known.directory != self.me.directory => {
                 Next::Leave(Refusal::BrokerTaken(id).to_string())
             }
-            Some((known, _)) if self.registered => Next::Leave(format!(
-                "another process runs as broker {id}, at {}, on a copy of this data directory; stop one of the two for \
-                 good and delete its copy",
-                known.peer
-            )),
+            Some((known, _)) if self.registered => Next::Leave(taken_over(id, &known.peer)),
             Some(_) => Next::Register,
             None if self.state.awaits(id) => Next::Register,
             None if self.state.is_founded() && id < self.state.next_broker() => {
@@ -63,6 +59,20 @@ impl Seen<'_> {
             },
         }
     }
+}
+
+/// Why a broker that registered in this run takes no part any more, if another one that has followed the metadata at least
+/// that far says this of it. The metadata itself may reach the other process alone: it goes to where the broker registered
+/// last.
+pub fn is_taken_over(me: &Member, as_known: &KnownBroker) -> Option<String> {
+    (!is_reached_at(as_known, me)).then(|| taken_over(me.id, &as_known.peer))
+}
+
+fn taken_over(id: u64, by: &str) -> String {
+    format!(
+        "another process runs as broker {id}, at {by}, on a copy of this data directory; stop one of the two for good \
+         and delete its copy"
+    )
 }
 
 fn is_reached_at(known: &KnownBroker, me: &Member) -> bool {
@@ -112,6 +122,10 @@ mod tests {
         assert_eq!(seen(&registered, &moved).next(), Next::Register);
         let taken_over = Seen { registered: true, ..seen(&registered, &moved) };
         assert!(matches!(taken_over.next(), Next::Leave(why) if why.contains("127.0.0.1:7021")));
+        // The older one may hear of it from others alone.
+        assert_eq!(is_taken_over(&broker(2), &KnownBroker::from(&broker(2))), None);
+        let told = is_taken_over(&broker(2), &KnownBroker::from(&moved)).unwrap();
+        assert!(told.contains("elsewhere:1"), "{told}");
     }
 
     #[test]

@@ -95,9 +95,18 @@ enum Answer {
     /// It took too long.
     TimedOut,
     /// These belong to the cluster.
-    Members(Vec<KnownBroker>),
+    Members(Hearsay),
     /// Something else, for people.
     Failed(String),
+}
+
+/// Who belongs to the cluster, as another broker has it.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Hearsay {
+    /// Through here it has followed the metadata.
+    pub(super) applied_lsn: u64,
+    /// They.
+    pub(super) brokers: Vec<KnownBroker>,
 }
 
 impl Cluster {
@@ -150,15 +159,15 @@ impl Cluster {
         }
     }
 
-    /// Asks some other broker who belongs to the cluster; another one at each attempt.
-    pub(super) async fn ask_for_members(&self, attempt: usize) {
+    /// Asks some other broker who belongs to the cluster; another one at each attempt. Nothing if it does not say.
+    pub(super) async fn ask_for_members(&self, attempt: usize) -> Option<Hearsay> {
         let connected = self.inner.colleagues.connected();
-        let Some(broker) = connected.get(attempt % connected.len().max(1)) else { return };
-        let Some(answer) = self.put(*broker, Question::Members {}) else { return };
-        if let Ok(Ok(text)) = timeout(HEARSAY_TIMEOUT, answer).await
-            && let Ok(Answer::Members(brokers)) = serde_json::from_slice(&text)
-        {
-            self.inner.roster.hear(brokers);
+        let broker = connected.get(attempt % connected.len().max(1))?;
+        let answer = self.put(*broker, Question::Members {})?;
+        let text = timeout(HEARSAY_TIMEOUT, answer).await.ok()?.ok()?;
+        match serde_json::from_slice(&text) {
+            Ok(Answer::Members(hearsay)) => Some(hearsay),
+            _ => None,
         }
     }
 
@@ -187,6 +196,12 @@ impl Cluster {
         Ok(after.applied_lsn())
     }
 
+    fn hearsay(&self) -> Hearsay {
+        // In this order: what is said is never older than it is said to be.
+        let applied_lsn = self.state().applied_lsn();
+        Hearsay { applied_lsn, brokers: self.members().iter().cloned().collect() }
+    }
+
     async fn answer(&self, question: &[u8]) -> Answer {
         match serde_json::from_slice::<Versioned>(question) {
             Ok(Versioned { v, .. }) if v > COMMAND_VERSION => Answer::Failed(format!(
@@ -196,7 +211,7 @@ impl Cluster {
                 self.write(&commands, Instant::now() + super::writer::CHANGE_TIMEOUT).await.into()
             }
             Ok(Versioned { question: Question::Members {}, .. }) => match self.is_current() {
-                true => Answer::Members(self.members().iter().cloned().collect()),
+                true => Answer::Members(self.hearsay()),
                 false => Answer::NotLeader { leader: None, term: 0 },
             },
             Err(error) => Answer::Failed(format!("the question is malformed: {error}")),

@@ -9,17 +9,20 @@ use std::time::Duration;
 
 use tokio::time::{Instant, timeout};
 
-use super::enrolment::{Next, Seen};
+use super::enrolment::{Next, Seen, is_taken_over};
 use super::roster::KnownBroker;
 use super::writer::CHANGE_TIMEOUT;
 use super::{Cluster, Command, Inner, Member, MetadataError, MetadataState, Refusal};
 
 /// How often something that is not done yet is tried.
 const PAUSE: Duration = Duration::from_secs(1);
+/// How often another broker is asked whether this one still is who it was: its own metadata may be fed no more.
+const REASSURANCE: Duration = Duration::from_secs(5);
 
 /// Founds and registers as needed, until this broker is out or the cluster is gone.
 pub(super) async fn keep(cluster: Weak<Inner>, me: Member, joined_as: Option<KnownBroker>) {
-    let mut registered = false;
+    // Through here it had followed the metadata when it was seen to be registered.
+    let mut registered_by: Option<u64> = None;
     let mut said = String::new();
     let mut asked_at = Instant::now();
     let mut attempts = 0;
@@ -29,8 +32,10 @@ pub(super) async fn keep(cluster: Weak<Inner>, me: Member, joined_as: Option<Kno
         let mut view = cluster.inner.metadata.watch();
         let followed = news.borrow_and_update().clone();
         let leads = followed.current && view.borrow_and_update().is_leader;
-        registered |=
+        let is_there =
             followed.current && followed.state.member(me.id).is_some_and(|(known, _)| **known == me);
+        registered_by = registered_by.or(is_there.then(|| followed.state.applied_lsn()));
+        let registered = registered_by.is_some();
         let seen = Seen { state: &followed.state, me: &me, joined_as: joined_as.as_ref(), leads, registered };
         let done = match seen.next() {
             Next::Nothing => Ok(()),
@@ -38,19 +43,25 @@ pub(super) async fn keep(cluster: Weak<Inner>, me: Member, joined_as: Option<Kno
             Next::Register => {
                 let submitted =
                     cluster.submit(vec![Command::RegisterBroker(me.clone())], CHANGE_TIMEOUT).await;
-                registered |= submitted.is_ok();
+                registered_by = registered_by.or(submitted.as_ref().ok().map(|state| state.applied_lsn()));
                 submitted
                     .map(|_| tracing::info!(broker = me.id, peer = me.peer, "registered with the cluster"))
             }
             Next::Leave(why) => return leave(&cluster, why).await,
         };
+        let pause = if followed.current { REASSURANCE } else { PAUSE };
         match done {
-            Ok(()) if followed.current => {}
+            Ok(()) if asked_at.elapsed() < pause => {}
             Ok(()) => {
-                if asked_at.elapsed() >= PAUSE {
-                    asked_at = Instant::now();
-                    attempts += 1;
-                    cluster.ask_for_members(attempts).await;
+                asked_at = Instant::now();
+                attempts += 1;
+                if let Some(hearsay) = cluster.ask_for_members(attempts).await {
+                    let is_newer = registered_by.is_some_and(|lsn| hearsay.applied_lsn >= lsn);
+                    let told = hearsay.brokers.iter().find(|broker| is_newer && broker.id == me.id);
+                    if let Some(why) = told.and_then(|known| is_taken_over(&me, known)) {
+                        return leave(&cluster, why).await;
+                    }
+                    cluster.inner.roster.hear(hearsay.brokers);
                 }
             }
             Err(MetadataError::Refused(
@@ -73,7 +84,6 @@ pub(super) async fn keep(cluster: Weak<Inner>, me: Member, joined_as: Option<Kno
             return leave(&cluster, why).await;
         }
         drop(cluster);
-        let pause = if followed.current { Duration::MAX } else { PAUSE };
         let changed = async {
             tokio::select! {
                 changed = news.changed() => changed.is_ok(),

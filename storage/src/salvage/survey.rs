@@ -154,9 +154,13 @@ impl Survey {
         self.runs().next_back().map(|run| run.last.index)
     }
 
-    /// The oldest checkpoint that can be read.
+    /// The checkpoint that the log begins with; `None` if it is lost. A later one is no answer to a peer: it would begin
+    /// its own log with it, and give up what is missing here.
     pub fn base(&self) -> Option<&Checkpoint> {
-        self.checkpoints().next()
+        match &self.segments.first()?.content {
+            Content::Found(found) => Some(&found.header.checkpoint),
+            Content::Lost { .. } => None,
+        }
     }
 
     /// The newest checkpoint that can be read of those at or below `index`: what a lost one is rebuilt from.
