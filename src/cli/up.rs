@@ -39,9 +39,9 @@ pub(crate) struct UpArgs {
     /// Where the cluster's data, settings and logs are kept.
     #[arg(long, value_name = "DIR", default_value = "./lockstep-data")]
     data: PathBuf,
-    /// The first node's first port.
-    #[arg(long, value_name = "PORT", default_value_t = 7400, value_parser = clap::value_parser!(u16).range(1..))]
-    port_base: u16,
+    /// The first node's first port; of an existing cluster, the one it has [default: 7400].
+    #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1..))]
+    port_base: Option<u16>,
 }
 
 pub(crate) fn run(args: UpArgs, output: &mut Output) -> Result<ExitCode, CliError> {

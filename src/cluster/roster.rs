@@ -43,6 +43,8 @@ pub struct KnownBroker {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Members {
     brokers: BTreeMap<u64, KnownBroker>,
+    /// Where else they may be reached, by hearsay: all may have moved at once, and none could register that.
+    elsewhere: BTreeMap<u64, String>,
     /// Ids below this were given out; nothing before the cluster was founded.
     given_out_below: u64,
 }
@@ -58,10 +60,20 @@ impl Members {
         let heard = hearsay.iter().filter(|(id, broker)| is_new(broker) || state.awaits(**id));
         let mut brokers: BTreeMap<u64, KnownBroker> =
             heard.map(|(id, broker)| (*id, broker.clone())).collect();
+        let mut elsewhere = BTreeMap::new();
         for (member, duty) in state.members() {
+            if let Some(heard) = hearsay.get(&member.id).filter(|heard| heard.peer != member.peer) {
+                elsewhere.insert(member.id, heard.peer.clone());
+            }
             brokers.insert(member.id, KnownBroker { duty, ..KnownBroker::from(&**member) });
         }
-        Members { brokers, given_out_below }
+        Members { brokers, elsewhere, given_out_below }
+    }
+
+    /// Where the other brokers reach this one, the likeliest first; nothing of a stranger.
+    pub fn peer_addresses(&self, id: u64) -> Vec<String> {
+        let known = self.brokers.get(&id).map(|broker| &broker.peer);
+        known.into_iter().chain(self.elsewhere.get(&id)).cloned().collect()
     }
 
     /// All brokers, by id.
@@ -297,5 +309,8 @@ mod tests {
         followed(&roster, &[found(), Command::RegisterBroker(broker(2))]);
         roster.hear([KnownBroker { peer: "elsewhere:1".into(), ..KnownBroker::from(&broker(2)) }]);
         assert_eq!(roster.members().get(2).unwrap().peer, broker(2).peer);
+        // It is tried all the same: it may have moved, and found nobody yet who writes that down.
+        assert_eq!(roster.members().peer_addresses(2), [&broker(2).peer, "elsewhere:1"]);
+        assert_eq!(roster.members().peer_addresses(1), [broker(1).peer]);
     }
 }

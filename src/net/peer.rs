@@ -110,11 +110,11 @@ impl Peers {
     /// Makes the links those of the members. Returns the new ones: to members that are new, or reached elsewhere now.
     fn meet(&self, members: &Members) -> Vec<Arc<Link>> {
         let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
-        links.retain(|node, link| members.get(*node).is_some_and(|member| member.peer == link.address));
+        links.retain(|node, link| members.peer_addresses(*node) == link.addresses);
         let mut new = Vec::new();
         for member in members.iter().filter(|member| member.id != self.node) {
             links.entry(member.id).or_insert_with(|| {
-                let link = Arc::new(Link::new(member.id, member.peer.clone()));
+                let link = Arc::new(Link::new(member.id, members.peer_addresses(member.id)));
                 new.push(Arc::clone(&link));
                 link
             });

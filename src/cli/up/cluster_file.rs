@@ -70,6 +70,11 @@ impl ClusterFile {
         Self { cluster, formed: false, pid: None, nodes: nodes.iter().map(entry).collect() }
     }
 
+    /// The first node's first port.
+    pub(crate) fn port_base(&self) -> Option<u16> {
+        self.nodes.first()?.native.rsplit_once(':')?.1.parse().ok()
+    }
+
     /// Reads the file; `None` if there is none.
     pub(crate) fn read(directory: &Path) -> Result<Option<Self>, CheckedFileError> {
         checked_file::read(directory, CLUSTER_FILE)
@@ -94,6 +99,7 @@ mod tests {
         file.nodes[1].pid = Some(42);
         file.nodes[1].state = NodeState::Ready;
         file.write(directory.path()).unwrap();
+        assert_eq!(file.port_base(), Some(7400));
         assert_eq!(ClusterFile::read(directory.path()).unwrap(), Some(file));
     }
 }

@@ -13,6 +13,8 @@ use crate::identity::{self, ClusterId};
 const LOCK_FILE: &str = "up.lock";
 /// Nodes of a new cluster.
 const NODES_DEFAULT: u64 = 3;
+/// The first port of a new cluster.
+const PORT_BASE_DEFAULT: u16 = 7400;
 
 /// An opened cluster, locked for this process.
 #[derive(Debug)]
@@ -27,7 +29,7 @@ pub(crate) struct ClusterDirectory {
 
 impl ClusterDirectory {
     /// Opens the cluster at `path`, or makes one where there is nothing.
-    pub(crate) fn open(path: &Path, count: Option<u64>, port_base: u16) -> Result<Self, CliError> {
+    pub(crate) fn open(path: &Path, count: Option<u64>, port_base: Option<u16>) -> Result<Self, CliError> {
         fs::create_dir_all(path).map_err(|error| unusable(path, &error))?;
         let path = path.canonicalize().map_err(|error| unusable(path, &error))?;
         let lock = lock(&path)?;
@@ -39,6 +41,7 @@ impl ClusterDirectory {
             ))
         })?;
         let count = node_count(&path, found.as_ref(), count)?;
+        let port_base = port_base.or_else(|| found.as_ref()?.port_base()).unwrap_or(PORT_BASE_DEFAULT);
         let nodes = LocalNode::all(&path, count, port_base)?;
         nodes.iter().try_for_each(LocalNode::check_ports)?;
         let mut file = match &found {
@@ -149,7 +152,7 @@ mod tests {
     }
 
     fn open(path: &Path, count: Option<u64>) -> Result<ClusterDirectory, CliError> {
-        ClusterDirectory::open(path, count, free_port_base())
+        ClusterDirectory::open(path, count, Some(free_port_base()))
     }
 
     fn identity_of(node: &LocalNode) -> Vec<u8> {
@@ -168,6 +171,21 @@ mod tests {
         assert!(!second.is_new);
         assert_eq!(second.file.cluster, cluster);
         assert_eq!(second.nodes.iter().map(identity_of).collect::<Vec<_>>(), identities);
+    }
+
+    #[test]
+    fn a_cluster_keeps_its_ports_until_it_is_given_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let natives = |port_base| {
+            let opened = ClusterDirectory::open(directory.path(), Some(2), port_base).unwrap();
+            opened.nodes.iter().map(|node| node.native.clone()).collect::<Vec<_>>()
+        };
+        let (one, other) = (free_port_base(), free_port_base());
+        let first = natives(Some(one));
+        assert_eq!(natives(None), first);
+        let moved = natives(Some(other));
+        assert_ne!(moved, first);
+        assert_eq!(natives(None), moved);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The connection this node dials to another, and keeps.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -32,7 +32,8 @@ const PAUSE_MS_LAST: u64 = 1000;
 /// The way to one other node.
 pub(super) struct Link {
     pub(super) node: u64,
-    pub(super) address: String,
+    /// Where it may be reached, the likeliest first: tried in turn.
+    pub(super) addresses: Vec<String>,
     pub(super) queue: Queue,
     /// The node is known to be up: dial without waiting.
     pub(super) dial_now: Notify,
@@ -47,8 +48,13 @@ struct Questions {
 }
 
 impl Link {
-    pub(super) fn new(node: u64, address: String) -> Link {
-        Link { node, address, queue: Queue::default(), dial_now: Notify::new(), questions: Mutex::default() }
+    pub(super) fn new(node: u64, addresses: Vec<String>) -> Link {
+        Link { node, addresses, queue: Queue::default(), dial_now: Notify::new(), questions: Mutex::default() }
+    }
+
+    /// Where to dial after so many attempts that failed.
+    fn address(&self, attempts: usize) -> &str {
+        self.addresses.get(attempts % self.addresses.len().max(1)).map_or("", String::as_str)
     }
 
     /// Puts a question to the node; nothing if there is no connection, or no room.
@@ -107,12 +113,15 @@ pub(super) async fn keep_connected(
     mut random: Random,
 ) {
     let mut pause_ms = PAUSE_MS_FIRST;
-    let mut said = String::new();
+    let mut said = BTreeSet::new();
+    let mut attempts = 0;
     loop {
-        match dial(&link, &roster, &directory).await {
+        let address = link.address(attempts);
+        match dial(address, &link, &roster, &directory).await {
             Ok(stream) => {
-                tracing::info!(node = link.node, address = link.address, "connected to a peer");
-                (pause_ms, said) = (PAUSE_MS_FIRST, String::new());
+                tracing::info!(node = link.node, address, "connected to a peer");
+                pause_ms = PAUSE_MS_FIRST;
+                said.clear();
                 let error = converse(&link, &engine, stream).await;
                 tracing::info!(node = link.node, %error, "the connection to a peer ended");
             }
@@ -120,16 +129,11 @@ pub(super) async fn keep_connected(
                 return roster.expel(message);
             }
             Err(error) => {
+                attempts += 1;
                 // Once per reason: a peer may be away for days.
                 let why = error.to_string();
-                if why != said {
-                    tracing::warn!(
-                        node = link.node,
-                        address = link.address,
-                        why,
-                        "cannot connect to a peer; trying on"
-                    );
-                    said = why;
+                if said.insert((address, why.clone())) {
+                    tracing::warn!(node = link.node, address, why, "cannot connect to a peer; trying on");
                 }
             }
         }
@@ -140,11 +144,12 @@ pub(super) async fn keep_connected(
 }
 
 async fn dial(
+    address: &str,
     link: &Link,
     roster: &Roster,
     directory: &Arc<DataDirectory>,
 ) -> Result<FrameReader<TcpStream>, PeerError> {
-    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(&link.address))
+    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
         .await
         .map_err(|_| PeerError::Silent)??;
     stream.set_nodelay(true)?;
@@ -196,7 +201,8 @@ mod tests {
 
     #[test]
     fn whoever_asked_is_told_when_the_connection_ends_without_an_answer() {
-        let link = Link::new(2, "nowhere:1".into());
+        let link = Link::new(2, vec!["nowhere:1".into(), "elsewhere:1".into()]);
+        assert_eq!([0, 1, 2].map(|attempts| link.address(attempts)), ["nowhere:1", "elsewhere:1", "nowhere:1"]);
         assert!(link.ask("?".into()).is_none(), "asked without a connection");
         let connected = Connected::new(&link);
         let mut first = link.ask("?".into()).unwrap();

@@ -209,3 +209,23 @@ async fn of_two_processes_on_copies_of_one_directory_the_older_one_stops() {
     tokio::time::timeout(PATIENCE, told).await.expect("both run on");
     stop(servers.into_iter().chain([first, second])).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cluster_whose_brokers_all_moved_at_once_finds_together_again() {
+    let root = tempfile::tempdir().unwrap();
+    let servers = cluster(root.path(), 3).await;
+    let peer_of = |server: &Server| server.addresses().peer.to_string();
+    let before: Vec<String> = servers.iter().map(peer_of).collect();
+    stop(servers).await;
+    // What they have of each other in the metadata leads nowhere, and to register elsewhere takes a majority.
+    let mut moved = Vec::new();
+    for (config, sockets) in plan(root.path(), 3) {
+        moved.push(Server::start_on(config, sockets).await.unwrap());
+    }
+    for server in &moved {
+        ready(server).await;
+        assert!(!before.contains(&peer_of(server)), "it has not moved");
+        known_to_all(&moved, server.config().node, &peer_of(server)).await;
+    }
+    stop(moved).await;
+}
