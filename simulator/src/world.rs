@@ -162,6 +162,8 @@ impl World {
             },
             group: GroupOptions {
                 node,
+                preferred: None,
+                rotation: shard,
                 election_ticks: settings.election_ticks,
                 heartbeat_ticks: 1,
                 message_bytes_max: settings.message_bytes,

@@ -32,6 +32,8 @@ impl Alone {
         shared.create_dir("shards").and_then(|()| shared.sync_dir("")).expect("a fresh disk");
         let group = GroupOptions {
             node: 1,
+            preferred: None,
+            rotation: SHARD,
             election_ticks: 5,
             heartbeat_ticks: 1,
             message_bytes_max: 1 << 20,

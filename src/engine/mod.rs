@@ -161,7 +161,7 @@ impl Engine {
         voters: Vec<u64>,
         settings: ShardSettings,
     ) -> Result<(), OpenError> {
-        let (engine, options) = (self.clone(), self.shard_options(shard, settings));
+        let (engine, options) = (self.clone(), self.shard_options(shard, None, settings));
         let mut random = self.draw();
         blocking(move || {
             make_parent(&*engine.inner.disk)
@@ -172,7 +172,7 @@ impl Engine {
     }
 
     /// Recovers a shard that was here before and hosts it; a damaged one is repaired from the other nodes of
-    /// `replicas`. One that is hosted already is returned as it is.
+    /// `replicas`, the first of which is preferred as leader. One that is hosted already is returned as it is.
     pub async fn open_shard(
         &self,
         shard: ShardId,
@@ -183,8 +183,8 @@ impl Engine {
             return Ok(handle);
         }
         let started = std::time::Instant::now();
-        let (disk, options, random) =
-            (Arc::clone(&self.inner.disk), self.shard_options(shard, settings), self.draw());
+        let options = self.shard_options(shard, replicas.first().copied(), settings);
+        let (disk, random) = (Arc::clone(&self.inner.disk), self.draw());
         let peers = replicas.into_iter().filter(|node| *node != self.inner.options.node).collect();
         let shown = self.inner.shown.get(&shard).map(|shown| shown.clone());
         let (replica, outputs) = blocking(move || {
@@ -354,7 +354,7 @@ impl Engine {
         });
     }
 
-    fn shard_options(&self, shard: ShardId, settings: ShardSettings) -> ShardOptions {
+    fn shard_options(&self, shard: ShardId, preferred: Option<u64>, settings: ShardSettings) -> ShardOptions {
         let options = &self.inner.options;
         ShardOptions {
             shard,
@@ -369,6 +369,8 @@ impl Engine {
             },
             group: GroupOptions {
                 node: options.node,
+                preferred,
+                rotation: shard,
                 election_ticks: options.election_ticks,
                 heartbeat_ticks: options.heartbeat_ticks,
                 message_bytes_max: MESSAGE_BYTES_MAX,

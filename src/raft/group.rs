@@ -1,17 +1,17 @@
 //! One Raft group of one node.
 
+mod changes;
+mod election;
+
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use lockstep_planted::{self as planted, Bug};
 use lockstep_protocol::peer::RaftMessage;
 use lockstep_storage::{Checkpoint, Entry, EntryKind, Log, Vote};
-use protobuf::Message as _;
 use raft::{
     Config, Error, RawNode, ReadOnlyOption, StateRole,
-    eraftpb::{
-        self, ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2, HardState, MessageType,
-    },
+    eraftpb::{self, HardState, MessageType},
 };
 
 use super::{
@@ -20,16 +20,12 @@ use super::{
     message,
     rest::Rest,
     store::{CatchingUp, ColdRead, ColdReadId, LogStore},
-    types::{GroupOptions, MembershipChange, ProposeError, ReplicaProgress, Role, StartError, StepError},
+    types::{GroupOptions, ProposeError, ReplicaProgress, Role, StartError, StepError},
 };
 use crate::random::Random;
 
-/// A membership entry is a handful of node ids; anything longer was not written by us.
-const MEMBERSHIP_BODY_BYTES_MAX: usize = 1024;
 /// How often a leader speaks while a follower has not confirmed all it was sent, in ticks.
 const REPEAT_TICKS: u64 = 2;
-/// How long the other replicas of a log without entries leave its first leader to the one whose turn it is, in ticks.
-const FIRST_LEADER_TICKS: u64 = 20;
 /// Committed entries are handed back as stubs; this bounds how many at a time.
 const COMMITTED_STUB_BYTES_MAX: u64 = 1 << 20;
 
@@ -167,11 +163,6 @@ impl Group {
         self.node.raft.lead_transferee
     }
 
-    /// Keeps this replica out of elections until its log ends in an entry of a term later than `term`.
-    pub fn take_part_behind(&mut self, term: u64) {
-        self.takes_part_behind = term;
-    }
-
     /// Time passes: more slowly for a group at rest.
     pub fn tick(&mut self) {
         if !self.rest.counts() || self.awaits_snapshot() || self.abstains() || self.would_lead_unsynced() {
@@ -218,18 +209,6 @@ impl Group {
         }
     }
 
-    /// Makes the next tick ask for votes, if it is time to.
-    fn hasten(&mut self) {
-        if self.haste.is_none() || self.leader().is_some() {
-            self.haste = None;
-            return;
-        }
-        let (term, election_ticks) = (self.term(), self.options.election_ticks as u64);
-        if self.haste.as_mut().is_some_and(|haste| haste.is_due(term, election_ticks)) {
-            self.node.raft.election_elapsed = self.timeout.1;
-        }
-    }
-
     /// A message that was lost is repeated when its follower answers a heartbeat. Idle groups speak rarely; those with
     /// something on its way must not wait that long.
     fn repeat_unconfirmed(&mut self) {
@@ -258,19 +237,6 @@ impl Group {
     /// it that are gone, and the library panics.
     fn awaits_snapshot(&self) -> bool {
         self.applied() + 1 < self.log().first_index()
-    }
-
-    /// Whether this replica neither votes nor asks for votes, since it may lack what a former one on its node had.
-    fn abstains(&self) -> bool {
-        self.takes_part_behind > 0 && self.log().last_term() <= self.takes_part_behind
-    }
-
-    /// Whether it would elect itself, as whoever votes alone does at once, with entries that are not synced: a leader
-    /// counts its own copy of all it has, and the library panics.
-    fn would_lead_unsynced(&self) -> bool {
-        let raft = &self.node.raft;
-        let unsynced = raft.raft_log.last_index() > raft.raft_log.persisted;
-        unsynced && raft.state != StateRole::Leader && raft.prs().is_singleton()
     }
 
     /// Notes how far the voters have come, so that what is read below that is known to be for a learner.
@@ -324,35 +290,6 @@ impl Group {
         result.map_err(|error| StepError::Ignored(error.to_string()))
     }
 
-    /// Whether this leader steps down because of a new replica that follows nobody yet: where there was one before, it
-    /// begins in a later term, behind what that has promised.
-    fn is_outdone_by_newcomer(&self, message: &eraftpb::Message) -> bool {
-        let answers = [MessageType::MsgAppendResponse, MessageType::MsgHeartbeatResponse];
-        self.role() == Role::Leader
-            && message.term > self.term()
-            && answers.contains(&message.msg_type)
-            && self.node.raft.prs().conf().learners().contains(&message.from)
-            && self.matched(message.from) == 0
-    }
-
-    /// A leader that nobody has replaced asks for votes at once, as one that leadership was handed to: the others still
-    /// believe that it leads, and would not answer a pre-vote.
-    fn stand_again(&mut self) {
-        let node = self.options.node;
-        self.look_for_leader(0);
-        if self.role() == Role::Follower && !self.would_lead_unsynced() {
-            let again = eraftpb::Message {
-                msg_type: MessageType::MsgTimeoutNow,
-                from: node,
-                to: node,
-                term: self.term(),
-                ..Default::default()
-            };
-            // Where it cannot stand just now, it does soon.
-            let _ = self.node.step(again);
-        }
-    }
-
     /// The message as it is, unless a bug of the library's own is planted: then one that has the bug's effect.
     fn misread(&mut self, mut message: eraftpb::Message) -> eraftpb::Message {
         let asks_for_vote =
@@ -389,70 +326,6 @@ impl Group {
         result.map_err(|_: Error| ProposeError::NotLeader)
     }
 
-    /// Proposes a change of the membership; several at once go through a joint configuration, none at all leave one.
-    pub fn propose_membership(&mut self, changes: &[MembershipChange]) -> Result<(), ProposeError> {
-        if self.role() != Role::Leader {
-            return Err(ProposeError::NotLeader);
-        }
-        // The library would append an entry that changes nothing.
-        if self.membership_pending() || self.membership().is_joint() != changes.is_empty() {
-            return Err(ProposeError::ChangeUnderWay);
-        }
-        let singles: Vec<_> = changes
-            .iter()
-            .map(|change| {
-                let (change_type, node_id) = match *change {
-                    MembershipChange::AddVoter(node) => (ConfChangeType::AddNode, node),
-                    MembershipChange::AddLearner(node) => (ConfChangeType::AddLearnerNode, node),
-                    MembershipChange::Remove(node) => (ConfChangeType::RemoveNode, node),
-                };
-                ConfChangeSingle { change_type, node_id, ..Default::default() }
-            })
-            .collect();
-        let change = ConfChangeV2 {
-            transition: ConfChangeTransition::Auto,
-            changes: singles.into(),
-            ..Default::default()
-        };
-        self.rest.wake();
-        let result = self.node.propose_conf_change(Vec::new(), change);
-        self.pin_timeout();
-        result.map_err(|_| ProposeError::NotLeader)
-    }
-
-    /// Makes a committed membership entry effective.
-    pub fn apply_membership(&mut self, entry: &Entry) -> Result<Membership, StepError> {
-        let refused = |error: String| StepError::Ignored(error);
-        if entry.body.len() > MEMBERSHIP_BODY_BYTES_MAX {
-            return Err(refused(format!("a membership entry of {} bytes", entry.body.len())));
-        }
-        if entry.kind != EntryKind::MembershipV2 {
-            return Err(refused("an entry that changes no membership".into()));
-        }
-        let change =
-            ConfChangeV2::parse_from_bytes(&entry.body).map_err(|error| refused(error.to_string()))?;
-        let state = self.node.apply_conf_change(&change).map_err(|error| refused(error.to_string()))?;
-        let membership = Membership::from_raft(&state);
-        let leads_on = planted::is_active(Bug::LeadOnAfterRemoval);
-        if self.role() == Role::Leader && !membership.votes(self.options.node) && !leads_on {
-            self.abdicate();
-        }
-        self.pin_timeout();
-        Ok(membership)
-    }
-
-    /// A leader that took itself out is done once that is committed. The library would go on leading, and panic as soon
-    /// as one more entry of its own is synced; the others have been sent the commit already.
-    fn abdicate(&mut self) {
-        let term = self.term();
-        self.node.raft.become_follower(term, raft::INVALID_ID);
-    }
-
-    /// Whether this leader knows of a membership entry that may not be in force yet.
-    pub fn membership_pending(&self) -> bool {
-        self.role() == Role::Leader && self.node.raft.has_pending_conf()
-    }
-
     /// Hands leadership to `node` once it has caught up.
     pub fn transfer(&mut self, node: u64) {
         self.rest.wake();
@@ -465,65 +338,6 @@ impl Group {
         self.rest.wake();
         self.node.read_index(context.to_le_bytes().to_vec());
         self.pin_timeout();
-    }
-
-    /// A peer's connection broke, or nothing is heard of it: messages on their way may be lost. If it leads, it is believed
-    /// dead, and a successor is elected without waiting for the election timeout. The pre-vote makes a false alarm
-    /// harmless: whoever still hears the leader does not answer.
-    pub fn peer_lost(&mut self, node: u64, rotation: u64) {
-        self.node.report_unreachable(node);
-        if self.role() == Role::Leader && self.transferee() == Some(node) {
-            self.node.raft.abort_leader_transfer();
-        }
-        if self.leader() == Some(node) && self.role() == Role::Follower {
-            self.node.raft.leader_id = raft::INVALID_ID;
-            self.rest.wake();
-            let rank = self.rank(Some(node), rotation);
-            self.haste = Some(Haste::new(rotation, 2 * rank, self.voters(), self.term()));
-            if rank == 0 {
-                self.tick();
-            }
-        }
-        self.pin_timeout();
-    }
-
-    /// A peer can be reached again: a leader speaks to it at once, and whoever looks for a leader asks it.
-    pub fn peer_found(&mut self) {
-        match (self.role(), self.haste) {
-            (Role::Leader, _) => {
-                self.rest.wake();
-                self.node.ping();
-            }
-            (_, Some(haste)) => self.look_for_leader(haste.rotation),
-            (_, None) => {}
-        }
-        self.pin_timeout();
-    }
-
-    /// Nobody is known to lead, as after a start: asks whether it would be elected, before its election timeout. Where
-    /// somebody leads, that one answers.
-    pub fn look_for_leader(&mut self, rotation: u64) {
-        if self.leader().is_some() {
-            return;
-        }
-        let patience = if self.log().last_index() == 0 { FIRST_LEADER_TICKS } else { 1 };
-        self.rest.wake();
-        let wait = 1 + self.rank(None, rotation) * patience;
-        self.haste = Some(Haste::new(rotation, wait, self.voters(), self.term()));
-    }
-
-    /// This node's place in the order in which the voters ask, without one of them.
-    fn rank(&self, without: Option<u64>, rotation: u64) -> u64 {
-        let mut voters = self.membership().voters;
-        voters.retain(|voter| Some(*voter) != without);
-        voters.sort_unstable();
-        let count = voters.len().max(1) as u64;
-        let place = voters.iter().position(|voter| *voter == self.options.node).unwrap_or(0) as u64;
-        (place + count - rotation % count) % count
-    }
-
-    fn voters(&self) -> u64 {
-        self.membership().voters.len() as u64
     }
 
     /// What the group wants done, if anything.
@@ -619,11 +433,6 @@ impl Group {
         self.pin_timeout();
     }
 
-    /// The membership in force.
-    pub fn membership(&self) -> Membership {
-        Membership::from_raft(&self.node.raft.prs().conf().to_conf_state())
-    }
-
     /// The first index of the current term, that of its leader's first entry; nothing if that is not in the log.
     pub fn term_begins_at(&self) -> Option<u64> {
         self.log().first_of_term(self.term())
@@ -661,17 +470,6 @@ impl Group {
             .collect();
         replicas.sort_unstable_by_key(|replica| replica.node);
         replicas
-    }
-
-    /// The library draws election timeouts from a source of its own. Ours replaces it, unconditionally, after every
-    /// call: replacing it only on change was seen not to be deterministic.
-    fn pin_timeout(&mut self) {
-        let key = (self.node.raft.term, self.node.raft.state);
-        if self.timeout.0 != key {
-            let ticks = self.options.election_ticks;
-            self.timeout = (key, ticks + self.random.below(ticks as u64) as usize);
-        }
-        self.node.raft.set_randomized_election_timeout(self.timeout.1);
     }
 }
 

@@ -7,11 +7,14 @@
 /// How often the first leader of a log without entries asks again, in ticks: the others may not be there yet.
 const FIRST_LEADER_ASKS_TICKS: u64 = 4;
 
+/// Ticks between the questions of one voter and of the next.
+const APART_TICKS: u64 = 2;
+
 /// When the next question is due.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Haste {
-    /// Whose turn is first is shifted by this, so that the leaders of many groups spread.
-    pub(super) rotation: u64,
+    /// This node's place in the order in which the voters ask.
+    rank: u64,
     /// Ticks until it asks.
     wait: u64,
     /// Ticks from then on until it asks again.
@@ -21,9 +24,25 @@ pub(super) struct Haste {
 }
 
 impl Haste {
-    /// Asks after `wait` ticks; `voters` are asking in turn, in this term.
-    pub(super) fn new(rotation: u64, wait: u64, voters: u64, term: u64) -> Self {
-        Self { rotation, wait, interval: voters, term }
+    /// Asks after `patience` ticks for each of the `voters` before this one, in this term.
+    pub(super) fn new(rank: u64, patience: u64, voters: u64, term: u64) -> Self {
+        Self { rank, wait: rank * patience, interval: voters, term }
+    }
+
+    /// Asks as soon as the others ask who lost a leader.
+    pub(super) fn at_once(rank: u64, voters: u64, term: u64) -> Self {
+        Self::new(rank, APART_TICKS, voters, term)
+    }
+
+    /// Asks once somebody who stands for election has had time for it.
+    pub(super) fn behind_others(rank: u64, voters: u64, term: u64, election_ticks: u64) -> Self {
+        Self { wait: Self::time_to_stand(rank, election_ticks), ..Self::at_once(rank, voters, term) }
+    }
+
+    /// How long to leave an election to whoever stands, in ticks: votes wait for syncs, of many groups at once after a
+    /// start. Different for each, or they would split the votes again and again.
+    fn time_to_stand(rank: u64, election_ticks: u64) -> u64 {
+        election_ticks / 4 + APART_TICKS * rank
     }
 
     /// A tick passes in a term; whether it is time to ask. Questions are never further apart than `election_ticks`.
@@ -33,7 +52,7 @@ impl Haste {
         if self.term != term {
             // Somebody stands for election: votes have to be synced, and the next election would void them.
             self.term = term;
-            self.wait = self.wait.max(self.interval);
+            self.wait = self.wait.max(self.interval).max(Self::time_to_stand(self.rank, election_ticks));
         }
         if self.wait > 1 {
             self.wait -= 1;
@@ -56,9 +75,9 @@ mod tests {
 
     #[test]
     fn questions_come_less_and_less_often_up_to_the_election_timeout() {
-        assert_eq!(asks(Haste::new(0, 1, 3, 5), 70, |_| 5), [1, 4, 10, 22, 42, 62]);
+        assert_eq!(asks(Haste::new(1, 1, 3, 5), 70, |_| 5), [1, 4, 10, 22, 42, 62]);
         assert_eq!(
-            asks(Haste::new(0, 1, 3, 0), 20, |_| 0),
+            asks(Haste::new(1, 1, 3, 0), 20, |_| 0),
             [1, 4, 8, 12, 16, 20],
             "before the first election"
         );
@@ -67,8 +86,12 @@ mod tests {
     #[test]
     fn whoever_stands_for_election_is_left_time_to_have_the_votes_synced() {
         let stands_at = |moment| move |tick| if tick < moment { 5 } else { 6 };
-        let undisturbed = asks(Haste::new(0, 2, 8, 5), 9, |_| 5);
-        assert_eq!(undisturbed, [2]);
-        assert_eq!(asks(Haste::new(0, 2, 8, 5), 9, stands_at(2)), [9], "as long as between two questions");
+        assert_eq!(asks(Haste::new(1, 2, 3, 5), 4, |_| 5), [2]);
+        for rank in 1..4 {
+            let waits = asks(Haste::new(rank, 2, 3, 5), 20, stands_at(2));
+            assert_eq!(waits.first(), Some(&(1 + 20 / 4 + 2 * rank)), "not all at the same moment");
+        }
+        assert_eq!(asks(Haste::new(1, 2, 9, 5), 10, stands_at(2)), [10], "as long as between two questions");
+        assert_eq!(asks(Haste::behind_others(1, 3, 5, 20), 9, |_| 5), [7]);
     }
 }

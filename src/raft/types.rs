@@ -5,6 +5,10 @@
 pub struct GroupOptions {
     /// This node's id in the group, never 0.
     pub node: u64,
+    /// The node that asks first where nobody leads, if it votes.
+    pub preferred: Option<u64>,
+    /// Whose turn it is then is shifted by this, so that the leaders of many groups spread.
+    pub rotation: u64,
     /// A follower that hears nothing for this long, up to twice as long, asks for votes.
     pub election_ticks: usize,
     /// A leader speaks at least this often; where a follower has not confirmed all it was sent, every other tick.

@@ -142,7 +142,7 @@ impl Shard {
         )
         .map_err(|error| content(error.to_string()))?;
         group.take_part_behind(former.term);
-        group.look_for_leader(shard);
+        group.look_for_leader();
         group.log_mut().set_commit(commit);
         // What a forced roll left for later: committed by now, since its checkpoint is the base.
         let left_over = |entry: &&Entry| entry.index <= base.index;

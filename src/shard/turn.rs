@@ -99,9 +99,7 @@ impl Shard {
             }
             Input::Synced(outcome) => self.synced(outcome, outputs),
             Input::ColdRead { id, entries } => self.group.cold_read_done(id, entries),
-            Input::PeerLost { node } => {
-                self.group.peer_lost(node, self.id);
-            }
+            Input::PeerLost { node } => self.group.peer_lost(node),
             Input::PeerFound { .. } => self.group.peer_found(),
             Input::DiskFull(full) => self.disk_full = full,
             Input::Settings(settings) => self.settings = settings,

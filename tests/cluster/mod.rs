@@ -167,6 +167,8 @@ impl Cluster {
             },
             group: GroupOptions {
                 node,
+                preferred: None,
+                rotation: 1,
                 election_ticks: ELECTION_TICKS,
                 heartbeat_ticks: 1,
                 message_bytes_max: 1 << 20,

@@ -60,6 +60,8 @@ impl Host {
         };
         let group = GroupOptions {
             node: 1,
+            preferred: None,
+            rotation: 7,
             election_ticks: 4,
             heartbeat_ticks: 1,
             message_bytes_max: 1024,

@@ -62,6 +62,8 @@ fn options() -> ShardOptions {
         log: LogOptions { shard: 1, ..LogOptions::default() },
         group: GroupOptions {
             node: 1,
+            preferred: None,
+            rotation: 1,
             election_ticks: 5,
             heartbeat_ticks: 1,
             message_bytes_max: 1 << 20,

@@ -49,7 +49,13 @@ struct Questions {
 
 impl Link {
     pub(super) fn new(node: u64, addresses: Vec<String>) -> Link {
-        Link { node, addresses, queue: Queue::default(), dial_now: Notify::new(), questions: Mutex::default() }
+        Link {
+            node,
+            addresses,
+            queue: Queue::default(),
+            dial_now: Notify::new(),
+            questions: Mutex::default(),
+        }
     }
 
     /// Where to dial after so many attempts that failed.
@@ -149,9 +155,8 @@ async fn dial(
     roster: &Roster,
     directory: &Arc<DataDirectory>,
 ) -> Result<FrameReader<TcpStream>, PeerError> {
-    let stream = timeout(CONNECT_TIMEOUT, TcpStream::connect(address))
-        .await
-        .map_err(|_| PeerError::Silent)??;
+    let stream =
+        timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await.map_err(|_| PeerError::Silent)??;
     stream.set_nodelay(true)?;
     let mut stream = FrameReader::new(stream);
     introduce(&mut stream, link.node, roster, directory).await?;
@@ -202,7 +207,10 @@ mod tests {
     #[test]
     fn whoever_asked_is_told_when_the_connection_ends_without_an_answer() {
         let link = Link::new(2, vec!["nowhere:1".into(), "elsewhere:1".into()]);
-        assert_eq!([0, 1, 2].map(|attempts| link.address(attempts)), ["nowhere:1", "elsewhere:1", "nowhere:1"]);
+        assert_eq!(
+            [0, 1, 2].map(|attempts| link.address(attempts)),
+            ["nowhere:1", "elsewhere:1", "nowhere:1"]
+        );
         assert!(link.ask("?".into()).is_none(), "asked without a connection");
         let connected = Connected::new(&link);
         let mut first = link.ask("?".into()).unwrap();

@@ -1,0 +1,83 @@
+//! Changes of a group's membership: proposed by its leader, in force once they are committed and synced.
+
+use lockstep_planted::{self as planted, Bug};
+use lockstep_storage::{Entry, EntryKind};
+use protobuf::Message as _;
+use raft::eraftpb::{ConfChangeSingle, ConfChangeTransition, ConfChangeType, ConfChangeV2};
+
+use super::{Group, Role};
+use crate::raft::{Membership, MembershipChange, ProposeError, StepError};
+
+/// A membership entry is a handful of node ids; anything longer was not written by us.
+const MEMBERSHIP_BODY_BYTES_MAX: usize = 1024;
+
+impl Group {
+    /// The membership in force.
+    pub fn membership(&self) -> Membership {
+        Membership::from_raft(&self.node.raft.prs().conf().to_conf_state())
+    }
+
+    /// Proposes a change of the membership; several at once go through a joint configuration, none at all leave one.
+    pub fn propose_membership(&mut self, changes: &[MembershipChange]) -> Result<(), ProposeError> {
+        if self.role() != Role::Leader {
+            return Err(ProposeError::NotLeader);
+        }
+        // The library would append an entry that changes nothing.
+        if self.membership_pending() || self.membership().is_joint() != changes.is_empty() {
+            return Err(ProposeError::ChangeUnderWay);
+        }
+        let singles: Vec<_> = changes
+            .iter()
+            .map(|change| {
+                let (change_type, node_id) = match *change {
+                    MembershipChange::AddVoter(node) => (ConfChangeType::AddNode, node),
+                    MembershipChange::AddLearner(node) => (ConfChangeType::AddLearnerNode, node),
+                    MembershipChange::Remove(node) => (ConfChangeType::RemoveNode, node),
+                };
+                ConfChangeSingle { change_type, node_id, ..Default::default() }
+            })
+            .collect();
+        let change = ConfChangeV2 {
+            transition: ConfChangeTransition::Auto,
+            changes: singles.into(),
+            ..Default::default()
+        };
+        self.rest.wake();
+        let result = self.node.propose_conf_change(Vec::new(), change);
+        self.pin_timeout();
+        result.map_err(|_| ProposeError::NotLeader)
+    }
+
+    /// Makes a committed membership entry effective.
+    pub fn apply_membership(&mut self, entry: &Entry) -> Result<Membership, StepError> {
+        let refused = |error: String| StepError::Ignored(error);
+        if entry.body.len() > MEMBERSHIP_BODY_BYTES_MAX {
+            return Err(refused(format!("a membership entry of {} bytes", entry.body.len())));
+        }
+        if entry.kind != EntryKind::MembershipV2 {
+            return Err(refused("an entry that changes no membership".into()));
+        }
+        let change =
+            ConfChangeV2::parse_from_bytes(&entry.body).map_err(|error| refused(error.to_string()))?;
+        let state = self.node.apply_conf_change(&change).map_err(|error| refused(error.to_string()))?;
+        let membership = Membership::from_raft(&state);
+        let leads_on = planted::is_active(Bug::LeadOnAfterRemoval);
+        if self.role() == Role::Leader && !membership.votes(self.options.node) && !leads_on {
+            self.abdicate();
+        }
+        self.pin_timeout();
+        Ok(membership)
+    }
+
+    /// A leader that took itself out is done once that is committed. The library would go on leading, and panic as soon
+    /// as one more entry of its own is synced; the others have been sent the commit already.
+    fn abdicate(&mut self) {
+        let term = self.term();
+        self.node.raft.become_follower(term, raft::INVALID_ID);
+    }
+
+    /// Whether this leader knows of a membership entry that may not be in force yet.
+    pub fn membership_pending(&self) -> bool {
+        self.role() == Role::Leader && self.node.raft.has_pending_conf()
+    }
+}
