@@ -94,6 +94,43 @@ fn a_cluster_that_starts_again_does_not_wait_for_an_election_timeout() {
 }
 
 #[test]
+fn a_replica_that_starts_again_hears_at_once_who_leads() {
+    for node in [2, 3] {
+        let mut cluster = led_by_one();
+        let term = cluster.describe(1).view.term;
+        cluster.crash(node, node);
+        cluster.start(node);
+        // Whoever's turn it is asks with the first tick, the others before it: for the answer alone.
+        cluster.step(node, Input::Tick);
+        cluster.settle();
+        assert_eq!(cluster.describe(node).view.leader, Some(1), "node {node}");
+        assert_eq!(cluster.describe(1).view.term, term);
+    }
+}
+
+#[test]
+fn an_election_is_left_to_whoever_stands_while_its_votes_are_synced() {
+    let mut cluster = led_by_one();
+    for node in [1, 2, 3] {
+        cluster.crash(node, node);
+    }
+    for node in [1, 2, 3] {
+        cluster.start(node);
+    }
+    let term = cluster.describe(2).view.term;
+    // As after a start of many shards: the disks are busy.
+    [1, 2, 3].into_iter().for_each(|node| cluster.hold_disk(node));
+    for _ in 0..3 {
+        cluster.tick_all();
+    }
+    let terms: Vec<u64> = [1, 2, 3].map(|node| cluster.describe(node).view.term).into();
+    assert!(terms.contains(&(term + 1)), "nobody stood: {terms:?}");
+    [1, 2, 3].into_iter().for_each(|node| cluster.release_disk(node));
+    assert!(ticks_until_another_leads(&mut cluster, 0) < ELECTION_TICKS / 2);
+    assert_eq!(cluster.describe(2).view.term, term + 1, "one election was enough");
+}
+
+#[test]
 fn a_leader_that_is_asked_to_leave_hands_over_without_a_tick() {
     let mut cluster = led_by_one();
     cluster.step(1, Input::HandOver { token: 900 });

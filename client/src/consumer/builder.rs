@@ -3,12 +3,14 @@
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
 
-use super::Consumer;
+use super::added;
 use super::following::Window;
 use super::partition::{PartitionReader, ReadFrom, ReaderSettings};
 use super::progress::Progress;
 use super::verify::Position;
+use super::{ConsumedBatch, Consumer};
 use crate::attempt::Target;
 use crate::client::{Client, unknown_partition};
 use crate::error::{ConsumeError, RequestError};
@@ -18,6 +20,8 @@ use lockstep_protocol::native::{LsnForTimeRequest, TailRequest};
 
 /// Batches that may wait for the consumer, beside the credit that bounds their bytes.
 const BATCHES_WAITING_MAX: usize = 64;
+/// How often partitions that were added are looked for.
+const LOOK_EVERY: Duration = Duration::from_secs(30);
 
 /// Where to start reading.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,7 +48,11 @@ pub struct ConsumerBuilder {
     group: Option<Group>,
     generation: u64,
     commit_every: Option<Duration>,
+    pub(super) look_every: Duration,
 }
+
+/// Where readers put what they read.
+pub(super) type Batches = mpsc::Sender<Result<ConsumedBatch, ConsumeError>>;
 
 impl ConsumerBuilder {
     pub(crate) fn new(client: Client, topic: String) -> Self {
@@ -62,10 +70,12 @@ impl ConsumerBuilder {
             group: None,
             generation: 0,
             commit_every: None,
+            look_every: LOOK_EVERY,
         }
     }
 
-    /// Reads this partition alone. Without it all partitions of the topic are merged, each in its own order.
+    /// Reads this partition alone. Without it all partitions of the topic are merged, each in its own order, those that are
+    /// added later from their beginning.
     pub fn partition(mut self, partition: u32) -> Self {
         self.partition = Some(partition);
         self
@@ -94,6 +104,12 @@ impl ConsumerBuilder {
     /// then processed at least once.
     pub fn commit_every(mut self, interval: Duration) -> Self {
         self.commit_every = Some(interval);
+        self
+    }
+
+    /// How soon partitions that are added to the topic are read. Default 30 s.
+    pub fn look_for_partitions_every(mut self, interval: Duration) -> Self {
+        self.look_every = interval;
         self
     }
 
@@ -145,30 +161,50 @@ impl ConsumerBuilder {
             .group
             .clone()
             .map(|group| Progress::new(group, self.topic.clone(), self.generation, self.commit_every));
-        let mut consumer = Consumer { batches, current: None, failed: false, tasks: Vec::new(), progress };
+        let mut readers = JoinSet::new();
         for partition in partitions {
-            self.check_node(partition)?;
-            let committed = self.committed(partition).await?;
-            let next_lsn = match committed {
-                Some(next_lsn) => next_lsn,
-                None => self.start_lsn(partition).await?,
-            };
-            let end = if self.until_end { Some(self.tail(partition, true).await?.1) } else { None };
-            if let Some(end) = end.filter(|end| next_lsn > end + 1) {
-                return Err(ConsumeError::BeyondTail { partition, from_lsn: next_lsn, next_lsn: end + 1 });
-            }
-            let reader = PartitionReader::new(
-                self.client.clone(),
-                (self.topic.clone(), id),
-                Position { partition, next_lsn },
-                end,
-                self.start == Start::Earliest || committed.is_some(),
-                self.settings,
-                sender.clone(),
-            );
-            consumer.tasks.push(tokio::spawn(reader.run()).abort_handle());
+            readers.spawn(self.reader(id, partition, self.start, &sender).await?.run());
         }
-        Ok(consumer)
+        if self.partition.is_none() && !self.until_end {
+            readers.spawn(added::read(self, id, count, sender));
+        }
+        Ok(Consumer { batches, current: None, failed: false, _readers: readers, progress })
+    }
+
+    /// What reads one partition of the topic of this id.
+    pub(super) async fn reader(
+        &self,
+        id: u32,
+        partition: u32,
+        start: Start,
+        sender: &Batches,
+    ) -> Result<PartitionReader, ConsumeError> {
+        self.check_node(partition)?;
+        let committed = self.committed(partition).await?;
+        let next_lsn = match committed {
+            Some(next_lsn) => next_lsn,
+            None => self.client.first_lsn(&self.topic, partition, start).await?,
+        };
+        let end = if self.until_end { Some(self.tail(partition, true).await?.1) } else { None };
+        if let Some(end) = end.filter(|end| next_lsn > end + 1) {
+            return Err(ConsumeError::BeyondTail { partition, from_lsn: next_lsn, next_lsn: end + 1 });
+        }
+        Ok(PartitionReader::new(
+            self.client.clone(),
+            (self.topic.clone(), id),
+            Position { partition, next_lsn },
+            end,
+            start == Start::Earliest || committed.is_some(),
+            self.settings,
+            sender.clone(),
+        ))
+    }
+
+    /// How many partitions the topic of this id has by now; nothing if it is not known, or gone.
+    pub(super) async fn count(&self, id: u32) -> Option<u32> {
+        self.client.core.metadata(Some(vec![self.topic.clone()])).await.ok()?;
+        let routing = self.client.core.routing();
+        routing.partition_count(&self.topic).filter(|_| routing.topic_id(&self.topic) == Some(id))
     }
 
     fn check_node(&self, partition: u32) -> Result<(), ConsumeError> {
@@ -188,10 +224,6 @@ impl ConsumerBuilder {
         let found = group.committed(&self.topic, partition).await.map_err(ConsumeError::Commit)?;
         let Some(found) = found else { return Ok(None) };
         Ok(Some(found.next_lsn.max(self.tail(partition, false).await?.0)))
-    }
-
-    async fn start_lsn(&self, partition: u32) -> Result<u64, ConsumeError> {
-        self.client.first_lsn(&self.topic, partition, self.start).await
     }
 
     async fn tail(&self, partition: u32, linearizable: bool) -> Result<(u64, u64), ConsumeError> {

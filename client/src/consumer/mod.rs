@@ -8,6 +8,7 @@
 //! - Only committed records come.
 //! - Memory is bounded: the broker pushes no more than the credit, which is renewed as batches are taken.
 
+mod added;
 mod builder;
 pub(crate) mod following;
 mod partition;
@@ -19,7 +20,7 @@ use std::iter::Skip;
 use bytes::Bytes;
 use lockstep_protocol::{BatchError, RecordHeader, RecordIter};
 use tokio::sync::mpsc;
-use tokio::task::AbortHandle;
+use tokio::task::JoinSet;
 
 pub use builder::{ConsumerBuilder, Start};
 
@@ -46,7 +47,8 @@ pub struct Consumer {
     current: Option<Records>,
     /// After an error there is nothing more.
     failed: bool,
-    tasks: Vec<AbortHandle>,
+    /// They end with it.
+    _readers: JoinSet<()>,
     /// What was returned, for its group.
     progress: Option<Progress>,
 }
@@ -199,11 +201,5 @@ impl Consumer {
             }),
             _ => Ok(()),
         }
-    }
-}
-
-impl Drop for Consumer {
-    fn drop(&mut self) {
-        self.tasks.iter().for_each(AbortHandle::abort);
     }
 }

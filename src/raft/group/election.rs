@@ -64,19 +64,34 @@ impl Group {
                 self.rest.wake();
                 self.node.ping();
             }
+            // Whoever stands has asked for votes already, and would void them.
+            _ if self.node.raft.state == StateRole::Candidate => {}
             _ => self.look_for_leader(),
         }
         self.pin_timeout();
     }
 
     /// Nobody is known to lead, as after a start: asks whether it would be elected, before its election timeout. Where
-    /// somebody leads, that one answers.
+    /// somebody leads, that one answers; so whose turn is later asks for that alone at first.
     pub fn look_for_leader(&mut self) {
         if self.leader().is_some() {
             return;
         }
         self.rest.wake();
-        self.haste = Some(Haste::new(self.rank(None), START_TICKS, self.voters(), self.term()));
+        let rank = self.rank(None);
+        self.haste = Some(Haste::new(rank, START_TICKS, self.voters(), self.term()));
+        if rank > 0 {
+            self.ask_who_leads();
+        }
+    }
+
+    /// Asks for pre-votes in words that nobody grants who has any entry: as one without entries. A leader answers.
+    fn ask_who_leads(&mut self) {
+        let (from, term) = (self.options.node, self.term() + 1);
+        for to in self.membership().voters.into_iter().filter(|voter| *voter != from) {
+            let msg_type = MessageType::MsgRequestPreVote;
+            self.node.raft.msgs.push(eraftpb::Message { msg_type, from, to, term, ..Default::default() });
+        }
     }
 
     /// This node's place in the order in which the voters ask, without one of them: first the one that is preferred, so

@@ -1,6 +1,10 @@
 //! Consumer groups over real sockets, by the client library.
 
-use lockstep_client::{Client, NewTopic, PositionCommit, PositionError, ProduceError, Record, Start};
+use std::time::Duration;
+
+use lockstep_client::{
+    Client, NewTopic, PositionCommit, PositionError, ProduceError, Record, Start, TopicChange,
+};
 use lockstep_protocol::ErrorCode;
 use lockstep_protocol::native::{CommitPositionRequest, DeletePositionsRequest, PositionSource};
 
@@ -147,5 +151,25 @@ async fn what_cannot_be_a_position_is_refused_by_name() {
     let source = Some(PositionSource { topic: "nowhere".into(), partition: 0 });
     let delete = DeletePositionsRequest { topic: "t".into(), partition: 0, group: "g".into(), source };
     assert_eq!(raw.call(&delete).await.unwrap_err().code, ErrorCode::UnknownTopic);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_consumer_of_a_topic_reads_partitions_that_are_added_from_their_beginning() {
+    let root = tempfile::tempdir().unwrap();
+    let server = single(root.path()).await;
+    let client = with_topic(&server, "growing", 1, 1).await;
+    let consumer = client.consumer("growing").from(Start::Latest);
+    let mut consumer = consumer.look_for_partitions_every(Duration::from_millis(10)).open().await.unwrap();
+    client.alter_topic(TopicChange::of("growing").partitions(3)).await.unwrap();
+    let producer = client.producer().build().await.unwrap();
+    let mut read = Vec::new();
+    for partition in [2, 1, 0, 2] {
+        producer.send_batch("growing", partition, vec![Record::new(1, "new")]).await.unwrap();
+        let record = tokio::time::timeout(super::PATIENCE, consumer.next()).await.expect("it is never read");
+        let record = record.unwrap().unwrap();
+        read.push((record.partition, record.lsn));
+    }
+    assert_eq!(read, [(2, 1), (1, 1), (0, 2), (2, 2)]);
     server.stop().await;
 }
