@@ -142,7 +142,6 @@ impl Shard {
         )
         .map_err(|error| content(error.to_string()))?;
         group.take_part_behind(former.term);
-        group.look_for_leader();
         group.log_mut().set_commit(commit);
         // What a forced roll left for later: committed by now, since its checkpoint is the base.
         let left_over = |entry: &&Entry| entry.index <= base.index;
@@ -151,6 +150,7 @@ impl Shard {
             membership_index = entry.index;
             state.membership_applied(entry.index);
         }
+        group.look_for_leader();
         let mut opened = Self {
             id: shard,
             node,

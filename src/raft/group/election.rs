@@ -9,7 +9,7 @@ use raft::{
 };
 
 use super::{Group, Role};
-use crate::raft::haste::Haste;
+use crate::raft::{Membership, haste::Haste};
 
 /// How long after a start the other replicas leave it to the one whose turn it is, in ticks: that one may be opening other
 /// shards yet, and then leadership would have to be handed to it.
@@ -28,11 +28,13 @@ impl Group {
             return;
         }
         let (term, election_ticks) = (self.term(), self.options.election_ticks as u64);
-        if self.haste.is_none() {
-            // Somebody stands, or the leader was silent for an election timeout.
-            self.haste = Some(Haste::behind_others(self.rank(None), self.voters(), term, election_ticks));
-        }
-        if self.haste.as_mut().is_some_and(|haste| haste.is_due(term, election_ticks)) {
+        let (voters, random) = (self.voters(), &mut self.random);
+        // There is none where somebody stands, or where the leader was silent for an election timeout.
+        let mut haste =
+            self.haste.unwrap_or_else(|| Haste::behind_others(voters, term, election_ticks, random));
+        let is_due = haste.is_due(term, election_ticks, random);
+        self.haste = Some(haste);
+        if is_due {
             self.node.raft.election_elapsed = self.timeout.1;
         }
     }
@@ -49,7 +51,7 @@ impl Group {
             self.node.raft.leader_id = raft::INVALID_ID;
             self.rest.wake();
             let rank = self.rank(Some(node));
-            self.haste = Some(Haste::at_once(rank, self.voters(), self.term()));
+            self.haste = Some(Haste::in_turn(rank, self.voters(), self.term()));
             if rank == 0 {
                 self.tick();
             }
@@ -79,7 +81,7 @@ impl Group {
         }
         self.rest.wake();
         let rank = self.rank(None);
-        self.haste = Some(Haste::new(rank, START_TICKS, self.voters(), self.term()));
+        self.haste = Some(Haste::after(rank * START_TICKS, self.voters(), self.term()));
         if rank > 0 {
             self.ask_who_leads();
         }
@@ -88,7 +90,7 @@ impl Group {
     /// Asks for pre-votes in words that nobody grants who has any entry: as one without entries. A leader answers.
     fn ask_who_leads(&mut self) {
         let (from, term) = (self.options.node, self.term() + 1);
-        for to in self.membership().voters.into_iter().filter(|voter| *voter != from) {
+        for to in self.electorate().into_iter().filter(|voter| *voter != from) {
             let msg_type = MessageType::MsgRequestPreVote;
             self.node.raft.msgs.push(eraftpb::Message { msg_type, from, to, term, ..Default::default() });
         }
@@ -97,9 +99,8 @@ impl Group {
     /// This node's place in the order in which the voters ask, without one of them: first the one that is preferred, so
     /// that leadership need not be handed to it, then the others from one on that differs from group to group.
     fn rank(&self, without: Option<u64>) -> u64 {
-        let mut voters = self.membership().voters;
+        let mut voters = self.electorate();
         voters.retain(|voter| Some(*voter) != without);
-        voters.sort_unstable();
         let preferred = self.options.preferred.filter(|node| voters.contains(node));
         if preferred == Some(self.options.node) {
             return 0;
@@ -111,7 +112,16 @@ impl Group {
     }
 
     fn voters(&self) -> u64 {
-        self.membership().voters.len() as u64
+        self.electorate().len() as u64
+    }
+
+    /// Who votes, as far as this node knows: in a joint configuration the voters of both.
+    fn electorate(&self) -> Vec<u64> {
+        let Membership { mut voters, voters_outgoing, .. } = self.membership();
+        voters.extend(voters_outgoing);
+        voters.sort_unstable();
+        voters.dedup();
+        voters
     }
 
     /// Whether this replica neither votes nor asks for votes, since it may lack what a former one on its node had.
