@@ -20,6 +20,7 @@ mod names;
 pub use damage::Harm;
 
 use super::{Disk, DiskFile, OpenMode};
+use crate::segment::is_temporary;
 use contents::Contents;
 use damage::Damage;
 use file::FakeFile;
@@ -182,12 +183,13 @@ impl FakeDisk {
         state.files.get(file).map(|contents| contents.durable().to_vec())
     }
 
-    /// The files in a directory with anything that no sync covers yet, and the directory itself if names in it are.
+    /// The files in a directory with anything that no sync covers yet, and the directory itself if names in it are: but for
+    /// those of segments that were never completed, which recovery takes for nothing if they come back.
     pub fn unsynced(&self, directory: &str) -> Vec<String> {
         let state = self.state();
         let mut unsynced = Vec::new();
         let Ok(node) = state.names.directory(directory) else { return unsynced };
-        if state.names.has_unsynced(node) {
+        if state.names.has_unsynced(node, is_temporary) {
             unsynced.push(directory.to_owned());
         }
         for (name, file) in state.names.files_in(node) {
@@ -447,5 +449,17 @@ mod tests {
         assert_eq!(&file.read_at(4, 0).unwrap()[..], b"gone");
         disk.restart(1);
         assert_eq!(disk.open("f", OpenMode::Read).unwrap().len().unwrap(), 0);
+    }
+
+    #[test]
+    fn unsynced_names_are_told_but_for_those_of_segments_that_were_never_completed() {
+        let disk = FakeDisk::new();
+        disk.create_dir("d").unwrap();
+        disk.open("d/00000000000000000001.segment.new", OpenMode::CreateNew).unwrap();
+        assert_eq!(disk.unsynced("d"), Vec::<String>::new());
+        disk.rename("d/00000000000000000001.segment.new", "d/00000000000000000001.segment").unwrap();
+        assert_eq!(disk.unsynced("d"), ["d"]);
+        disk.sync_dir("d").unwrap();
+        assert_eq!(disk.unsynced("d"), Vec::<String>::new());
     }
 }

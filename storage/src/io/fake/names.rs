@@ -73,8 +73,10 @@ impl Names {
         true
     }
 
-    pub(super) fn has_unsynced(&self, directory: usize) -> bool {
-        self.unsynced.iter().flat_map(|change| &change.edits).any(|edit| edit.directory == directory)
+    /// Whether names in a directory would be others after a power cut; `ignored` are those that do not count.
+    pub(super) fn has_unsynced(&self, directory: usize, ignored: impl Fn(&str) -> bool) -> bool {
+        let edits = self.unsynced.iter().flat_map(|change| &change.edits);
+        edits.filter(|edit| !ignored(&edit.name)).any(|edit| edit.directory == directory)
     }
 
     /// The directory a path's last name is in, and that name.
