@@ -7,6 +7,7 @@ use std::sync::Arc;
 use cluster::{Cluster, ELECTION_TICKS};
 use lockstep::{
     random::Random,
+    replica,
     shard::{AppendError, Command, Health},
 };
 use lockstep_storage::{
@@ -216,6 +217,34 @@ fn rot_in_a_sealed_segment_is_found_by_the_scrub_and_healed() {
     assert!(matches!(cluster.health(2), Health::Faulty(_)));
     cluster.wait_until("node 2 is well", |cluster| cluster.health(2) == Health::Ok);
     assert!(!cluster.scrub(2), "nothing is left to find");
+    assert_all_records(&mut cluster);
+}
+
+#[test]
+fn what_was_lost_at_the_end_of_a_running_log_is_remembered_through_a_restart() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    for value in values() {
+        cluster.produce(1, &[&value]);
+    }
+    cluster.tick_all();
+    // Nothing behind it is left that could say that it had been there: afterwards it looks like a tear.
+    let (path, position) = find(&cluster, 3, &value(RECORDS - 1));
+    let length =
+        cluster.disk(3).open(&path, OpenMode::Read).and_then(|file| file.len()).expect("it is there");
+    let zeros = vec![0; (length - position) as usize];
+    cluster.disk(3).corrupt(&path, position, &zeros).expect("it is there");
+    cluster.isolate(3);
+    cluster.step(3, replica::Input::Damaged("a reader found it".into()));
+    cluster.settle();
+    cluster.crash(3, 1);
+    cluster.start(3);
+    for _ in 0..20 * ELECTION_TICKS {
+        cluster.tick_all();
+    }
+    assert!(matches!(cluster.health(3), Health::Faulty(_)), "it would vote without what it acknowledged");
+    cluster.heal();
+    cluster.wait_until("node 3 is well", |cluster| cluster.health(3) == Health::Ok);
     assert_all_records(&mut cluster);
 }
 

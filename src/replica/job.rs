@@ -274,7 +274,7 @@ fn begin_rebuild(
 ) -> Result<Box<Rebuild>, Box<dyn std::error::Error>> {
     let directory = &options.directory;
     // From here on the files alone no longer tell that something is missing.
-    Mark { loss: Loss::Tail, why }.write(&*disk, directory)?;
+    Mark { loss: Loss::Tail, synced_index: 0, why }.write(&*disk, directory)?;
     if let Some(vote) = vote {
         salvage::reset_vote(&*disk, directory, options.shard, vote)?;
     }

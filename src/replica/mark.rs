@@ -2,10 +2,11 @@
 //!
 //! So it is marked, durably, beside its directory, before anything else is done about it, and the mark goes last:
 //! ```text
-//! shards/7.faulty     line 1: "holes" or "tail"    then: the reason, for people
+//! shards/7.faulty     line 1: "holes SYNCED CRC32C" or "tail"    then: the reason, for people
 //! ```
-//! A marked log is opened by repair alone. A mark that cannot be read counts as the worse kind, so it needs no checksum:
-//! no changed bit makes it milder.
+//! SYNCED is the index through which the log had been synced when the damage was found, 0 if that is not known: what is lost
+//! at its end looks like a tear afterwards. The checksum, in hexadecimal, is that of the line before it. A marked log is opened
+//! by repair alone. Whatever does not read as the milder kind counts as the worse: no changed bit makes a mark milder.
 
 use std::io;
 
@@ -26,12 +27,13 @@ pub enum Loss {
 pub struct Mark {
     /// What it lacks.
     pub loss: Loss,
+    /// Through this index its log had been synced, as far as is known.
+    pub synced_index: u64,
     /// Why, for people.
     pub why: String,
 }
 
-const HOLES: &str = "holes\n";
-const TAIL: &str = "tail\n";
+const TAIL: &str = "tail";
 
 impl Mark {
     /// The mark on the log in `directory`, if there is one.
@@ -46,23 +48,31 @@ impl Mark {
         let read = disk.open(&path, OpenMode::Read).and_then(|file| file.read_at(file.len()? as usize, 0));
         let text = read.unwrap_or_else(|error| Bytes::from(format!("its mark cannot be read: {error}")));
         let text = String::from_utf8_lossy(&text);
-        Ok(Some(match text.strip_prefix(HOLES) {
-            Some(why) => Self { loss: Loss::Holes, why: why.to_owned() },
-            None => Self { loss: Loss::Tail, why: text.strip_prefix(TAIL).unwrap_or(&text).to_owned() },
+        let (kind, why) = text.split_once('\n').unwrap_or((&text, ""));
+        Ok(Some(match synced_index_of(kind) {
+            Some(synced_index) => Self { loss: Loss::Holes, synced_index, why: why.to_owned() },
+            None if kind == TAIL => Self { loss: Loss::Tail, synced_index: 0, why: why.to_owned() },
+            None => Self { loss: Loss::Tail, synced_index: 0, why: text.into_owned() },
         }))
     }
 
-    /// Marks the log in `directory`, durably. A mark of the worse kind stays.
+    /// Marks the log in `directory`, durably. A mark of the worse kind, or of more that had been synced, stays.
     ///
     /// # Errors
     /// Whatever the disk says.
     pub fn write(&self, disk: &dyn Disk, directory: &str) -> io::Result<()> {
-        if Self::read(disk, directory)?.is_some_and(|mark| mark.loss == Loss::Tail || mark.loss == self.loss)
-        {
+        let stands = |mark: &Self| {
+            mark.loss == Loss::Tail || mark.loss == self.loss && mark.synced_index >= self.synced_index
+        };
+        if Self::read(disk, directory)?.is_some_and(|mark| stands(&mark)) {
             return Ok(());
         }
-        let (path, kind) = (path(directory), if self.loss == Loss::Holes { HOLES } else { TAIL });
-        replace_file(disk, &format!("{path}.new"), &path, Bytes::from(format!("{kind}{}", self.why)))
+        let kind = match self.loss {
+            Loss::Holes => holes(self.synced_index),
+            Loss::Tail => TAIL.to_owned(),
+        };
+        let path = path(directory);
+        replace_file(disk, &format!("{path}.new"), &path, Bytes::from(format!("{kind}\n{}", self.why)))
     }
 
     /// Removes the mark, durably.
@@ -77,6 +87,17 @@ impl Mark {
         }
         Ok(())
     }
+}
+
+/// The first line of the milder kind.
+fn holes(synced_index: u64) -> String {
+    let said = format!("holes {synced_index}");
+    format!("{said} {:08x}", crc32c::crc32c(said.as_bytes()))
+}
+
+fn synced_index_of(line: &str) -> Option<u64> {
+    let synced_index = line.strip_prefix("holes ")?.split_once(' ')?.0.parse().ok()?;
+    (holes(synced_index) == line).then_some(synced_index)
 }
 
 fn path(directory: &str) -> String {
@@ -97,7 +118,8 @@ mod tests {
     }
 
     fn mark(loss: Loss) -> Mark {
-        Mark { loss, why: "entries are missing".into() }
+        let synced_index = if loss == Loss::Holes { 381 } else { 0 };
+        Mark { loss, synced_index, why: "entries are missing".into() }
     }
 
     #[test]
@@ -130,6 +152,16 @@ mod tests {
     }
 
     #[test]
+    fn a_mark_remembers_the_most_that_was_ever_known_to_be_synced() {
+        let disk = disk();
+        for (synced_index, stands) in [(0, 0), (7, 7), (3, 7)] {
+            Mark { synced_index, ..mark(Loss::Holes) }.write(&*disk, "shards/7").expect("a healthy disk");
+            let read = Mark::read(&*disk, "shards/7").expect("readable").expect("it is marked");
+            assert_eq!((read.loss, read.synced_index), (Loss::Holes, stands));
+        }
+    }
+
+    #[test]
     fn a_mark_that_cannot_be_read_counts_as_the_worse_kind() {
         let disk = disk();
         mark(Loss::Holes).write(&*disk, "shards/7").expect("a healthy disk");
@@ -143,7 +175,8 @@ mod tests {
         let disk = disk();
         for loss in [Loss::Holes, Loss::Tail] {
             mark(loss).write(&*disk, "shards/7").expect("a healthy disk");
-            for bit in 0..8 * TAIL.len() as u64 {
+            let line = if loss == Loss::Holes { holes(381) } else { TAIL.to_owned() };
+            for bit in 0..8 * (line.len() as u64 + 1) {
                 disk.flip_bit("shards/7.faulty", bit / 8, (bit % 8) as u8);
                 let read = Mark::read(&*disk, "shards/7").expect("readable").expect("it is marked");
                 assert_eq!(read.loss, Loss::Tail, "bit {bit} of {loss:?}");

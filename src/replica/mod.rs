@@ -123,6 +123,7 @@ impl Replica {
             .map_err(|error| OpenError::Content { shard, why: error.to_string() })?;
         let place = Place { disk: Arc::clone(&disk), options: options.clone() };
         let mark = mark.filter(|_| !planted::is_active(Bug::ForgetMark));
+        let synced_index = mark.as_ref().map_or(0, |mark| mark.synced_index);
         let opened = match mark {
             Some(mark) => Err((Some(mark.loss), mark.why)),
             None => match job::open(disk, options, random.split()) {
@@ -150,7 +151,7 @@ impl Replica {
             pause: PAUSE_TIMEOUTS.0,
             standings: BTreeMap::new(),
             next_token: OWN_TOKENS,
-            synced_index: 0,
+            synced_index,
             jobs: Jobs::default(),
             unreadable: 0,
         };

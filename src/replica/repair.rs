@@ -139,7 +139,8 @@ impl Repair {
     }
 
     fn mark(&mut self, around: &mut Around<'_>) {
-        let mark = Mark { loss: self.known.loss, why: self.known.why.clone() };
+        let Known { loss, synced_index, ref why } = self.known;
+        let mark = Mark { loss, synced_index, why: why.clone() };
         self.run(Work::Mark(mark), around);
     }
 
