@@ -61,7 +61,10 @@ pub(super) async fn keep(cluster: Weak<Inner>, me: Member, joined_as: Option<Kno
                     if let Some(why) = told.and_then(|known| is_taken_over(&me, known)) {
                         return leave(&cluster, why).await;
                     }
-                    cluster.inner.roster.hear(hearsay.brokers);
+                    // Whoever follows the metadata knows better.
+                    if !followed.current {
+                        cluster.inner.roster.hear(hearsay.brokers);
+                    }
                 }
             }
             Err(MetadataError::Refused(

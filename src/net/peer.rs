@@ -110,7 +110,7 @@ impl Peers {
     /// Makes the links those of the members. Returns the new ones: to members that are new, or reached elsewhere now.
     fn meet(&self, members: &Members) -> Vec<Arc<Link>> {
         let mut links = self.links.write().unwrap_or_else(PoisonError::into_inner);
-        links.retain(|node, link| members.peer_addresses(*node) == link.addresses);
+        links.retain(|node, link| link.takes(&members.peer_addresses(*node)));
         let mut new = Vec::new();
         for member in members.iter().filter(|member| member.id != self.node) {
             links.entry(member.id).or_insert_with(|| {

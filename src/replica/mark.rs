@@ -65,7 +65,8 @@ impl Mark {
             mark.loss == Loss::Tail || mark.loss == self.loss && mark.synced_index >= self.synced_index
         };
         if Self::read(disk, directory)?.is_some_and(|mark| stands(&mark)) {
-            return Ok(());
+            // Whoever wrote it may have ended before its name was durable.
+            return disk.sync_dir(parent(directory));
         }
         let kind = match self.loss {
             Loss::Holes => holes(self.synced_index),

@@ -33,7 +33,7 @@ const PAUSE_MS_LAST: u64 = 1000;
 pub(super) struct Link {
     pub(super) node: u64,
     /// Where it may be reached, the likeliest first: tried in turn.
-    pub(super) addresses: Vec<String>,
+    addresses: Mutex<Vec<String>>,
     pub(super) queue: Queue,
     /// The node is known to be up: dial without waiting.
     pub(super) dial_now: Notify,
@@ -51,16 +51,27 @@ impl Link {
     pub(super) fn new(node: u64, addresses: Vec<String>) -> Link {
         Link {
             node,
-            addresses,
+            addresses: Mutex::new(addresses),
             queue: Queue::default(),
             dial_now: Notify::new(),
             questions: Mutex::default(),
         }
     }
 
+    /// Takes note of where else the node may be reached; false if the likeliest address is another one now.
+    pub(super) fn takes(&self, addresses: &[String]) -> bool {
+        let mut known = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        let stays = known.first() == addresses.first();
+        if stays && *known != addresses {
+            *known = addresses.to_vec();
+        }
+        stays
+    }
+
     /// Where to dial after so many attempts that failed.
-    fn address(&self, attempts: usize) -> &str {
-        self.addresses.get(attempts % self.addresses.len().max(1)).map_or("", String::as_str)
+    fn address(&self, attempts: usize) -> String {
+        let addresses = self.addresses.lock().unwrap_or_else(PoisonError::into_inner);
+        addresses.get(attempts % addresses.len().max(1)).cloned().unwrap_or_default()
     }
 
     /// Puts a question to the node; nothing if there is no connection, or no room.
@@ -123,10 +134,10 @@ pub(super) async fn keep_connected(
     let mut attempts = 0;
     loop {
         let address = link.address(attempts);
-        match dial(address, &link, &roster, &directory).await {
+        match dial(&address, &link, &roster, &directory).await {
             Ok(stream) => {
                 tracing::info!(node = link.node, address, "connected to a peer");
-                pause_ms = PAUSE_MS_FIRST;
+                (pause_ms, attempts) = (PAUSE_MS_FIRST, 0);
                 said.clear();
                 let error = converse(&link, &engine, stream).await;
                 tracing::info!(node = link.node, %error, "the connection to a peer ended");
@@ -138,7 +149,7 @@ pub(super) async fn keep_connected(
                 attempts += 1;
                 // Once per reason: a peer may be away for days.
                 let why = error.to_string();
-                if said.insert((address, why.clone())) {
+                if said.insert((address.clone(), why.clone())) {
                     tracing::warn!(node = link.node, address, why, "cannot connect to a peer; trying on");
                 }
             }

@@ -82,7 +82,7 @@ impl Group {
         self.rest.wake();
         let rank = self.rank(None);
         self.haste = Some(Haste::after(rank * START_TICKS, self.voters(), self.term()));
-        if rank > 0 {
+        if rank > 0 || !self.electorate().contains(&self.options.node) {
             self.ask_who_leads();
         }
     }
