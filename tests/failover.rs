@@ -15,6 +15,18 @@ fn led_by_one() -> Cluster {
     cluster
 }
 
+/// The same after all of it went down.
+fn started_again() -> Cluster {
+    let mut cluster = led_by_one();
+    for node in [1, 2, 3] {
+        cluster.crash(node, node);
+    }
+    for node in [1, 2, 3] {
+        cluster.start(node);
+    }
+    cluster
+}
+
 /// Ticks everyone until somebody other than `node` leads; how many ticks that took.
 fn ticks_until_another_leads(cluster: &mut Cluster, node: u64) -> usize {
     for ticks in 0..20 * ELECTION_TICKS {
@@ -82,13 +94,7 @@ fn a_leader_brings_a_peer_up_to_date_as_soon_as_it_is_found() {
 
 #[test]
 fn a_cluster_that_starts_again_does_not_wait_for_an_election_timeout() {
-    let mut cluster = led_by_one();
-    for node in [1, 2, 3] {
-        cluster.crash(node, node);
-    }
-    for node in [1, 2, 3] {
-        cluster.start(node);
-    }
+    let mut cluster = started_again();
     let ticks = ticks_until_another_leads(&mut cluster, 0);
     assert!(ticks < ELECTION_TICKS / 2, "it took {ticks} ticks");
 }
@@ -110,13 +116,7 @@ fn a_replica_that_starts_again_hears_at_once_who_leads() {
 
 #[test]
 fn an_election_is_left_to_whoever_stands_while_its_votes_are_synced() {
-    let mut cluster = led_by_one();
-    for node in [1, 2, 3] {
-        cluster.crash(node, node);
-    }
-    for node in [1, 2, 3] {
-        cluster.start(node);
-    }
+    let mut cluster = started_again();
     let term = cluster.describe(2).view.term;
     // As after a start of many shards: the disks are busy.
     [1, 2, 3].into_iter().for_each(|node| cluster.hold_disk(node));

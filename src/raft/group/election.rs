@@ -28,11 +28,12 @@ impl Group {
             return;
         }
         let (term, election_ticks) = (self.term(), self.options.election_ticks as u64);
-        let (voters, random) = (self.voters(), &mut self.random);
         // There is none where somebody stands, or where the leader was silent for an election timeout.
-        let mut haste =
-            self.haste.unwrap_or_else(|| Haste::behind_others(voters, term, election_ticks, random));
-        let is_due = haste.is_due(term, election_ticks, random);
+        let mut haste = match self.haste {
+            Some(haste) => haste,
+            None => Haste::behind_others(self.voters(), term, election_ticks, &mut self.random),
+        };
+        let is_due = haste.is_due(term, election_ticks, &mut self.random);
         self.haste = Some(haste);
         if is_due {
             self.node.raft.election_elapsed = self.timeout.1;
