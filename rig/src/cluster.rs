@@ -79,7 +79,7 @@ impl Cluster {
         outside: &Path,
         settings: Settings,
     ) -> Result<Self, RigError> {
-        let hosts = free_hosts(&mut rig.random, roots.len());
+        let hosts = free_hosts(&mut rig.random, roots.len(), nobody_listens);
         let host = |at: usize| (IpAddr::V4(hosts[at]), None);
         Self::start_on(rig, roots, outside, settings, host)
     }
@@ -128,7 +128,7 @@ impl Cluster {
         settings: Settings,
     ) -> Result<Duration, RigError> {
         let node = self.brokers.len() as u64 + 1;
-        let host = IpAddr::V4(free_hosts(&mut rig.random, 1)[0]);
+        let host = IpAddr::V4(free_hosts(&mut rig.random, 1, nobody_listens)[0]);
         let place =
             Place { node, host, data: root.join("data"), outside: outside.to_owned(), namespace: None };
         let seeds: Vec<_> = self.brokers.iter().map(|broker| broker.place().native()).collect();
@@ -295,19 +295,23 @@ fn why_not_ready(broker: &Broker) -> String {
     format!("broker {} is not ready: {answer}\n{}", broker.place().node, broker.last_lines())
 }
 
-/// Loopback addresses that nobody listens on. With an address for each broker no port is ever taken by an outgoing
-/// connection while its broker is down.
-fn free_hosts(random: &mut Random, count: usize) -> Vec<Ipv4Addr> {
+/// Loopback addresses, each another one, of those that are free. With an address for each broker no port is ever taken by
+/// an outgoing connection while its broker is down.
+fn free_hosts(random: &mut Random, count: usize, is_free: impl Fn(Ipv4Addr) -> bool) -> Vec<Ipv4Addr> {
     let mut hosts = Vec::new();
     while hosts.len() < count {
         let byte = |random: &mut Random, low| u8::try_from(random.between(low, 250)).unwrap_or(1);
         let host = Ipv4Addr::new(127, byte(random, 64), byte(random, 1), byte(random, 1));
-        let free = (7400..=7402).all(|port| TcpListener::bind((host, port)).is_ok());
-        if free && !hosts.contains(&host) {
+        if !hosts.contains(&host) && is_free(host) {
             hosts.push(host);
         }
     }
     hosts
+}
+
+/// Whether a broker could listen there.
+fn nobody_listens(host: Ipv4Addr) -> bool {
+    (7400..=7402).all(|port| TcpListener::bind((host, port)).is_ok())
 }
 
 #[cfg(test)]
@@ -316,10 +320,17 @@ mod tests {
 
     #[test]
     fn hosts_differ_and_those_in_use_are_passed_over() {
-        let first = free_hosts(&mut Random::new(3), 2);
-        let _taken = TcpListener::bind((first[0], 7401)).unwrap();
-        let second = free_hosts(&mut Random::new(3), 2);
+        let first = free_hosts(&mut Random::new(3), 2, |_| true);
+        assert_ne!(first[0], first[1]);
+        let second = free_hosts(&mut Random::new(3), 2, |host| host != first[0]);
         assert_eq!(second[0], first[1]);
         assert_ne!(second[0], second[1]);
+    }
+
+    #[test]
+    fn a_host_is_in_use_as_soon_as_one_port_of_a_broker_is() {
+        let host = free_hosts(&mut Random::new(std::process::id().into()), 1, nobody_listens)[0];
+        let _taken = TcpListener::bind((host, 7401)).unwrap();
+        assert!(!nobody_listens(host));
     }
 }
