@@ -27,6 +27,11 @@ impl Random {
         if bound == 0 { 0 } else { self.next_u64() % bound }
     }
 
+    /// One of them; none of none.
+    pub fn pick<T: Copy>(&mut self, of: &[T]) -> Option<T> {
+        of.get(self.below(of.len() as u64) as usize).copied()
+    }
+
     /// Sixteen bytes, for the nonce of a segment.
     pub fn nonce(&mut self) -> [u8; 16] {
         let mut nonce = [0; 16];

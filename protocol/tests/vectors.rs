@@ -453,7 +453,7 @@ fn peers() -> Vec<Vector> {
         |shard| Heartbeat { shard, kind: 8, from: 1, to: 2, term: 5, commit: 11, context: Bytes::new() };
     let raft = |messages| PeerMessage::Raft { shard: 9, messages };
     let confirmed = Confirmed { commit_index: 13, commit_chain: 0x0123_4567_89ab_cdef, matched_index: 12 };
-    let standing = Standing { term: Some(5), confirmed: Some(confirmed) };
+    let standing = Standing { term: Some(5), voters: vec![1, 2, 3], confirmed: Some(confirmed) };
     let fetch = RepairMessage::Fetch { from_index: 12, to_index: 13, max_bytes: 1 << 20 };
     let entries = RepairMessage::Entries { chain_before: Some(77), entries: vec![entry, membership] };
     let checkpoint = RepairMessage::Checkpoint { checkpoint: "checkpoint".into() };

@@ -133,21 +133,21 @@ impl World {
         true
     }
 
-    /// A segment or the vote is gone after a power cut. The newest segment's name is spared, and the oldest's: that they
-    /// were there cannot be told (`docs/storage-format.md`).
+    /// A segment or the vote is gone after a power cut. The newest segment's name is spared: that it was there cannot be
+    /// told (`docs/storage-format.md`).
     pub(crate) fn lose_name(&mut self, node: u64, pick: u64, down: Time) -> bool {
         let mut random = Random::new(pick);
         let shard = shard_of(random.below(self.plan.shards.into()) as u32);
         let stretches = layout::of_replica(&self.nodes[&node].disk, shard);
         let segments = stretches.iter().filter(|stretch| matches!(stretch.holds, Holds::Header(_)));
         let segments: Vec<&Stretch> = segments.collect();
-        let inner = segments.get(1..segments.len().saturating_sub(1)).unwrap_or_default();
+        let older = segments.get(..segments.len().saturating_sub(1)).unwrap_or_default();
         let vote =
             stretches.iter().find(|stretch| stretch.holds == Holds::Vote).filter(|_| random.below(2) == 0);
-        let lost = match (vote, inner.len()) {
+        let lost = match (vote, older.len()) {
             (Some(vote), _) => vote,
             (None, 0) => return false,
-            (None, count) => inner[random.below(count as u64) as usize],
+            (None, count) => older[random.below(count as u64) as usize],
         };
         self.lose(node, shard, lost, down)
     }
@@ -256,12 +256,7 @@ impl World {
         let disk = &self.nodes[&damage.node].disk;
         let is_seen = match &damage.what {
             What::Bytes { harm, .. } => disk.is_harmed(*harm),
-            What::Name(path) if disk.exists(path).unwrap_or(false) => false,
-            // A log that is open has all its segments; one that was made anew numbers them anew.
-            What::Name(path) if path.ends_with(".segment") => {
-                !self.is_open(damage.node, damage.shard) && !self.is_trimmed(damage.node, path)
-            }
-            What::Name(_) => true,
+            What::Name(path) => !disk.exists(path).unwrap_or(false),
         };
         is_seen || self.is_marked(damage.node, damage.shard)
     }
@@ -275,19 +270,13 @@ impl World {
         !self.is_marked(damage.node, damage.shard) && layout::is_behind_end(disk, damage.shard, place)
     }
 
-    fn is_open(&self, node: u64, shard: u64) -> bool {
-        let process = self.nodes[&node].process.as_ref();
-        process.and_then(|process| process.hosted.get(&shard)?.replica.log()).is_some()
-    }
-
-    /// Whether nothing of a log is left that comes before this segment.
-    fn is_trimmed(&self, node: u64, path: &str) -> bool {
-        let Some((directory, name)) = path.rsplit_once('/').filter(|(_, name)| name.ends_with(".segment"))
-        else {
-            return false;
+    /// A log was opened: it has all its segments. One that was made anew numbers them anew.
+    pub(crate) fn has_all_segments(&mut self, node: u64, shard: u64) {
+        let is_undone = |damage: &Damage| {
+            let is_segment = matches!(&damage.what, What::Name(path) if path.ends_with(".segment"));
+            is_segment && (damage.node, damage.shard) == (node, shard)
         };
-        let names = self.nodes[&node].disk.list(directory).unwrap_or_default();
-        !names.iter().any(|other| other.ends_with(".segment") && other.as_str() < name)
+        self.damages.retain(|damage| !is_undone(damage));
     }
 
     /// Whether a replica is marked as faulty on its disk.

@@ -137,6 +137,7 @@ impl World {
         let checked = self.invariants.opened(id, shard, &hosted.replica, &node.disk);
         self.note(id, "recovered", [shard, last, chain], || format!("shard {shard} through entry {last}"));
         self.check(checked);
+        self.has_all_segments(id, shard);
     }
 
     /// A shard could not be opened: the disk stopped meanwhile, or failed for once, or the log is gone.

@@ -78,6 +78,7 @@ pub(super) async fn follow(
         let current = followed.borrow().current || is_current(&handle, state.applied_lsn()).await;
         let now = Arc::new(state.clone());
         roster.follow(&now);
+        replicas.know(&roster.members(), current);
         followed.send_modify(|followed| {
             followed.state = Arc::clone(&now);
             followed.current = current;

@@ -117,12 +117,13 @@ impl Cluster {
         let voters = joined.map_or_else(|| config.member_ids(), |joined| joined.founders.clone());
         let joined_as = joined.and_then(|_| roster.members().get(me.id).cloned());
         // The metadata log is never trimmed: its state is not in its checkpoints.
+        let brokers = roster.members().ids();
         let metadata = replicas
-            .open_or_create(METADATA_SHARD, voters.clone(), ShardSettings::default())
+            .open_or_create(METADATA_SHARD, voters.clone(), brokers.clone(), ShardSettings::default())
             .await
             .map_err(ClusterError)?;
         if let Health::Faulty(why) = metadata.view().health
-            && voters.len() == 1
+            && brokers == [me.id]
         {
             return Err(ClusterError(why));
         }

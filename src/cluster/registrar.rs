@@ -64,6 +64,7 @@ pub(super) async fn keep(cluster: Weak<Inner>, me: Member, joined_as: Option<Kno
                     // Whoever follows the metadata knows better.
                     if !followed.current {
                         cluster.inner.roster.hear(hearsay.brokers);
+                        cluster.inner.replicas.know(&cluster.members(), false);
                     }
                 }
             }

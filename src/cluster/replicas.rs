@@ -17,9 +17,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::task::JoinSet;
 
 use super::hosting::{self, Here, Wanted};
-use super::{MetadataState, planner};
+use super::{Members, MetadataState, planner};
 use crate::engine::{Engine, METADATA_SHARD, PartitionHandle, ShardId, ShardSettings};
-use crate::identity::DataDirectory;
+use crate::identity::{Acquaintance, DataDirectory};
 
 /// Shards that are opened or made at once: each reads its last segment, and waits for a few syncs that the kernel merges
 /// with those of the others.
@@ -62,15 +62,16 @@ impl Replicas {
         self.lock_faults().clone()
     }
 
-    /// Opens a shard that was here before, creates one that never was.
+    /// Opens a shard that was here before, creates one that never was. `hosts` may hold replicas of it.
     pub(super) async fn open_or_create(
         &self,
         shard: ShardId,
-        voters: Vec<u64>,
+        founders: Vec<u64>,
+        hosts: Vec<u64>,
         settings: ShardSettings,
     ) -> Result<PartitionHandle, String> {
         let may_be_made = !self.directory.shards().contains(&shard);
-        let wanted = Wanted { shard, may_be_made, founders: voters.clone(), hosts: voters, settings };
+        let wanted = Wanted { shard, may_be_made, founders, hosts, settings };
         let wanted = self.create_missing(vec![wanted]).await.pop().ok_or_else(|| self.why_not(shard))?;
         open(&self.engine, wanted).await
     }
@@ -148,11 +149,21 @@ impl Replicas {
                 told.insert(placement.shard, now);
             }
         }
-        // Whoever follows the metadata has all of it.
-        let brokers: Vec<u64> = state.members().map(|(member, _)| member.id).collect();
-        if !brokers.is_empty() && told.get(&METADATA_SHARD).is_none_or(|(_, known)| *known != brokers) {
+    }
+
+    /// These are the brokers, as far as is known: each follows the metadata, and has a replica of it. They are remembered
+    /// once they are known for certain.
+    pub(super) fn know(&self, members: &Members, for_certain: bool) {
+        let brokers = members.ids();
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        if told.get(&METADATA_SHARD).is_none_or(|(_, known)| *known != brokers) {
             self.engine.update_replicas(METADATA_SHARD, &brokers);
             told.insert(METADATA_SHARD, (ShardSettings::default(), brokers));
+        }
+        drop(told);
+        let known = members.iter().map(Acquaintance::from).collect();
+        if for_certain && let Err(error) = self.directory.record_brokers(known) {
+            tracing::error!(%error, "cannot write down which brokers there are");
         }
     }
 

@@ -3,8 +3,9 @@
 //! What holds:
 //! - A registered broker is who the metadata says: its addresses, and its data directory.
 //! - Before this broker has followed the metadata that far, it takes others for what the configuration, the answer to its
-//!   joining, or another broker says of them: it must reach somebody to follow at all. Founders that have not registered
-//!   yet stay known that way.
+//!   joining, or another broker says of them, and for what it knew of them itself in an earlier run: it must reach somebody
+//!   to follow at all, and more than ever if its own copy of the metadata is damaged. Founders that have not registered yet
+//!   stay known that way.
 //! - A broker that was removed is never taken for a member again, whatever anybody says.
 
 use std::collections::BTreeMap;
@@ -44,41 +45,59 @@ pub struct KnownBroker {
 pub struct Members {
     brokers: BTreeMap<u64, KnownBroker>,
     /// Where else they may be reached, by hearsay: all may have moved at once, and none could register that.
-    elsewhere: BTreeMap<u64, String>,
+    elsewhere: BTreeMap<u64, Vec<String>>,
     /// Ids below this were given out; nothing before the cluster was founded.
     given_out_below: u64,
 }
 
 impl Members {
-    /// Those the state names, and those of `hearsay` that it does not rule out.
-    pub fn of(hearsay: &BTreeMap<u64, KnownBroker>, state: &MetadataState) -> Members {
+    /// Those the state names, and those that were heard of and that it does not rule out.
+    fn of(Known { remembered, hearsay, state }: &Known) -> Members {
         let given_out_below = if state.is_founded() { state.next_broker() } else { 0 };
         // Of those the configuration alone names, founders count; others have to join.
         let is_new = |broker: &KnownBroker| {
             broker.id >= given_out_below && (!state.is_founded() || broker.directory.is_some())
         };
-        let heard = hearsay.iter().filter(|(id, broker)| is_new(broker) || state.awaits(**id));
-        let mut brokers: BTreeMap<u64, KnownBroker> =
-            heard.map(|(id, broker)| (*id, broker.clone())).collect();
-        let mut elsewhere = BTreeMap::new();
-        for (member, duty) in state.members() {
-            if let Some(heard) = hearsay.get(&member.id).filter(|heard| heard.peer != member.peer) {
-                elsewhere.insert(member.id, heard.peer.clone());
-            }
-            brokers.insert(member.id, KnownBroker { duty, ..KnownBroker::from(&**member) });
+        let of_state = state.members().map(|(member, duty)| KnownBroker { duty, ..KnownBroker::from(&**member) });
+        let heard = hearsay.values().filter(|broker| is_new(broker) || state.awaits(broker.id));
+        let mut members = Members { given_out_below, ..Members::default() };
+        // The likeliest first.
+        of_state.for_each(|broker| members.add(&broker));
+        heard.for_each(|broker| members.add(broker));
+        hearsay.values().for_each(|broker| members.add_address(broker));
+        remembered.values().filter(|broker| is_new(broker)).for_each(|broker| members.add(broker));
+        members
+    }
+
+    fn add(&mut self, broker: &KnownBroker) {
+        if self.brokers.contains_key(&broker.id) {
+            return self.add_address(broker);
         }
-        Members { brokers, elsewhere, given_out_below }
+        self.brokers.insert(broker.id, broker.clone());
+    }
+
+    /// One more place to look for a member.
+    fn add_address(&mut self, broker: &KnownBroker) {
+        let known = self.peer_addresses(broker.id);
+        if !known.is_empty() && !known.contains(&broker.peer) {
+            self.elsewhere.entry(broker.id).or_default().push(broker.peer.clone());
+        }
     }
 
     /// Where the other brokers reach this one, the likeliest first; nothing of a stranger.
     pub fn peer_addresses(&self, id: u64) -> Vec<String> {
         let known = self.brokers.get(&id).map(|broker| &broker.peer);
-        known.into_iter().chain(self.elsewhere.get(&id)).cloned().collect()
+        known.into_iter().chain(self.elsewhere.get(&id).into_iter().flatten()).cloned().collect()
     }
 
     /// All brokers, by id.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &KnownBroker> {
         self.brokers.values()
+    }
+
+    /// Their ids.
+    pub fn ids(&self) -> Vec<u64> {
+        self.brokers.keys().copied().collect()
     }
 
     /// The broker of this id.
@@ -130,6 +149,20 @@ impl From<&Acquaintance> for KnownBroker {
     }
 }
 
+/// A broker as it is remembered.
+impl From<&KnownBroker> for Acquaintance {
+    fn from(known: &KnownBroker) -> Acquaintance {
+        Acquaintance {
+            id: known.id,
+            directory: known.directory,
+            native: known.native.clone(),
+            peer: known.peer.clone(),
+            http: known.http.clone(),
+            rack: known.rack.clone(),
+        }
+    }
+}
+
 /// A broker of which nothing but the configuration is known.
 impl From<&Node> for KnownBroker {
     fn from(node: &Node) -> KnownBroker {
@@ -153,16 +186,20 @@ pub struct Roster {
 }
 
 struct Known {
+    /// By this broker itself, in an earlier run.
+    remembered: BTreeMap<u64, KnownBroker>,
     hearsay: BTreeMap<u64, KnownBroker>,
     state: Arc<MetadataState>,
 }
 
 impl Roster {
-    /// Knows these brokers by hearsay, and no state yet.
-    pub fn new(hearsay: impl IntoIterator<Item = KnownBroker>) -> Roster {
-        let hearsay = hearsay.into_iter().map(|broker| (broker.id, broker)).collect();
-        let known = Known { hearsay, state: Arc::default() };
-        let members = Arc::new(Members::of(&known.hearsay, &known.state));
+    /// Knows these brokers by hearsay, and those from an earlier run; no state yet.
+    pub fn new(
+        hearsay: impl IntoIterator<Item = KnownBroker>,
+        remembered: impl IntoIterator<Item = KnownBroker>,
+    ) -> Roster {
+        let known = Known { remembered: by_id(remembered), hearsay: by_id(hearsay), state: Arc::default() };
+        let members = Arc::new(Members::of(&known));
         Roster {
             known: Mutex::new(known),
             members: watch::Sender::new(members),
@@ -190,7 +227,7 @@ impl Roster {
     /// Another broker says that these are members. What the metadata says here goes before.
     pub(super) fn hear(&self, brokers: impl IntoIterator<Item = KnownBroker>) {
         let mut known = self.lock();
-        known.hearsay.extend(brokers.into_iter().map(|broker| (broker.id, broker)));
+        known.hearsay.extend(by_id(brokers));
         self.publish(&known);
     }
 
@@ -217,7 +254,7 @@ impl Roster {
     }
 
     fn publish(&self, known: &Known) {
-        let now = Members::of(&known.hearsay, &known.state);
+        let now = Members::of(known);
         self.members.send_if_modified(|members| {
             let changed = **members != now;
             if changed {
@@ -230,6 +267,10 @@ impl Roster {
     fn lock(&self) -> MutexGuard<'_, Known> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn by_id(brokers: impl IntoIterator<Item = KnownBroker>) -> BTreeMap<u64, KnownBroker> {
+    brokers.into_iter().map(|broker| (broker.id, broker)).collect()
 }
 
 #[cfg(test)]
@@ -264,7 +305,7 @@ mod tests {
 
     #[test]
     fn founders_are_members_before_they_register_and_then_with_one_directory_alone() {
-        let roster = Roster::new(founders());
+        let roster = Roster::new(founders(), []);
         assert_eq!(roster.members().check(2, DirectoryId([8; 16])), Ok(()));
         followed(&roster, &[found(), Command::RegisterBroker(broker(2))]);
         assert_eq!(ids(&roster), [1, 2, 3]);
@@ -275,7 +316,7 @@ mod tests {
 
     #[test]
     fn a_removed_broker_is_no_member_whatever_is_said_of_it() {
-        let roster = Roster::new(founders());
+        let roster = Roster::new(founders(), []);
         followed(&roster, &[found(), Command::RegisterBroker(broker(4)), Command::RemoveBroker { id: 4 }]);
         roster.hear([KnownBroker::from(&broker(4))]);
         assert_eq!(ids(&roster), [1, 2, 3]);
@@ -284,7 +325,7 @@ mod tests {
 
     #[test]
     fn a_broker_that_lags_behind_takes_newer_members_on_hearsay() {
-        let roster = Roster::new(founders());
+        let roster = Roster::new(founders(), []);
         let mut changes = roster.watch();
         followed(&roster, &[found()]);
         changes.mark_unchanged();
@@ -297,7 +338,7 @@ mod tests {
     #[test]
     fn a_broker_that_the_configuration_alone_names_is_no_member_once_the_cluster_is_founded() {
         let added = KnownBroker { directory: None, ..KnownBroker::from(&broker(4)) };
-        let roster = Roster::new(founders().into_iter().chain([added]));
+        let roster = Roster::new(founders().into_iter().chain([added]), []);
         assert_eq!(ids(&roster), [1, 2, 3, 4]);
         followed(&roster, &[found()]);
         assert_eq!(ids(&roster), [1, 2, 3]);
@@ -305,12 +346,34 @@ mod tests {
 
     #[test]
     fn the_metadata_goes_before_hearsay() {
-        let roster = Roster::new(founders());
+        let roster = Roster::new(founders(), []);
         followed(&roster, &[found(), Command::RegisterBroker(broker(2))]);
         roster.hear([KnownBroker { peer: "elsewhere:1".into(), ..KnownBroker::from(&broker(2)) }]);
         assert_eq!(roster.members().get(2).unwrap().peer, broker(2).peer);
         // It is tried all the same: it may have moved, and found nobody yet who writes that down.
         assert_eq!(roster.members().peer_addresses(2), [&broker(2).peer, "elsewhere:1"]);
         assert_eq!(roster.members().peer_addresses(1), [broker(1).peer]);
+    }
+
+    #[test]
+    fn brokers_known_from_an_earlier_run_are_members_until_the_metadata_says_otherwise() {
+        let four = KnownBroker::from(&broker(4));
+        let roster = Roster::new(founders(), [four.clone(), KnownBroker::from(&broker(5))]);
+        assert_eq!(ids(&roster), [1, 2, 3, 4, 5]);
+        followed(&roster, &[found(), Command::RegisterBroker(broker(4)), Command::RegisterBroker(broker(5))]);
+        assert_eq!(ids(&roster), [1, 2, 3, 4, 5]);
+        followed(
+            &roster,
+            &[found(), Command::RegisterBroker(broker(4)), Command::RegisterBroker(broker(5)), Command::RemoveBroker { id: 4 }],
+        );
+        assert_eq!(ids(&roster), [1, 2, 3, 5]);
+    }
+
+    #[test]
+    fn where_the_configuration_and_an_earlier_run_disagree_both_addresses_are_tried() {
+        let moved = KnownBroker { peer: "elsewhere:1".into(), ..KnownBroker::from(&broker(2)) };
+        let roster = Roster::new(founders(), [moved]);
+        assert_eq!(roster.members().peer_addresses(2), [&broker(2).peer, "elsewhere:1"]);
+        assert_eq!(roster.members().check(2, DirectoryId([8; 16])), Ok(()));
     }
 }

@@ -1,4 +1,4 @@
-//! Making, opening and locking a data directory.
+//! A data directory that is opened and locked, and what it remembers.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,15 +11,16 @@ use serde::{Deserialize, Serialize};
 use super::{ClusterId, DirectoryId, IdentityError};
 use crate::checked_file::{self, CheckedFileError};
 
-const IDENTITY: &str = "identity.json";
-const LOCK: &str = "lock";
-const PEERS: &str = "peers.json";
-const SHARDS: &str = "shards.json";
-const JOINED: &str = "joined.json";
+pub(super) const IDENTITY: &str = "identity.json";
+pub(super) const LOCK: &str = "lock";
+pub(super) const PEERS: &str = "peers.json";
+pub(super) const SHARDS: &str = "shards.json";
+pub(super) const JOINED: &str = "joined.json";
+const BROKERS: &str = "brokers.json";
 const LOGS: &str = "shards";
 
 /// The format of a data directory, as this broker makes it.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// Who a data directory belongs to.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,7 +41,7 @@ pub struct Identity {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Joined {
     /// The directory it joined with; known before anybody was asked.
-    directory: DirectoryId,
+    pub(super) directory: DirectoryId,
     /// The voters that each copy of the metadata log begins with.
     pub founders: Vec<u64>,
     /// The brokers there were, itself included.
@@ -66,121 +67,22 @@ pub struct Acquaintance {
 
 /// The directories of the nodes seen so far.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Peers {
+pub(super) struct Peers {
     directories: BTreeMap<u64, DirectoryId>,
+}
+
+/// The brokers there were when this one last wrote that down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+struct Brokers {
+    brokers: Vec<Acquaintance>,
 }
 
 /// The shards whose files are here.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-struct Shards {
+pub(super) struct Shards {
     shards: BTreeSet<u64>,
     /// Those whose files are being deleted.
     dropping: BTreeSet<u64>,
-}
-
-/// Makes a data directory of `node` in `cluster` out of a missing or empty one.
-///
-/// # Errors
-/// The directory is not empty, or cannot be written.
-pub fn format(path: &Path, cluster: ClusterId, node: u64) -> Result<Identity, IdentityError> {
-    make_blank(path)?;
-    let directory = DirectoryId::random().map_err(|source| IdentityError::from_io(path, source))?;
-    let identity = Identity { version: VERSION, cluster, node, directory, joined: false };
-    lay_out(path, &identity)?;
-    Ok(identity)
-}
-
-/// A blank directory that is about to join a cluster. It has its id, durably: whoever asks again, after a crash too, asks
-/// for the same one.
-#[derive(Debug)]
-pub struct Newborn {
-    path: PathBuf,
-    directory: DirectoryId,
-    _lock: DirectoryLock,
-}
-
-impl Newborn {
-    /// Gives a missing or empty directory its id, or finds the one it got in an attempt that did not finish.
-    ///
-    /// # Errors
-    /// The directory is not empty, in use, or cannot be written.
-    pub fn prepare(path: &Path) -> Result<Newborn, IdentityError> {
-        make_blank(path)?;
-        let lock = lock(path)?;
-        let directory = match checked_file::read::<Joined>(path, JOINED) {
-            Ok(Some(begun)) => begun.directory,
-            // What is not whole was not sent to anybody.
-            Ok(None) | Err(CheckedFileError::Damaged(_)) => {
-                let directory =
-                    DirectoryId::random().map_err(|source| IdentityError::from_io(path, source))?;
-                write(path, JOINED, &Joined { directory, founders: Vec::new(), brokers: Vec::new() })?;
-                sync_parent(path)?;
-                directory
-            }
-            Err(CheckedFileError::Io(source)) => {
-                return Err(IdentityError::from_io(&path.join(JOINED), source));
-            }
-        };
-        Ok(Newborn { path: path.to_owned(), directory, _lock: lock })
-    }
-
-    /// Its id.
-    pub fn directory(&self) -> DirectoryId {
-        self.directory
-    }
-
-    /// Makes it the data directory of the node that it has become.
-    ///
-    /// # Errors
-    /// It cannot be written.
-    pub fn become_node(
-        self,
-        cluster: ClusterId,
-        node: u64,
-        founders: Vec<u64>,
-        brokers: Vec<Acquaintance>,
-    ) -> Result<Identity, IdentityError> {
-        let directory = self.directory;
-        write(&self.path, JOINED, &Joined { directory, founders, brokers })?;
-        let identity = Identity { version: VERSION, cluster, node, directory, joined: true };
-        lay_out(&self.path, &identity)?;
-        Ok(identity)
-    }
-}
-
-fn make_blank(path: &Path) -> Result<(), IdentityError> {
-    let io = |source| IdentityError::from_io(path, source);
-    std::fs::create_dir_all(path).map_err(io)?;
-    for entry in std::fs::read_dir(path).map_err(io)? {
-        let found = entry.map_err(io)?.file_name().to_string_lossy().into_owned();
-        if !is_scrap(&found) {
-            return Err(IdentityError::NotEmpty { path: path.to_owned(), found });
-        }
-    }
-    Ok(())
-}
-
-/// The identity comes last: a crash in between leaves a directory that is formatted again.
-fn lay_out(path: &Path, identity: &Identity) -> Result<(), IdentityError> {
-    write(path, SHARDS, &Shards::default())?;
-    write(path, PEERS, &Peers::default())?;
-    write(path, IDENTITY, identity)?;
-    sync_parent(path)
-}
-
-fn sync_parent(path: &Path) -> Result<(), IdentityError> {
-    let io = |source| IdentityError::from_io(path, source);
-    match path.canonicalize().map_err(io)?.parent() {
-        Some(parent) => checked_file::sync_directory(parent).map_err(io),
-        None => Ok(()),
-    }
-}
-
-/// Whether a file of this name is no data yet: a format that did not finish leaves all but the identity, and whoever
-/// locks before formatting leaves the lock.
-fn is_scrap(name: &str) -> bool {
-    [LOCK, SHARDS, PEERS, JOINED].contains(&name)
-        || name.strip_suffix(".new").is_some_and(|name| name != LOCK)
 }
 
 /// An opened and locked data directory.
@@ -191,6 +93,7 @@ pub struct DataDirectory {
     joined: Option<Joined>,
     peers: Mutex<Peers>,
     shards: Mutex<Shards>,
+    brokers: Mutex<Brokers>,
     /// Nothing once the directory was let go.
     lock: Mutex<Option<DirectoryLock>>,
 }
@@ -219,19 +122,9 @@ impl DataDirectory {
         let joined = if identity.joined { Some(read(path, JOINED)?) } else { None };
         let peers = Mutex::new(read(path, PEERS)?);
         let shards = Mutex::new(read(path, SHARDS)?);
+        let brokers = Mutex::new(remembered(path)?);
         make_room(path)?;
-        Ok(DataDirectory { path: path.to_owned(), identity, joined, peers, shards, lock })
-    }
-
-    /// Whether there is nothing at `path` yet that could be a data directory: missing, empty, or left by a
-    /// format that did not finish.
-    pub fn is_blank(path: &Path) -> bool {
-        match std::fs::read_dir(path) {
-            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
-            Ok(mut entries) => {
-                entries.all(|entry| entry.is_ok_and(|entry| is_scrap(&entry.file_name().to_string_lossy())))
-            }
-        }
+        Ok(DataDirectory { path: path.to_owned(), identity, joined, peers, shards, brokers, lock })
     }
 
     /// The directory's path.
@@ -282,6 +175,25 @@ impl DataDirectory {
         }
     }
 
+    /// The brokers of the cluster, as this one knew them when it last followed the metadata; none before that.
+    pub fn brokers(&self) -> Vec<Acquaintance> {
+        hold(&self.brokers).brokers.clone()
+    }
+
+    /// Remembers durably which brokers the cluster has.
+    ///
+    /// # Errors
+    /// The list could not be written for sure: here it is unchanged then, on the disk it may be either.
+    pub fn record_brokers(&self, brokers: Vec<Acquaintance>) -> Result<(), IdentityError> {
+        let mut known = hold(&self.brokers);
+        if known.brokers != brokers {
+            let next = Brokers { brokers };
+            self.write(BROKERS, &next)?;
+            *known = next;
+        }
+        Ok(())
+    }
+
     /// The shards whose files were created here and not removed since.
     pub fn shards(&self) -> BTreeSet<u64> {
         hold(&self.shards).shards.clone()
@@ -329,7 +241,7 @@ fn hold<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn write<T: Serialize>(path: &Path, name: &str, content: &T) -> Result<(), IdentityError> {
+pub(super) fn write<T: Serialize>(path: &Path, name: &str, content: &T) -> Result<(), IdentityError> {
     checked_file::write(path, name, content)
         .map_err(|source| IdentityError::from_io(&path.join(name), source))
 }
@@ -345,11 +257,23 @@ fn read<T: DeserializeOwned>(path: &Path, file: &'static str) -> Result<T, Ident
     }
 }
 
-fn lock(path: &Path) -> Result<DirectoryLock, IdentityError> {
+pub(super) fn lock(path: &Path) -> Result<DirectoryLock, IdentityError> {
     DirectoryLock::acquire(path).map_err(|error| match error {
         LockError::Held { directory } => IdentityError::Locked { path: directory },
         LockError::Io { directory, error } => IdentityError::from_io(&directory, error),
     })
+}
+
+/// What is remembered of the brokers. Nothing hangs on it but whom to ask: one that is damaged is as good as none.
+fn remembered(path: &Path) -> Result<Brokers, IdentityError> {
+    match checked_file::read(path, BROKERS) {
+        Ok(known) => Ok(known.unwrap_or_default()),
+        Err(CheckedFileError::Io(source)) => Err(IdentityError::from_io(&path.join(BROKERS), source)),
+        Err(CheckedFileError::Damaged(problem)) => {
+            tracing::warn!(file = BROKERS, problem, "what it said of the other brokers is forgotten");
+            Ok(Brokers::default())
+        }
+    }
 }
 
 /// The place for the shards' logs. That it is missing says nothing: which shards were here stands elsewhere.
@@ -365,6 +289,7 @@ fn make_room(path: &Path) -> Result<(), IdentityError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::identity::format;
 
     fn cluster() -> ClusterId {
         ClusterId([7; 16])
@@ -382,24 +307,6 @@ mod tests {
         assert!(matches!(foreign, IdentityError::ForeignNode { found: 2, expected: 3, .. }));
         let foreign = DataDirectory::open(&path, Some(ClusterId([8; 16])), 2).unwrap_err();
         assert!(matches!(foreign, IdentityError::ForeignCluster { .. }));
-    }
-
-    #[test]
-    fn a_directory_is_formatted_once() {
-        let root = tempfile::tempdir().unwrap();
-        format(root.path(), cluster(), 1).unwrap();
-        let again = format(root.path(), cluster(), 1).unwrap_err();
-        assert!(matches!(again, IdentityError::NotEmpty { .. }));
-        assert!(!DataDirectory::is_blank(root.path()));
-    }
-
-    #[test]
-    fn a_directory_with_anything_in_it_is_not_formatted() {
-        let root = tempfile::tempdir().unwrap();
-        std::fs::write(root.path().join("letters.txt"), "dear").unwrap();
-        assert!(!DataDirectory::is_blank(root.path()));
-        let refused = format(root.path(), cluster(), 1).unwrap_err();
-        assert!(refused.to_string().contains("letters.txt"));
     }
 
     #[test]
@@ -502,43 +409,22 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_that_joins_keeps_its_id_through_attempts_that_fail() {
-        let root = tempfile::tempdir().unwrap();
-        let path = root.path().join("data");
-        let first = Newborn::prepare(&path).unwrap();
-        let id = first.directory();
-        let second = Newborn::prepare(&path).unwrap_err();
-        assert!(matches!(second, IdentityError::Locked { .. }), "two processes would join as one");
-        drop(first);
-        assert!(DataDirectory::is_blank(&path));
-        let again = Newborn::prepare(&path).unwrap();
-        assert_eq!(again.directory(), id);
+    fn brokers_are_remembered_and_a_damaged_memory_is_none() {
+        let root = used();
         let other = Acquaintance {
-            id: 1,
+            id: 4,
             directory: Some(DirectoryId([1; 16])),
             native: "a:1".into(),
             peer: "a:2".into(),
             http: "a:3".into(),
             rack: None,
         };
-        let identity = again.become_node(cluster(), 4, vec![1, 2, 3], vec![other.clone()]).unwrap();
-        assert_eq!((identity.node, identity.directory), (4, id));
-        let opened = DataDirectory::open(&path, None, 0).unwrap();
-        let joined = opened.joined().unwrap();
-        assert_eq!((&joined.founders[..], &joined.brokers[..]), (&[1, 2, 3][..], &[other][..]));
-        drop(opened);
-        std::fs::remove_file(path.join(JOINED)).unwrap();
-        let lost = DataDirectory::open(&path, None, 4).unwrap_err();
-        assert!(matches!(lost, IdentityError::Missing { file: JOINED, .. }));
-    }
-
-    #[test]
-    fn a_format_that_was_cut_off_is_done_again() {
-        let root = tempfile::tempdir().unwrap();
-        format(root.path(), cluster(), 1).unwrap();
-        std::fs::rename(root.path().join(IDENTITY), root.path().join(format!("{IDENTITY}.new"))).unwrap();
-        assert!(DataDirectory::is_blank(root.path()));
-        format(root.path(), cluster(), 1).unwrap();
-        DataDirectory::open(root.path(), None, 1).unwrap();
+        let directory = DataDirectory::open(root.path(), None, 1).unwrap();
+        assert_eq!(directory.brokers(), []);
+        directory.record_brokers(vec![other.clone()]).unwrap();
+        drop(directory);
+        assert_eq!(DataDirectory::open(root.path(), None, 1).unwrap().brokers(), [other]);
+        std::fs::write(root.path().join(BROKERS), "{").unwrap();
+        assert_eq!(DataDirectory::open(root.path(), None, 1).unwrap().brokers(), []);
     }
 }

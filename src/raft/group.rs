@@ -23,6 +23,7 @@ use super::{
     types::{GroupOptions, ProposeError, ReplicaProgress, Role, StartError, StepError},
 };
 use crate::random::Random;
+pub use changes::added_by;
 
 /// How often a leader speaks while a follower has not confirmed all it was sent, in ticks.
 const REPEAT_TICKS: u64 = 2;

@@ -12,7 +12,7 @@ use std::{
 use bytes::Bytes;
 use lockstep_protocol::peer::RepairMessage;
 use lockstep_storage::{
-    Checkpoint, Entry, LogReader, ReadError, RecoveryReport, Vote,
+    Checkpoint, Entry, LogOptions, LogReader, ReadError, RecoveryReport, Vote,
     io::Disk,
     salvage::{self, Patch, PatchError, Survey, SurveyError},
 };
@@ -21,10 +21,10 @@ use super::mark::{Loss, Mark};
 use crate::{
     raft::{CatchingUp, ColdRead, ColdReadId, entry_to_wire},
     random::Random,
-    shard::{self, OpenError, Rebuild, Shard, ShardOptions, checkpoint_at},
+    shard::{self, Former, OpenError, Rebuild, Shard, ShardOptions, Surveyed, checkpoint_at},
 };
 
-/// Bytes read at a time where a lost checkpoint is derived again.
+/// Bytes read at a time where entries are gone through again.
 const REPLAY_BYTES: usize = 1 << 20;
 
 /// Work for a thread that may block.
@@ -56,16 +56,28 @@ pub(super) enum Source {
     Survey(Arc<Survey>),
 }
 
+/// What is known of where a damaged log ended.
+#[derive(Clone, Copy)]
+pub(super) enum Ends {
+    /// At this index or behind it.
+    Through(u64),
+    /// Nobody here knows.
+    Unknown,
+}
+
 pub(super) enum Work {
     Open {
         random: Random,
+        /// Through this index it is known to have been synced.
+        synced_index: u64,
     },
     Mark(Mark),
-    Survey,
+    Survey(Ends),
     /// The same after one segment was patched.
     Rescan {
         survey: Arc<Survey>,
         segment: u64,
+        ends: Ends,
     },
     BeginPatch {
         survey: Arc<Survey>,
@@ -109,7 +121,7 @@ pub struct Done {
 pub(super) enum Outcome {
     Opened(Result<Opened, OpenError>),
     Marked(io::Result<()>),
-    Surveyed(Result<Survey, SurveyError>),
+    Surveyed(Result<(Survey, Surveyed), SurveyError>),
     /// The patch, unless it is whole and in place.
     Patching(Result<Option<Box<Patch>>, PatchError>),
     Rebuilding(Result<Box<Rebuild>, String>),
@@ -118,6 +130,8 @@ pub(super) enum Outcome {
         to: u64,
         number: u64,
         message: RepairMessage,
+        /// What was found to be damaged meanwhile.
+        damage: Option<String>,
     },
     ColdRead {
         id: ColdReadId,
@@ -139,10 +153,16 @@ impl Job {
     fn outcome(self) -> Outcome {
         let Place { disk, options } = self.place;
         match self.work {
-            Work::Open { random } => Outcome::Opened(open(disk, options, random)),
+            Work::Open { random, synced_index } => {
+                let options = ShardOptions { log: LogOptions { synced_index, ..options.log }, ..options };
+                Outcome::Opened(open(disk, options, random))
+            }
             Work::Mark(mark) => Outcome::Marked(mark.write(&*disk, &options.directory)),
-            Work::Survey => Outcome::Surveyed(survey(disk, &options)),
-            Work::Rescan { survey, segment } => Outcome::Surveyed(rescan(disk, &options, survey, segment)),
+            Work::Survey(ends) => Outcome::Surveyed(survey(disk, &options).map(|found| told(found, ends))),
+            Work::Rescan { survey, segment, ends } => {
+                let scanned = rescan(disk, &options, survey, segment);
+                Outcome::Surveyed(scanned.map(|found| told(found, ends)))
+            }
             Work::BeginPatch { survey, segment, checkpoint, random } => {
                 Outcome::Patching(begin_patch(&survey, segment, checkpoint, random))
             }
@@ -162,7 +182,8 @@ impl Job {
             }
             Work::Serve(question, source) => {
                 let (to, number) = (question.from, question.number);
-                Outcome::Served { to, number, message: serve(&question, &source) }
+                let (message, damage) = serve(&question, &source);
+                Outcome::Served { to, number, message, damage }
             }
             Work::ColdRead(read, reader) => {
                 let entries = reader.read_entries(read.low, read.high, read.max_bytes);
@@ -216,6 +237,31 @@ fn survey(disk: Arc<dyn Disk>, options: &ShardOptions) -> Result<Survey, SurveyE
     Survey::take(disk, directory, &options.log)
 }
 
+/// What the log says of its shard; and whether it reaches back to its start, where it tells what that is.
+fn told(mut survey: Survey, ends: Ends) -> (Survey, Surveyed) {
+    let Some(newest) = survey.checkpoint_before(u64::MAX) else { return (survey, Surveyed::default()) };
+    let behind = survey.intact().into_iter().filter(|run| *run.end() > newest.index);
+    let entries = behind.flat_map(|run| entries(&survey, newest.index.max(run.start() - 1) + 1, *run.end()));
+    let told = Surveyed::of(newest, entries);
+    let last = survey.last_intact_index().unwrap_or(0);
+    match (told.log_start, ends) {
+        (Some(log_start), Ends::Through(synced)) if last >= synced => survey.demand_from(log_start),
+        _ => {}
+    }
+    (survey, told)
+}
+
+/// The intact entries from one index through another, as far as they can be read; a few at a time.
+fn entries(survey: &Survey, from: u64, through: u64) -> impl Iterator<Item = Entry> + '_ {
+    let mut next = from;
+    let chunks = std::iter::from_fn(move || {
+        let entries = survey.read(next, through + 1, REPLAY_BYTES).ok()?;
+        next = entries.last()?.entry.index + 1;
+        Some(entries)
+    });
+    chunks.flatten().map(|chained| chained.entry)
+}
+
 /// Only the patched segment is read again, unless a peer is being served from the survey just now.
 fn rescan(
     disk: Arc<dyn Disk>,
@@ -253,13 +299,7 @@ fn finish_if_whole(patch: Patch) -> Result<Option<Box<Patch>>, PatchError> {
 /// The checkpoint that stood behind entry `index`, derived from the one before it and the entries between.
 fn lost_checkpoint(survey: &Survey, index: u64, chain: u64) -> Option<Checkpoint> {
     let before = survey.checkpoint_before(index)?;
-    let mut next = before.index + 1;
-    let chunks = std::iter::from_fn(|| {
-        let entries = survey.read(next, index + 1, REPLAY_BYTES).ok()?;
-        next = entries.last()?.entry.index + 1;
-        Some(entries)
-    });
-    let entries = chunks.flatten().map(|chained| chained.entry);
+    let entries = entries(survey, before.index + 1, index);
     checkpoint_at(before, entries, chain).filter(|checkpoint| checkpoint.index == index)
 }
 
@@ -276,7 +316,7 @@ fn begin_rebuild(
     // From here on the files alone no longer tell that something is missing.
     Mark { loss: Loss::Tail, synced_index: 0, why }.write(&*disk, directory)?;
     if let Some(vote) = vote {
-        salvage::reset_vote(&*disk, directory, options.shard, vote)?;
+        reset_vote(&*disk, options, vote)?;
     }
     let nonce = random.nonce();
     match restart {
@@ -294,7 +334,7 @@ fn finish(
 ) -> Result<(), Box<dyn std::error::Error>> {
     match (rebuild, vote) {
         (Some(rebuild), _) => rebuild.finish()?,
-        (None, Some(vote)) => salvage::reset_vote(disk, &options.directory, options.shard, vote)?,
+        (None, Some(vote)) => reset_vote(disk, options, vote)?,
         (None, None) => {}
     }
     salvage::discard_damaged(disk, &options.directory)?;
@@ -303,16 +343,31 @@ fn finish(
     Ok(Mark::remove(disk, &options.directory)?)
 }
 
-/// What this replica has of what a peer asks for. Whatever cannot be read is not there.
-fn serve(question: &Question, source: &Source) -> RepairMessage {
+/// A vote in place of a lost one: behind whatever a replica that was here before has promised too.
+fn reset_vote(
+    disk: &dyn Disk,
+    options: &ShardOptions,
+    vote: Vote,
+) -> Result<(), Box<dyn std::error::Error>> {
+    let former = Former::read(disk, &options.directory)?;
+    let vote = Vote { term: vote.term.max(former.term + 1), ..vote };
+    Ok(salvage::reset_vote(disk, &options.directory, options.shard, vote)?)
+}
+
+/// What this replica has of what a peer asks for, and what it found to be damaged. Whatever cannot be read is not there.
+fn serve(question: &Question, source: &Source) -> (RepairMessage, Option<String>) {
     let Question { from_index, to_index, max_bytes, .. } = *question;
     let high = to_index.saturating_add(1);
     let before = from_index.saturating_sub(1);
+    let mut damage = None;
     let (chain_before, entries) = match source {
-        Source::Log(reader) => (
-            reader.chain_at(before).ok(),
-            reader.chained_entries(from_index, high, max_bytes).unwrap_or_default(),
-        ),
+        Source::Log(reader) => {
+            let read = reader.chained_entries(from_index, high, max_bytes);
+            if let Err(ReadError::Damaged(found)) = &read {
+                damage = Some(found.to_string());
+            }
+            (reader.chain_at(before).ok(), read.unwrap_or_default())
+        }
         Source::Survey(survey) => {
             let read = |low, high, max_bytes| survey.read(low, high, max_bytes).unwrap_or_default();
             let chain = read(before, from_index, 0).first().map(|entry| entry.chain);
@@ -322,7 +377,7 @@ fn serve(question: &Question, source: &Source) -> RepairMessage {
         }
     };
     let entries = entries.into_iter().map(|chained| entry_to_wire(chained.entry)).collect();
-    RepairMessage::Entries { chain_before, entries }
+    (RepairMessage::Entries { chain_before, entries }, damage)
 }
 
 /// A checkpoint as it travels; empty for none.

@@ -81,7 +81,7 @@ pub struct Replica {
     /// Who asked how this leader stands, by token.
     standings: BTreeMap<Token, (u64, u64)>,
     next_token: Token,
-    /// What was synced by the instance in which damage was found.
+    /// What was synced by the instance of the log that ended last, until another one is seen to have it.
     synced_index: u64,
     jobs: Jobs,
     /// Openings since the last that could read everything.
@@ -293,7 +293,12 @@ impl Replica {
 
     fn done(&mut self, number: u64, outcome: Outcome, outputs: &mut Vec<Output>) {
         match outcome {
-            Outcome::Served { to, number, message } => outputs.push(Output::Repair { to, number, message }),
+            Outcome::Served { to, number, message, damage } => {
+                outputs.push(Output::Repair { to, number, message });
+                if let Some(why) = damage {
+                    self.damaged(why, outputs);
+                }
+            }
             Outcome::ColdRead { .. } if number < self.jobs.instance => {}
             Outcome::ColdRead { id, entries } => {
                 let damage = match &entries {
@@ -331,6 +336,7 @@ impl Replica {
 
     fn opened(&mut self, opened: job::Opened, outputs: &mut Vec<Output>) {
         let (shard, mut asked, report): (_, Vec<shard::Output>, RecoveryReport) = *opened;
+        self.synced_index = 0;
         self.reader_due = true;
         self.jobs.instance = self.jobs.last + 1;
         self.opened_at = self.ticks;
@@ -355,8 +361,11 @@ impl Replica {
         is_damage.then_some(if *holds_end { Loss::Tail } else { Loss::Holes })
     }
 
-    /// The log takes nothing more; it is opened again after a pause.
+    /// The log takes nothing more; it is opened again after a pause, and must reach as far then as it had been synced.
     fn stopped(&mut self, health: Health) {
+        if let State::Running(shard) = &self.state {
+            self.synced_index = shard.synced_index();
+        }
         let until = self.ticks + self.pause * self.timeout();
         self.pause = (2 * self.pause).min(PAUSE_TIMEOUTS.1);
         self.standings.clear();
@@ -459,8 +468,8 @@ impl Replica {
     }
 
     fn begin_opening(&mut self, outputs: &mut Vec<Output>) {
-        let random = self.random.split();
-        self.run(Work::Open { random }, outputs);
+        let (random, synced_index) = (self.random.split(), self.synced_index);
+        self.run(Work::Open { random, synced_index }, outputs);
         self.jobs.opening = self.jobs.last;
     }
 

@@ -7,7 +7,7 @@ use super::{
     job::{self, Question, Source, Work},
     types::Output,
 };
-use crate::shard::{self, Answer, AppendError, Token};
+use crate::shard::{self, Answer, AppendError, Shard, Token};
 
 impl Replica {
     pub(super) fn about_repair(
@@ -61,14 +61,15 @@ impl Replica {
             self.standings.insert(token, (from, number));
             return self.step_shard(shard::Input::Standing { token, replica: from }, outputs);
         }
-        let term = match &self.state {
-            State::Running(shard) => Some(shard.view().term),
+        let (term, voters) = match &self.state {
+            State::Running(shard) => (Some(shard.view().term), shard.voters()),
             State::Repairing(repair) => {
-                repair.survey().and_then(|survey| survey.vote()).map(|vote| vote.term)
+                let vote = repair.survey().and_then(|survey| survey.vote());
+                (vote.map(|vote| vote.term), repair.voters().collect())
             }
-            _ => None,
+            _ => (None, Vec::new()),
         };
-        let message = RepairMessage::Standing(Standing { term, confirmed: None });
+        let message = RepairMessage::Standing(Standing { term, voters, confirmed: None });
         outputs.push(Output::Repair { to: from, number, message });
     }
 
@@ -84,7 +85,8 @@ impl Replica {
             _ => None,
         };
         let term = self.shard().map(|shard| shard.view().term);
-        let message = RepairMessage::Standing(Standing { term, confirmed });
+        let voters = self.shard().map(Shard::voters).unwrap_or_default();
+        let message = RepairMessage::Standing(Standing { term, voters, confirmed });
         outputs.push(Output::Repair { to, number, message });
     }
 }

@@ -31,15 +31,16 @@ use std::{
 use lockstep_protocol::peer::{Confirmed, RepairMessage, Standing, WireEntry};
 use lockstep_storage::{
     Checkpoint, Entry,
-    salvage::{Patch, PatchError, Survey},
+    salvage::Survey,
 };
 
 use super::{
-    job::{Job, Outcome, Place, Work},
+    job::{Ends, Job, Outcome, Place, Work},
     mark::{Loss, Mark},
     types::Output,
 };
-use crate::{raft::entry_from_wire, random::Random};
+use crate::{raft::entry_from_wire, random::Random, shard::Surveyed};
+use holes::Filling;
 use tail::Tail;
 
 /// Bytes of entries asked for at a time.
@@ -55,6 +56,8 @@ pub(super) struct Repair {
     /// What keeps it from going on, for people.
     note: String,
     survey: Option<Arc<Survey>>,
+    /// What is intact says of the shard.
+    told: Surveyed,
     /// The files have changed since the survey.
     stale: bool,
     stage: Stage,
@@ -64,7 +67,7 @@ pub(super) struct Repair {
     asked: Option<Asked>,
     /// Drawn anew for each repair: an answer to an earlier one's question is none to this one's.
     last_number: u64,
-    /// Peers that could not fill the hole at hand.
+    /// Peers that could not fill the hole at hand, or led to a contradiction.
     unable: BTreeSet<u64>,
     /// No peer could: perhaps the leader has dropped what is missing.
     exhausted: bool,
@@ -87,8 +90,8 @@ pub(super) struct Known {
 enum Stage {
     /// Begin anew at this tick.
     Pause { until: u64 },
-    /// A segment is being filled; no patch yet where its first checkpoint must come from a peer.
-    Hole { segment: u64, patch: Option<Box<Patch>> },
+    /// A segment is being filled.
+    Hole(Filling),
     /// Looking for a leader.
     Standings,
     /// Waiting for the leader's checkpoint.
@@ -122,6 +125,7 @@ impl Repair {
             known,
             note: String::new(),
             survey: None,
+            told: Surveyed::default(),
             stale: true,
             stage: Stage::Pause { until: around.tick + pause_timeouts * around.timeout },
             job: None,
@@ -155,7 +159,7 @@ impl Repair {
     pub(super) fn status(&self) -> String {
         let doing = match &self.stage {
             Stage::Pause { .. } => "repairing",
-            Stage::Hole { .. } => "fetching what is missing from its peers",
+            Stage::Hole(_) => "fetching what is missing from its peers",
             Stage::Standings | Stage::Base { .. } => "asking its peers for a confirmed leader",
             Stage::Tail(_) => "fetching the end of the log from the leader",
         };
@@ -166,6 +170,18 @@ impl Repair {
     /// What is intact here, for peers that ask.
     pub(super) fn survey(&self) -> Option<&Arc<Survey>> {
         self.survey.as_ref()
+    }
+
+    /// Who votes, as far as what is intact here says.
+    pub(super) fn voters(&self) -> impl Iterator<Item = u64> + '_ {
+        self.told.voters.iter().copied()
+    }
+
+    fn ends(&self) -> Ends {
+        match self.known.loss {
+            Loss::Holes => Ends::Through(self.known.synced_index),
+            Loss::Tail => Ends::Unknown,
+        }
     }
 
     /// Time passes: what was not answered is asked again, elsewhere. `may_read` once no write is in flight any more.
@@ -181,14 +197,11 @@ impl Repair {
                     return self.mark(around);
                 }
                 match self.stale || self.survey.is_none() {
-                    true => self.run(Work::Survey, around),
+                    true => self.run(Work::Survey(self.ends()), around),
                     false => self.decide(around),
                 }
             }
-            Stage::Hole { .. } if overdue => {
-                self.unable.extend(self.asked.take().map(|asked| asked.to));
-                self.ask_for_hole(around);
-            }
+            Stage::Hole(_) if overdue => self.source_failed(around),
             Stage::Standings if overdue && self.exhausted => {
                 let why = std::mem::take(&mut self.note);
                 self.begin_anew(&why, PAUSE_TIMEOUTS, around);
@@ -213,37 +226,20 @@ impl Repair {
                 let why = format!("it cannot be marked, do not restart this broker: {error}");
                 self.begin_anew(&why, PAUSE_TIMEOUTS, around);
             }
-            Outcome::Surveyed(Ok(survey)) => {
+            Outcome::Surveyed(Ok((survey, told))) => {
                 self.survey = Some(Arc::new(survey));
+                self.told = told;
                 self.stale = false;
                 self.decide(around);
             }
             Outcome::Patching(Ok(Some(patch))) => {
-                if let Stage::Hole { patch: waiting, .. } = &mut self.stage {
-                    *waiting = Some(patch);
+                if let Stage::Hole(filling) = &mut self.stage {
+                    filling.patch = Some(patch);
                     self.ask_for_hole(around);
                 }
             }
-            Outcome::Patching(Ok(None)) => {
-                self.contradicted = false;
-                self.unable.clear();
-                self.note.clear();
-                self.asked = None;
-                let patched = match self.stage {
-                    Stage::Hole { segment, .. } => self.survey.take().map(|survey| (survey, segment)),
-                    _ => None,
-                };
-                match patched {
-                    Some((survey, segment)) => self.run(Work::Rescan { survey, segment }, around),
-                    None => self.run(Work::Survey, around),
-                }
-            }
-            Outcome::Patching(Err(error)) => {
-                self.stale = true;
-                self.contradicted |= matches!(error, PatchError::ChainMismatch { .. });
-                self.unable.extend(self.asked.take().map(|asked| asked.to));
-                self.begin_anew(&error.to_string(), PAUSE_TIMEOUTS, around);
-            }
+            Outcome::Patching(Ok(None)) => self.patched(around),
+            Outcome::Patching(Err(error)) => self.patching_failed(&error, around),
             Outcome::Rebuilding(Ok(rebuild)) => self.rebuilt(rebuild, around),
             Outcome::Finished(Ok(())) => return true,
             Outcome::Surveyed(Err(error)) => self.begin_anew(&error.to_string(), PAUSE_TIMEOUTS, around),
@@ -269,8 +265,7 @@ impl Repair {
             return;
         };
         if let (RepairMessage::Standing(standing), Stage::Standings) = (&message, &self.stage) {
-            self.standings.insert(from, *standing);
-            return self.weigh_standings(around);
+            return self.stands(from, standing.clone(), around);
         }
         if asked.to != from {
             return;
@@ -305,14 +300,9 @@ impl Repair {
         if survey.last_intact_index().unwrap_or(0) < self.known.synced_index {
             self.known.loss = Loss::Tail;
         }
-        if let Some(hole) = survey.holes().iter().find(|hole| hole.is_closed()) {
-            let segment = hole.segment;
+        if let Some(hole) = survey.holes().iter().find(|hole| hole.is_closed()).cloned() {
             self.note = hole.damage(survey.proven_synced_index()).to_string();
-            self.stage = Stage::Hole { segment, patch: None };
-            return match hole.before {
-                Some(_) => self.begin_patch(segment, None, around),
-                None => self.ask_for_hole(around),
-            };
+            return self.begin_hole(&hole, None, around);
         }
         self.restart |= survey.tip().is_none();
         if survey.holes().is_empty()
@@ -328,15 +318,8 @@ impl Repair {
     fn entries(&mut self, chain_before: Option<u64>, entries: Vec<WireEntry>, around: &mut Around<'_>) {
         let entries: Result<Vec<Entry>, _> = entries.into_iter().map(entry_from_wire).collect();
         let entries = entries.unwrap_or_default();
-        match &mut self.stage {
-            Stage::Hole { patch, .. } => match patch.take() {
-                Some(patch) if !entries.is_empty() => self.run(Work::Fill { patch, entries }, around),
-                patch_again => {
-                    *patch = patch_again;
-                    self.unable.extend(self.asked.take().map(|asked| asked.to));
-                    self.ask_for_hole(around);
-                }
-            },
+        match &self.stage {
+            Stage::Hole(_) => self.hole_entries(chain_before, entries, around),
             Stage::Tail(_) => self.tail_entries(chain_before, entries, around),
             _ => {}
         }
@@ -344,14 +327,7 @@ impl Repair {
 
     fn checkpoint(&mut self, checkpoint: Option<Checkpoint>, around: &mut Around<'_>) {
         match (&self.stage, checkpoint) {
-            (Stage::Hole { segment, .. }, Some(checkpoint)) => {
-                let segment = *segment;
-                self.begin_patch(segment, Some(checkpoint), around);
-            }
-            (Stage::Hole { .. }, None) => {
-                self.unable.extend(self.asked.take().map(|asked| asked.to));
-                self.ask_for_hole(around);
-            }
+            (Stage::Hole(_), base) => self.hole_base(base, around),
             (Stage::Base { leader, confirmed }, Some(checkpoint)) => {
                 let (leader, confirmed) = (*leader, *confirmed);
                 self.base(leader, confirmed, checkpoint, around);

@@ -68,10 +68,11 @@ impl Server {
         tracing::info!(node = identity.node, cluster = %identity.cluster, native = %addresses.native, peer = %addresses.peer, http = %addresses.http, "starting");
 
         let disk: Arc<dyn Disk> = Arc::new(RealDisk::new(directory.path()));
-        let roster = Arc::new(match directory.joined() {
-            Some(joined) => Roster::new(joined.brokers.iter().map(KnownBroker::from)),
-            None => Roster::new(config.members().iter().map(KnownBroker::from)),
-        });
+        let hearsay: Vec<KnownBroker> = match directory.joined() {
+            Some(joined) => joined.brokers.iter().map(KnownBroker::from).collect(),
+            None => config.members().iter().map(KnownBroker::from).collect(),
+        };
+        let roster = Arc::new(Roster::new(hearsay, directory.brokers().iter().map(KnownBroker::from)));
         let peers = Peers::new(identity.node, Arc::clone(&roster));
         let sender: Arc<dyn PeerSender> = Arc::clone(&peers) as Arc<dyn PeerSender>;
         let engine = Engine::start(engine_options(&config, seed()?), disk, sender);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use super::{ServerError, joining};
 use crate::config::Config;
 use crate::engine::EngineOptions;
-use crate::identity::{ClusterId, DataDirectory, IdentityError, format};
+use crate::identity::{self, ClusterId, DataDirectory, IdentityError, format};
 
 /// Threads that write and sync: one reaches 459 syncs a second where eight reach 9,732 (measured; the kernel
 /// merges their flushes).
@@ -27,7 +27,7 @@ pub(super) async fn open_directory(config: &Arc<Config>) -> Result<Arc<DataDirec
     let joins = !config.join.is_empty();
     let is_blank = {
         let data = config.data.clone();
-        blocking(move || Ok(DataDirectory::is_blank(&data))).await?
+        blocking(move || Ok(identity::is_blank(&data))).await?
     };
     if joins && is_blank {
         joining::join(config).await?;
@@ -44,7 +44,7 @@ pub(super) async fn open_directory(config: &Arc<Config>) -> Result<Arc<DataDirec
 
 fn make_and_open(config: &Config) -> Result<DataDirectory, IdentityError> {
     let may_format = config.join.is_empty() && (config.is_single_node() || config.bootstrap);
-    if may_format && DataDirectory::is_blank(&config.data) {
+    if may_format && identity::is_blank(&config.data) {
         let cluster = match config.cluster {
             Some(cluster) => cluster,
             None => ClusterId::random()

@@ -21,6 +21,7 @@ pub mod producers;
 mod propose;
 mod rebuild;
 pub mod state;
+mod surveyed;
 mod turn;
 mod types;
 pub mod waiters;
@@ -33,7 +34,7 @@ use lockstep_protocol::peer::RaftMessage;
 use lockstep_storage::{Checkpoint, Log, LogReader};
 
 use crate::{
-    raft::{Group, Membership, Role},
+    raft::{Group, Membership, Role, added_by},
     random::Random,
 };
 use backlog::Backlog;
@@ -43,6 +44,7 @@ pub use propose::PROPOSAL_BYTES_MAX;
 use propose::Request;
 pub use rebuild::{Rebuild, RebuildError, checkpoint_at};
 use state::ShardState;
+pub use surveyed::Surveyed;
 pub use types::{
     Answer, Append, AppendError, Appended, Command, Event, Health, Input, Output, ShardDescription, ShardId,
     ShardView, Token,
@@ -189,6 +191,16 @@ impl Shard {
     /// The members in force here.
     pub fn membership(&self) -> &Membership {
         &self.membership
+    }
+
+    /// Who votes, or is about to: by the membership in force here, and by entries that are not in force yet.
+    pub fn voters(&self) -> Vec<u64> {
+        let Membership { voters, voters_outgoing, .. } = &self.membership;
+        let added = self.state.unapplied_membership().iter().flat_map(added_by);
+        let mut voters: Vec<u64> = voters.iter().chain(voters_outgoing).copied().chain(added).collect();
+        voters.sort_unstable();
+        voters.dedup();
+        voters
     }
 
     fn health_stops_raft(&self) -> bool {

@@ -123,6 +123,9 @@ impl Shard {
         let segment_bytes = options.log.segment_bytes;
         let former = Former::read(&*disk, &options.directory).map_err(|error| content(error.to_string()))?;
         let (recovered, mut state) = recover(disk, &options)?;
+        if let Some(damage) = recovered.lost_front(state.log_start()) {
+            return Err(RecoveryError::Faulty(damage).into());
+        }
         let base = recovered.base;
         let mut membership =
             Membership::decode(&base.membership).map_err(|error| content(error.to_string()))?;

@@ -5,7 +5,7 @@
 //! 2. Check that the headers continue each other; read the vote.
 //! 3. Replay from the newest checkpoint that is certainly committed, verifying every frame (`replay`).
 //! 4. Judge the first bad frame of the last segment by the highest `synced_index` that any frame of this log
-//!    proves: at or below it is damage, above it a tear.
+//!    proves, or that is known from elsewhere: at or below it is damage, above it a tear.
 //! 5. Cut the tear, write again what no sync is known to cover, sync it and the names; then drop the leftovers.
 //!
 //! Invariants: nothing read here counts as durable until step 5 is done (after a crash of the process alone the
@@ -77,6 +77,37 @@ pub struct Recovered {
     pub base: Checkpoint,
     /// What was found and done.
     pub report: RecoveryReport,
+    front: Front,
+}
+
+/// The oldest segment there is.
+struct Front {
+    file: String,
+    number: u64,
+    /// The log never held what is before it.
+    restart: bool,
+}
+
+impl Front {
+    fn of(place: &Directory<'_>, header: &SegmentHeader) -> Self {
+        Self { file: place.file(header.number), number: header.number, restart: header.restart }
+    }
+}
+
+impl Recovered {
+    /// Whether the log lacks its oldest files, given that it keeps LSNs from `log_start` on: which files there were is
+    /// written nowhere, but none goes before all its records have.
+    pub fn lost_front(&self, log_start: u64) -> Option<Damage> {
+        let oldest = self.log.oldest_checkpoint();
+        let is_whole = self.front.restart || oldest.last_lsn < log_start;
+        (!is_whole && self.front.number > 1).then(|| Damage {
+            file: self.front.file.clone(),
+            position: 0,
+            index: oldest.index,
+            synced_index: oldest.index,
+            why: "the segment before it is missing, with records that the log still keeps",
+        })
+    }
 }
 
 impl Log {
@@ -165,6 +196,7 @@ struct Recovery<'a> {
     log: Log,
     report: RecoveryReport,
     leftovers: Leftovers,
+    front: Front,
     /// Where the seal begins that ends the log and its file.
     seal: Option<u64>,
     /// Whether that seal was taken at its word, and is to be synced with the first group.
@@ -185,6 +217,7 @@ impl<'a> Recovery<'a> {
         let commit = told.fold(vote.commit.max(oldest), u64::max);
         let committed = headers.iter().rposition(|header| header.checkpoint.index <= commit).unwrap_or(0);
         let segments = headers.len();
+        let front = Front::of(place, headers.first().expect("headers::find returns at least one"));
         let later = headers.split_off(committed);
         let base_header = later.first().expect("headers::find returns at least one");
         let base = base_header.checkpoint.clone();
@@ -219,7 +252,8 @@ impl<'a> Recovery<'a> {
             failed: None,
         };
         let report = RecoveryReport { segments, ..RecoveryReport::default() };
-        Ok(Self { place, headers: later, base, log, report, leftovers, seal: None, seal_unsynced: false })
+        let (seal, seal_unsynced) = (None, false);
+        Ok(Self { place, headers: later, base, log, report, leftovers, front, seal, seal_unsynced })
     }
 
     /// Makes what was replayed durable and hands out the log.
@@ -252,7 +286,8 @@ impl<'a> Recovery<'a> {
             unsynced: self.seal_unsynced,
         });
         let reader = self.log.reader();
-        Ok(Recovered { reader, vote, base: self.base, report: self.report, log: self.log })
+        let Self { base, log, report, front, .. } = self;
+        Ok(Recovered { log, reader, vote, base, report, front })
     }
 
     /// Cuts a tear, writes again what no sync is known to cover, and syncs file and directories.

@@ -75,6 +75,7 @@ fn repair(choices: &mut Choices) -> RepairMessage {
         0 => RepairMessage::Ask,
         1 => RepairMessage::Standing(Standing {
             term: choices.flag().then(|| choices.number()),
+            voters: (0..choices.below(5)).map(|_| choices.number()).collect(),
             confirmed: choices.flag().then(|| Confirmed {
                 commit_index: choices.number(),
                 commit_chain: choices.number(),

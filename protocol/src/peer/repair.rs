@@ -5,7 +5,8 @@
 //! u64 number        the question's; its answer repeats it
 //! u8  tag, then:
 //!   1 ask
-//!   2 standing      option u64 term, option confirmed: u64 commit_index, u64 commit_chain, u64 matched_index
+//!   2 standing      option u64 term, u32 count, u64 voters, option confirmed: u64 commit_index, u64 commit_chain,
+//!                   u64 matched_index
 //!   3 fetch         u64 from_index, u64 to_index, u32 max_bytes
 //!   4 entries       option u64 chain_before, u32 count, entries as in Raft messages
 //!   5 fetch checkpoint
@@ -50,10 +51,12 @@ pub enum RepairMessage {
 }
 
 /// How a replica stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Standing {
     /// Its term; unknown if its vote is lost.
     pub term: Option<u64>,
+    /// The nodes that vote on the shard, as far as it knows.
+    pub voters: Vec<u64>,
     /// What it says as the leader, after a quorum has confirmed that it leads.
     pub confirmed: Option<Confirmed>,
 }
@@ -69,7 +72,7 @@ pub struct Confirmed {
     pub matched_index: u64,
 }
 
-wire_fields!(Standing { term, confirmed });
+wire_fields!(Standing { term, voters, confirmed });
 wire_fields!(Confirmed { commit_index, commit_chain, matched_index });
 
 const TAG_ASK: u8 = 1;

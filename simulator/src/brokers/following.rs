@@ -1,5 +1,6 @@
 //! The metadata followed, and what a broker holds made to match it.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use lockstep::cluster::hosting::{self, Wanted};
@@ -24,8 +25,9 @@ impl World {
         let node = &self.nodes[&id];
         let (disk, life) = (Arc::clone(&node.disk), node.life);
         let Some(identity) = node.identity.clone() else { return };
-        let here = match notes::read(&*disk, id) {
-            Ok(here) => here,
+        let noted = notes::read(&*disk, id).and_then(|here| Ok((here, notes::read_brokers(&*disk)?)));
+        let (here, remembered) = match noted {
+            Ok(noted) => noted,
             Err(error) => return self.disk_failed(id, &format!("its notes: {error}")),
         };
         let was_here = here.shards.contains(&METADATA_SHARD);
@@ -33,10 +35,10 @@ impl World {
             shard: METADATA_SHARD,
             may_be_made: !was_here,
             founders: identity.founders.clone(),
-            hosts: identity.founders.clone(),
+            hosts: remembered.iter().chain(&identity.founders).copied().collect(),
             settings: ShardSettings::default(),
         };
-        let broker = Broker::new(identity, here, self.placements.clone());
+        let broker = Broker::new(identity, here, remembered, self.placements.clone());
         if let Some(process) = self.nodes.get_mut(&id).and_then(|node| node.process.as_mut()) {
             process.broker = Some(Box::new(broker));
         }
@@ -75,6 +77,23 @@ impl World {
             let term = hosted.replica.log().and_then(|log| log.term(log.commit()));
             broker.current |= fold::is_current(&described, broker.state.applied_lsn(), term);
         });
+        self.remember_brokers(id);
+    }
+
+    /// Writes down which brokers there are, once that is known for certain.
+    fn remember_brokers(&mut self, id: u64) {
+        let disk = Arc::clone(&self.nodes[&id].disk);
+        let noted = self.with_broker(id, |_, broker| {
+            let members: BTreeSet<u64> = broker.state.members().map(|(member, _)| member.id).collect();
+            if broker.current && members != broker.remembered {
+                notes::write_brokers(&*disk, &members)?;
+                broker.remembered = members;
+            }
+            Ok::<(), std::io::Error>(())
+        });
+        if let Some(Err(error)) = noted {
+            self.disk_failed(id, &format!("its notes: {error}"));
+        }
     }
 
     /// What the observer has not seen yet.

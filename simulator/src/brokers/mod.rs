@@ -10,7 +10,7 @@
 //! | `following` | the metadata folded; shards opened, told and dropped | `cluster::follower`, `cluster::replicas` |
 //! | `changes` | decided on a confirmed state, written if nothing came between; questions to the leader | `cluster::writer`, `cluster::questions` |
 //! | `care` | the steward, the planner, the own registration | `cluster::stewardship`, `cluster::registrar` |
-//! | `notes` | which shards a broker has files of | `identity::directory` |
+//! | `notes` | which shards a broker has files of, which brokers there are | `identity::directory` |
 //! | `errands` | what people ask for: joins, drains, removals, moves; brokers that are lost | `broker::control` |
 //! | `rules` | the observer of the metadata log | |
 //! | `ending` | what must be so at the end | |
@@ -25,7 +25,7 @@ mod following;
 mod notes;
 mod rules;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use lockstep::cluster::hosting::Here;
@@ -90,6 +90,8 @@ pub struct Broker {
     current: bool,
     registered: bool,
     here: Here,
+    /// The brokers there are, as it has written down.
+    remembered: BTreeSet<u64>,
     /// Where replicas are by the state, for clients.
     known: Arc<Placements>,
     told: BTreeMap<u64, (ShardSettings, Vec<u64>)>,
@@ -101,7 +103,7 @@ pub struct Broker {
 
 impl Broker {
     /// A process that has followed nothing yet, on a machine with these notes.
-    fn new(identity: Identity, here: Here, known: Placements) -> Self {
+    fn new(identity: Identity, here: Here, remembered: BTreeSet<u64>, known: Placements) -> Self {
         let joined_as = identity.joined.then(|| KnownBroker::from(&identity.member));
         Self {
             steward: Steward::new(identity.member.id),
@@ -111,6 +113,7 @@ impl Broker {
             current: false,
             registered: false,
             here,
+            remembered,
             known: Arc::new(known),
             told: BTreeMap::new(),
             changes: VecDeque::new(),

@@ -1,5 +1,7 @@
 //! What is known of one replica, across its processes: what it has shown, and what its disk holds.
 
+use std::collections::BTreeMap;
+
 use lockstep::raft::Membership;
 use lockstep_storage::io::FakeDisk;
 use lockstep_storage::{Vote, vote};
@@ -10,7 +12,7 @@ use super::violation::{Checked, breach};
 use crate::replica::Replica;
 
 /// What is known of one replica.
-#[derive(Clone, Copy, Default)]
+#[derive(Default)]
 pub(super) struct ReplicaTruth {
     /// Through this index it has called entries committed.
     pub(super) commit: u64,
@@ -21,6 +23,8 @@ pub(super) struct ReplicaTruth {
     /// The last entry its own disk is known to hold, and its mark.
     pub(super) durable: u64,
     durable_mark: Option<Mark>,
+    /// The terms of the entries through that one.
+    durable_terms: BTreeMap<u64, u64>,
     /// Its vote as its disk has it.
     pub(super) vote: Option<Vote>,
     /// It is faulty, and so much was committed when that was told.
@@ -65,13 +69,8 @@ impl ReplicaTruth {
                 format!("node {node} had voted {then:?} in shard {shard}, and recovered {vote:?}"),
             );
         }
-        *self = Self {
-            durable: log.synced_index(),
-            durable_mark: mark_at(replica, log.synced_index()),
-            vote,
-            high_watermark: self.high_watermark,
-            ..Self::default()
-        };
+        *self = Self { vote, high_watermark: self.high_watermark, ..Self::default() };
+        self.synced(replica);
         Ok(())
     }
 
@@ -81,8 +80,9 @@ impl ReplicaTruth {
         let Some(committed) = self.faulty else { return (self.durable, self.durable_mark) };
         let kept = self.durable.min(committed);
         let mark = truth.and_then(|truth| truth.committed_mark(kept));
-        // A log that ends in an older term may end in a suffix that lost an election.
-        let held = self.durable_mark.zip(mark).is_some_and(|(last, mark)| last.term >= mark.term);
+        // Under the same index it may have had an entry that lost an election: of an older term, or of a later one whose leader
+        // was elected by others.
+        let held = self.durable_terms.get(&kept).copied() == mark.map(|mark| mark.term);
         if held { (kept, mark) } else { (0, None) }
     }
 
@@ -113,8 +113,12 @@ impl ReplicaTruth {
     /// It has been told that its group is done.
     pub(super) fn synced(&mut self, replica: &Replica) {
         let Some(log) = replica.log() else { return };
+        let known = self.durable.min(log.synced_index());
         self.durable = log.synced_index();
         self.durable_mark = mark_at(replica, self.durable);
+        self.durable_terms.split_off(&(known + 1));
+        let news = (known + 1).max(log.first_index())..=self.durable;
+        self.durable_terms.extend(news.filter_map(|index| Some((index, log.term(index)?))));
     }
 
     /// A truncation takes back what was synced; what left before it spoke the truth.

@@ -63,7 +63,7 @@ impl ClusterDirectory {
     /// Formats what an earlier, cut off attempt left unformatted.
     fn format(&mut self) -> Result<(), CliError> {
         for node in &self.nodes {
-            if identity::DataDirectory::is_blank(&node.data()) {
+            if identity::is_blank(&node.data()) {
                 identity::format(&node.data(), self.file.cluster, node.id)?;
             }
         }

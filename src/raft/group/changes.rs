@@ -11,6 +11,16 @@ use crate::raft::{Membership, MembershipChange, ProposeError, StepError};
 /// A membership entry is a handful of node ids; anything longer was not written by us.
 const MEMBERSHIP_BODY_BYTES_MAX: usize = 1024;
 
+/// The nodes that a membership entry adds; none if it is none, or does not read.
+pub fn added_by(entry: &Entry) -> Vec<u64> {
+    if entry.kind != EntryKind::MembershipV2 || entry.body.len() > MEMBERSHIP_BODY_BYTES_MAX {
+        return Vec::new();
+    }
+    let changes = ConfChangeV2::parse_from_bytes(&entry.body).map(|change| change.changes).unwrap_or_default();
+    let added = changes.iter().filter(|single| single.get_change_type() == ConfChangeType::AddNode);
+    added.map(|single| single.node_id).collect()
+}
+
 impl Group {
     /// The membership in force.
     pub fn membership(&self) -> Membership {
@@ -64,6 +74,10 @@ impl Group {
         let leads_on = planted::is_active(Bug::LeadOnAfterRemoval);
         if self.role() == Role::Leader && !membership.votes(self.options.node) && !leads_on {
             self.abdicate();
+        }
+        // It is done as soon as it knows: the others must not wait for it.
+        if self.role() == Role::Follower && self.leader().is_some_and(|leader| !membership.votes(leader)) {
+            self.forget_leader();
         }
         self.pin_timeout();
         Ok(membership)

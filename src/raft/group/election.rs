@@ -48,16 +48,20 @@ impl Group {
         if self.role() == Role::Leader && self.transferee() == Some(node) {
             self.node.raft.abort_leader_transfer();
         }
-        if self.leader() == Some(node) && self.role() == Role::Follower {
-            self.node.raft.leader_id = raft::INVALID_ID;
-            self.rest.wake();
-            let rank = self.rank(Some(node));
-            self.haste = Some(Haste::in_turn(rank, self.voters(), self.term()));
-            if rank == 0 {
-                self.tick();
-            }
+        if self.leader() == Some(node) && self.role() == Role::Follower && self.forget_leader() == 0 {
+            self.tick();
         }
         self.pin_timeout();
+    }
+
+    /// The leader is gone: from the next tick on a successor is elected, without waiting for the election timeout. Returns
+    /// this node's rank.
+    pub(super) fn forget_leader(&mut self) -> u64 {
+        let leader = std::mem::replace(&mut self.node.raft.leader_id, raft::INVALID_ID);
+        self.rest.wake();
+        let rank = self.rank(Some(leader));
+        self.haste = Some(Haste::in_turn(rank, self.voters(), self.term()));
+        rank
     }
 
     /// A peer can be reached again: a leader speaks to it at once, and whoever looks for a leader asks it.

@@ -35,6 +35,12 @@ impl Repair {
         });
         let behind = survey.tip().is_some_and(|tip| checkpoint.index <= tip.index);
         let beyond = hole.and_then(|hole| hole.last_index).is_some_and(|last| last > confirmed.commit_index);
+        let lost_front = hole.filter(|hole| hole.before.is_none() && !dropped).cloned();
+        if let Some(hole) = lost_front.filter(|_| self.exhausted) {
+            // Some peer does not say what its log begins with: with the leader's a new replica would begin too.
+            self.exhausted = false;
+            return self.begin_hole(&hole, Some(checkpoint), around);
+        }
         if self.exhausted && !(dropped || beyond || self.contradicted) {
             let why = std::mem::take(&mut self.note);
             return self.begin_anew(&why, PAUSE_TIMEOUTS, around);
@@ -52,7 +58,7 @@ impl Repair {
         around: &mut Around<'_>,
     ) {
         let Some(survey) = self.survey.clone() else { return };
-        let vote = self.new_vote(around.peers);
+        let vote = self.new_vote();
         self.known.loss = Loss::Tail;
         self.stale = true;
         self.exhausted = false;

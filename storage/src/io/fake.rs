@@ -20,7 +20,7 @@ mod names;
 pub use damage::Harm;
 
 use super::{Disk, DiskFile, OpenMode};
-use crate::segment::is_temporary;
+use crate::segment::{is_temporary, number_of};
 use contents::Contents;
 use damage::Damage;
 use file::FakeFile;
@@ -183,13 +183,16 @@ impl FakeDisk {
         state.files.get(file).map(|contents| contents.durable().to_vec())
     }
 
-    /// The files in a directory with anything that no sync covers yet, and the directory itself if names in it are: but for
-    /// those of segments that were never completed, which recovery takes for nothing if they come back.
+    /// The files in a directory with anything that no sync covers yet, and the directory itself if names in it are. Two kinds
+    /// of name may come back: of a segment that was never completed, which recovery takes for nothing, and of one before
+    /// the oldest, which it takes for the oldest (the removal of the next one is synced with it).
     pub fn unsynced(&self, directory: &str) -> Vec<String> {
         let state = self.state();
         let mut unsynced = Vec::new();
         let Ok(node) = state.names.directory(directory) else { return unsynced };
-        if state.names.has_unsynced(node, is_temporary) {
+        let oldest = state.names.files_in(node).filter_map(|(name, _)| number_of(name)).min();
+        let has_left = |name: &str| number_of(name).zip(oldest).is_some_and(|(number, oldest)| number < oldest);
+        if state.names.has_unsynced(node, |name| is_temporary(name) || has_left(name)) {
             unsynced.push(directory.to_owned());
         }
         for (name, file) in state.names.files_in(node) {
@@ -452,14 +455,19 @@ mod tests {
     }
 
     #[test]
-    fn unsynced_names_are_told_but_for_those_of_segments_that_were_never_completed() {
+    fn unsynced_names_are_told_but_for_those_of_segments_that_may_come_back() {
         let disk = FakeDisk::new();
         disk.create_dir("d").unwrap();
         disk.open("d/00000000000000000001.segment.new", OpenMode::CreateNew).unwrap();
         assert_eq!(disk.unsynced("d"), Vec::<String>::new());
         disk.rename("d/00000000000000000001.segment.new", "d/00000000000000000001.segment").unwrap();
         assert_eq!(disk.unsynced("d"), ["d"]);
+        disk.open("d/00000000000000000002.segment", OpenMode::CreateNew).unwrap();
+        disk.open("d/00000000000000000003.segment", OpenMode::CreateNew).unwrap();
         disk.sync_dir("d").unwrap();
-        assert_eq!(disk.unsynced("d"), Vec::<String>::new());
+        disk.remove_file("d/00000000000000000001.segment").unwrap();
+        assert_eq!(disk.unsynced("d"), Vec::<String>::new(), "the oldest");
+        disk.remove_file("d/00000000000000000003.segment").unwrap();
+        assert_eq!(disk.unsynced("d"), ["d"], "the newest");
     }
 }

@@ -24,6 +24,9 @@ pub struct LogOptions {
     /// Whether recovery takes for durable what a seal says was synced. A repair does not: until it is proven, files may
     /// have been changed under the seals.
     pub trust_seals: bool,
+    /// Through this index a sync of the log is known to have returned, whatever the log itself proves: what is missing
+    /// at or below it is damage and no tear. 0 if nothing is known.
+    pub synced_index: u64,
 }
 
 impl Default for LogOptions {
@@ -36,6 +39,7 @@ impl Default for LogOptions {
             pool: None,
             read_files: ReadFiles::new(1),
             trust_seals: true,
+            synced_index: 0,
         }
     }
 }

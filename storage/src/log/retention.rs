@@ -14,7 +14,8 @@ use lockstep_planted::{self as planted, Bug};
 
 impl Log {
     /// The log now starts at `log_start_lsn`, or stays where it does if that is lower. Sealed segments wholly
-    /// below it and committed are dropped: at once for readers, on disk a few with each group.
+    /// below that LSN and committed are dropped: at once for readers, on disk a few with each group. So a log that does not
+    /// reach back to its start has lost something, unless it began with a snapshot.
     pub fn trim(&mut self, log_start_lsn: u64) {
         self.trim_to(log_start_lsn, |_| true);
     }
@@ -27,10 +28,9 @@ impl Log {
         let commit = self.commit;
         let mut view = self.shared.view();
         view.log_start = view.log_start.max(log_start_lsn);
-        let log_start = view.log_start;
         let remove = view.index.trim(|next| {
             let start = &next.checkpoint;
-            start.last_lsn < log_start && start.index <= commit && may_be_first(start)
+            start.last_lsn < log_start_lsn && start.index <= commit && may_be_first(start)
         });
         if remove.is_empty() {
             return;

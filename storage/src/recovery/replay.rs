@@ -59,7 +59,7 @@ impl Recovery<'_> {
         let ending = self.scan(&file, header, length, None, visit)?;
         let beyond = highest_synced_beyond(&*file, header, ending.beyond, length);
         let beyond = beyond.map_err(|error| place.unread(header.number, true, error))?;
-        let mut proven = ending.synced_index.max(beyond.unwrap_or(0));
+        let mut proven = ending.synced_index.max(beyond.unwrap_or(0)).max(place.options.synced_index);
         if planted::is_active(Bug::TakeCommitForSynced) {
             proven = proven.max(self.log.commit);
         }

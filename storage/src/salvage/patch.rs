@@ -102,8 +102,8 @@ struct Source {
 impl Patch {
     /// Begins to patch `segment`. `checkpoint` is needed where the segment's own is lost ([`Hole::header_lost`]): as
     /// of the entry before the hole, or, where that is the log's oldest segment, any that a peer has up to the hole's
-    /// end. The one at its end, with which the next segment begins, gives up the oldest entries: right where every peer
-    /// has dropped them. `nonce` must be fresh and random.
+    /// end: the log then begins anew with that. The one at its end, with which the next segment begins, gives up the
+    /// oldest entries: right where every peer has dropped them. `nonce` must be fresh and random.
     ///
     /// # Errors
     /// [`PatchError`]
@@ -132,7 +132,7 @@ impl Patch {
             Content::Lost { .. } => {
                 let checkpoint = fitting(holes[0], checkpoint)?;
                 let header = SegmentHeader {
-                    restart: false,
+                    restart: holes[0].before.is_none(),
                     repaired,
                     nonce,
                     shard: survey.options.shard,
@@ -167,6 +167,11 @@ impl Patch {
             Some(Piece::Hole(hole)) => Some((self.rewrite.tip().index + 1, hole.last_index?)),
             _ => None,
         }
+    }
+
+    /// The chain value before the entry missing next: whoever has another one there has other entries.
+    pub fn chain(&self) -> u64 {
+        self.rewrite.tip().chain
     }
 
     /// Takes entries that are missing, the next one first.

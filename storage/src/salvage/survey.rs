@@ -118,6 +118,17 @@ impl Survey {
         Ok(())
     }
 
+    /// The log is known to keep LSNs from `log_start` on: where its oldest segment begins behind that, the one before is
+    /// missing. Which segments there were is written nowhere, but none goes before all its records have.
+    pub fn demand_from(&mut self, log_start: u64) {
+        let Some(Surveyed { number, content: Content::Found(oldest), .. }) = self.segments.first() else { return };
+        let is_whole = oldest.header.restart || oldest.header.checkpoint.last_lsn < log_start;
+        let Some(number) = number.checked_sub(1).filter(|number| *number > 0 && !is_whole) else { return };
+        let path = segment_path(&self.directory, number);
+        self.segments.insert(0, Surveyed { number, path, content: Content::Lost { why: GONE } });
+        self.find_holes();
+    }
+
     /// Where synced entries are missing, in the order of the log.
     pub fn holes(&self) -> &[Hole] {
         &self.holes
