@@ -4,7 +4,7 @@ mod cluster;
 
 use std::collections::BTreeSet;
 
-use cluster::Cluster;
+use cluster::{Cluster, ELECTION_TICKS};
 use lockstep::{
     cluster::moves::{Move, Step},
     raft::MembershipChange::{AddLearner, AddVoter, Remove},
@@ -50,6 +50,21 @@ fn a_leader_that_takes_itself_out_steps_down_and_the_others_go_on() {
     assert!(cluster.leads(2), "the one that is out does not disturb");
     let texts: Vec<String> = cluster.records(2).into_iter().map(|(_, text)| text).collect();
     assert_eq!(texts, ["one", "two", "three"]);
+}
+
+#[test]
+fn when_a_leader_takes_itself_out_the_others_do_not_wait_for_an_election_timeout() {
+    let mut cluster = cluster_with_learners(3, &[]);
+    cluster.change_membership(1, vec![Remove(1)]);
+    // The commit reaches them with the next heartbeat; it may have been the last one.
+    cluster.tick_all();
+    let mut ticks = 0;
+    while !(cluster.leads(2) || cluster.leads(3)) {
+        (2..=3).for_each(|node| cluster.step(node, Input::Tick));
+        cluster.settle();
+        ticks += 1;
+        assert!(ticks < ELECTION_TICKS, "nobody leads");
+    }
 }
 
 #[test]

@@ -58,7 +58,8 @@ impl Members {
         let is_new = |broker: &KnownBroker| {
             broker.id >= given_out_below && (!state.is_founded() || broker.directory.is_some())
         };
-        let of_state = state.members().map(|(member, duty)| KnownBroker { duty, ..KnownBroker::from(&**member) });
+        let of_state =
+            state.members().map(|(member, duty)| KnownBroker { duty, ..KnownBroker::from(&**member) });
         let heard = hearsay.values().filter(|broker| is_new(broker) || state.awaits(broker.id));
         let mut members = Members { given_out_below, ..Members::default() };
         // The likeliest first.
@@ -364,7 +365,12 @@ mod tests {
         assert_eq!(ids(&roster), [1, 2, 3, 4, 5]);
         followed(
             &roster,
-            &[found(), Command::RegisterBroker(broker(4)), Command::RegisterBroker(broker(5)), Command::RemoveBroker { id: 4 }],
+            &[
+                found(),
+                Command::RegisterBroker(broker(4)),
+                Command::RegisterBroker(broker(5)),
+                Command::RemoveBroker { id: 4 },
+            ],
         );
         assert_eq!(ids(&roster), [1, 2, 3, 5]);
     }

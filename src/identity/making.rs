@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use lockstep_storage::lock::DirectoryLock;
 
 use super::directory::{
-    Acquaintance, IDENTITY, Identity, JOINED, Joined, LOCK, PEERS, Peers, SHARDS, Shards, VERSION, lock, write,
+    Acquaintance, IDENTITY, Identity, JOINED, Joined, LOCK, PEERS, Peers, SHARDS, Shards, VERSION, lock,
+    write,
 };
 use super::{ClusterId, DirectoryId, IdentityError};
 use crate::checked_file::{self, CheckedFileError};

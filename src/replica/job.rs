@@ -344,11 +344,7 @@ fn finish(
 }
 
 /// A vote in place of a lost one: behind whatever a replica that was here before has promised too.
-fn reset_vote(
-    disk: &dyn Disk,
-    options: &ShardOptions,
-    vote: Vote,
-) -> Result<(), Box<dyn std::error::Error>> {
+fn reset_vote(disk: &dyn Disk, options: &ShardOptions, vote: Vote) -> Result<(), Box<dyn std::error::Error>> {
     let former = Former::read(disk, &options.directory)?;
     let vote = Vote { term: vote.term.max(former.term + 1), ..vote };
     Ok(salvage::reset_vote(disk, &options.directory, options.shard, vote)?)

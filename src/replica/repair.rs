@@ -29,10 +29,7 @@ use std::{
 };
 
 use lockstep_protocol::peer::{Confirmed, RepairMessage, Standing, WireEntry};
-use lockstep_storage::{
-    Checkpoint, Entry,
-    salvage::Survey,
-};
+use lockstep_storage::{Checkpoint, Entry, salvage::Survey};
 
 use super::{
     job::{Ends, Job, Outcome, Place, Work},

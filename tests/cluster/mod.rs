@@ -82,6 +82,8 @@ pub struct Cluster {
     nodes: BTreeMap<u64, Node>,
     network: VecDeque<Letter>,
     cut: BTreeSet<(u64, u64)>,
+    /// Whom nodes know of, where that is not everybody.
+    known: BTreeMap<u64, Vec<u64>>,
     disk_stopped: BTreeSet<u64>,
     paused: BTreeMap<u64, Vec<Letter>>,
     answers: BTreeMap<Token, Verdict>,
@@ -113,6 +115,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             network: VecDeque::new(),
             cut: BTreeSet::new(),
+            known: BTreeMap::new(),
             disk_stopped: BTreeSet::new(),
             paused: BTreeMap::new(),
             answers: BTreeMap::new(),
@@ -238,6 +241,11 @@ impl Cluster {
         count
     }
 
+    /// From its next start on a node is told of these others only.
+    pub fn know_only(&mut self, node: u64, others: &[u64]) {
+        self.known.insert(node, others.to_vec());
+    }
+
     /// Starts a node's process on its disk.
     pub fn start(&mut self, node: u64) {
         self.try_start(node).unwrap_or_else(|error| panic!("node {node} does not start: {error}"));
@@ -249,7 +257,8 @@ impl Cluster {
         let disk = Arc::clone(&self.nodes[&node].disk);
         let disk: Arc<dyn Disk> = if self.disks_lie { Arc::new(LyingDisk(disk)) } else { disk };
         let mut outputs = Vec::new();
-        let peers = self.nodes.keys().copied().filter(|other| *other != node).collect();
+        let others = self.nodes.keys().copied().filter(|other| *other != node);
+        let peers = self.known.get(&node).cloned().unwrap_or_else(|| others.collect());
         let opened = Replica::open(disk, options, peers, random, &mut outputs)?;
         self.node(node).spare_ticks = 0;
         self.node(node).replica = Some(opened);

@@ -16,7 +16,8 @@ pub fn added_by(entry: &Entry) -> Vec<u64> {
     if entry.kind != EntryKind::MembershipV2 || entry.body.len() > MEMBERSHIP_BODY_BYTES_MAX {
         return Vec::new();
     }
-    let changes = ConfChangeV2::parse_from_bytes(&entry.body).map(|change| change.changes).unwrap_or_default();
+    let changes =
+        ConfChangeV2::parse_from_bytes(&entry.body).map(|change| change.changes).unwrap_or_default();
     let added = changes.iter().filter(|single| single.get_change_type() == ConfChangeType::AddNode);
     added.map(|single| single.node_id).collect()
 }

@@ -42,12 +42,7 @@ impl Repair {
         }
     }
 
-    fn begin_patch(
-        &mut self,
-        segment: u64,
-        checkpoint: Option<Checkpoint>,
-        around: &mut Around<'_>,
-    ) {
+    fn begin_patch(&mut self, segment: u64, checkpoint: Option<Checkpoint>, around: &mut Around<'_>) {
         let Some(survey) = self.survey.clone() else { return };
         let random = around.random.split();
         self.run(Work::BeginPatch { survey, segment, checkpoint, random }, around);

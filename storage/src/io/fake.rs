@@ -191,7 +191,8 @@ impl FakeDisk {
         let mut unsynced = Vec::new();
         let Ok(node) = state.names.directory(directory) else { return unsynced };
         let oldest = state.names.files_in(node).filter_map(|(name, _)| number_of(name)).min();
-        let has_left = |name: &str| number_of(name).zip(oldest).is_some_and(|(number, oldest)| number < oldest);
+        let has_left =
+            |name: &str| number_of(name).zip(oldest).is_some_and(|(number, oldest)| number < oldest);
         if state.names.has_unsynced(node, |name| is_temporary(name) || has_left(name)) {
             unsynced.push(directory.to_owned());
         }

@@ -121,7 +121,9 @@ impl Survey {
     /// The log is known to keep LSNs from `log_start` on: where its oldest segment begins behind that, the one before is
     /// missing. Which segments there were is written nowhere, but none goes before all its records have.
     pub fn demand_from(&mut self, log_start: u64) {
-        let Some(Surveyed { number, content: Content::Found(oldest), .. }) = self.segments.first() else { return };
+        let Some(Surveyed { number, content: Content::Found(oldest), .. }) = self.segments.first() else {
+            return;
+        };
         let is_whole = oldest.header.restart || oldest.header.checkpoint.last_lsn < log_start;
         let Some(number) = number.checked_sub(1).filter(|number| *number > 0 && !is_whole) else { return };
         let path = segment_path(&self.directory, number);
