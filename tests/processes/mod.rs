@@ -193,12 +193,8 @@ impl LocalCluster {
     }
 
     /// Waits for something that is bound to happen.
-    pub fn wait_until(&self, what: &str, mut happened: impl FnMut() -> bool) {
-        let deadline = Instant::now() + PATIENCE;
-        while !happened() {
-            assert!(Instant::now() < deadline, "waited in vain until {what}");
-            std::thread::sleep(POLL_PAUSE);
-        }
+    pub fn wait_until(&self, what: &str, happened: impl FnMut() -> bool) {
+        wait_until(what, happened);
     }
 
     /// Stops everything, as Ctrl-C does.
@@ -219,6 +215,15 @@ impl Drop for LocalCluster {
             }
         }
         self.stop();
+    }
+}
+
+/// Looks again and again until it happened.
+pub fn wait_until(what: &str, mut happened: impl FnMut() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !happened() {
+        assert!(Instant::now() < deadline, "waited in vain until {what}");
+        std::thread::sleep(POLL_PAUSE);
     }
 }
 

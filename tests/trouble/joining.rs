@@ -11,13 +11,14 @@ use serde_json::Value;
 use crate::{
     assert_says,
     ledger::Ledger,
-    processes::{LocalCluster, free_port_base, http_get, lockstep},
+    processes::{LocalCluster, free_port_base, http_get, lockstep, wait_until},
     refused,
 };
 
 /// A broker beside those that `up` runs. Dropping it kills it.
 pub(crate) struct Joiner {
     process: Child,
+    native: String,
     http: String,
     log: PathBuf,
 }
@@ -25,12 +26,27 @@ pub(crate) struct Joiner {
 impl Joiner {
     /// Starts it on a data directory; it joins through `seeds` if there are any.
     pub(crate) fn start(root: &Path, seeds: Option<&str>) -> Joiner {
-        let base = free_port_base();
+        Joiner::start_at(root, seeds, free_port_base())
+    }
+
+    fn start_at(root: &Path, seeds: Option<&str>, base: u16) -> Joiner {
         let log = root.join(format!("log-{base}.txt"));
         let mut command = serve(&root.join("data"), seeds, base);
         let process = command.stdin(Stdio::null()).stderr(File::create(&log).expect("a file can be made"));
         let process = process.spawn().expect("lockstep runs");
-        Joiner { process, http: format!("127.0.0.1:{}", base + 2), log }
+        let at = |offset: u16| format!("127.0.0.1:{}", base + offset);
+        Joiner { process, native: at(0), http: at(2), log }
+    }
+
+    /// What a command says of the cluster that it belongs to.
+    fn ask(&self, arguments: &[&str]) -> Value {
+        let output =
+            lockstep(arguments).args(["--json", "--brokers", &self.native]).output().expect("it runs");
+        serde_json::from_slice(&output.stdout).unwrap_or_default()
+    }
+
+    fn is_ready(&self) -> bool {
+        http_get(&self.http, "/readyz").is_some_and(|(status, _)| status == 200)
     }
 
     fn log(&self) -> String {
@@ -99,6 +115,38 @@ fn a_broker_joins_comes_back_as_itself_and_is_told_when_it_is_removed() {
 }
 
 #[test]
+fn a_founder_that_was_alone_gets_its_metadata_back_from_those_that_joined_it() {
+    let roots = [(); 3].map(|()| tempfile::tempdir().expect("a temporary directory"));
+    let base = free_port_base();
+    let founder = Joiner::start_at(roots[0].path(), None, base);
+    wait_until("the founder is ready", || founder.is_ready());
+    let joiners = [1, 2].map(|at| Joiner::start(roots[at].path(), Some(&founder.native)));
+    let holds = |id: &str| joiners[0].ask(&["broker", "show", id])["metadata"] == true;
+    let applied = |kind: &str| joiners[0].log().matches(&format!("kind=\"{kind}\"")).count();
+    wait_until("three vote on the metadata", || {
+        let moved = applied("finish_move") > 0 && applied("finish_move") == applied("move_replicas");
+        ["1", "2", "3"].iter().all(|id| holds(id)) && moved
+    });
+    wait_until("the founder knows them", || {
+        let known = fs::read_to_string(roots[0].path().join("data/brokers.json")).unwrap_or_default();
+        known.contains(&joiners[0].native) && known.contains(&joiners[1].native)
+    });
+    drop(founder);
+
+    let directory = roots[0].path().join("data/shards/0");
+    for entry in fs::read_dir(&directory).expect("it was here") {
+        let path = entry.expect("readable").path();
+        let mut bytes = fs::read(&path).expect("readable");
+        bytes[40] ^= 1;
+        fs::write(&path, bytes).expect("writable");
+    }
+    let again = Joiner::start_at(roots[0].path(), None, base);
+    wait_until("it is ready again", || again.is_ready());
+    assert_says(&again.log(), &["damaged", "shards/0"]);
+    assert_eq!(again.ask(&["broker", "show", "1"])["metadata"], true);
+}
+
+#[test]
 fn a_directory_of_another_cluster_cannot_join_and_a_formatted_stranger_stays_out() {
     let cluster = LocalCluster::start();
     let root = tempfile::tempdir().expect("a temporary directory");
@@ -121,7 +169,8 @@ fn a_directory_of_another_cluster_cannot_join_and_a_formatted_stranger_stays_out
     let log = root.path().join("stranger.txt");
     let stderr = File::create(&log).expect("a file can be made");
     let process = stranger.arg(peers).stdin(Stdio::null()).stderr(stderr).spawn().expect("lockstep runs");
-    let _stranger = Joiner { process, http: String::new(), log: log.clone() };
+    let (native, http) = (String::new(), String::new());
+    let _stranger = Joiner { process, native, http, log: log.clone() };
     cluster.wait_until("it is refused", || {
         let said = fs::read_to_string(&log).expect("its standard error goes to a file");
         said.contains("broker 4 is no member of the cluster") && said.contains("--join")
