@@ -182,9 +182,11 @@ fn is_unsettled(placement: &Placement, leader: &ShardDescription) -> bool {
     placement.moving_to.is_some() || (changed && placement.shard != METADATA_SHARD)
 }
 
-/// Once a majority know for good who the members are, so does the metadata: by a second entry that changes nothing.
+/// Once a majority know for good who the members are, so does the metadata: by a second entry that changes nothing. It takes
+/// an entry later than the last move's, which a move that was cancelled before it changed anything has not made.
 fn end_of_move(placement: &Placement, leader: &ShardDescription) -> Act {
-    if !leader.membership_confirmed && !planted::is_active(Bug::FinishMoveUnconfirmed) {
+    let confirmed = leader.membership_confirmed || planted::is_active(Bug::FinishMoveUnconfirmed);
+    if !confirmed || leader.membership_index <= placement.membership_index {
         let same = leader.voters.iter().take(1).map(|voter| MembershipChange::AddVoter(*voter));
         return Act::Propose(same.collect(), leader.membership_index);
     }

@@ -108,6 +108,28 @@ fn a_move_is_over_once_a_majority_know_for_good_who_the_members_are() {
 }
 
 #[test]
+fn a_move_that_is_cancelled_before_it_changed_anything_ends_too() {
+    let finish = |replicas: &[u64]| Command::FinishMove {
+        shard: SHARD,
+        replicas: replicas.into(),
+        membership_index: 7,
+    };
+    let cancel = Command::CancelMove { shard: SHARD };
+    let mut state = state(&[move_to(&[2, 3, 4]), finish(&[2, 3, 4]), move_to(&[3, 4, 5]), cancel]);
+    let mut steward = Steward::new(2);
+    let confirmed = |membership_index| ShardDescription {
+        membership_confirmed: true,
+        membership_index,
+        ..leader(2, &[2, 3, 4], &[])
+    };
+    let same = Some(Act::Propose(vec![AddVoter(2)], 7));
+    assert_eq!(next(&mut steward, &state, &confirmed(7), 0), same);
+    let Some(Act::Write(end)) = next(&mut steward, &state, &confirmed(8), 0) else { panic!("it never ends") };
+    state.apply(&end).unwrap();
+    assert_eq!(state.moving().count(), 0);
+}
+
+#[test]
 fn what_a_leader_that_lagged_behind_has_changed_is_taken_back() {
     let state = state(&[]);
     let mut steward = Steward::new(1);
