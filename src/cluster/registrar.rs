@@ -55,17 +55,8 @@ pub(super) async fn keep(cluster: Weak<Inner>, me: Member, joined_as: Option<Kno
             Ok(()) => {
                 asked_at = Instant::now();
                 attempts += 1;
-                if let Some(hearsay) = cluster.ask_for_members(attempts).await {
-                    let is_newer = registered_by.is_some_and(|lsn| hearsay.applied_lsn >= lsn);
-                    let told = hearsay.brokers.iter().find(|broker| is_newer && broker.id == me.id);
-                    if let Some(why) = told.and_then(|known| is_taken_over(&me, known)) {
-                        return leave(&cluster, why).await;
-                    }
-                    // Whoever follows the metadata knows better.
-                    if !followed.current {
-                        cluster.inner.roster.hear(hearsay.brokers);
-                        cluster.inner.replicas.know(&cluster.members(), false);
-                    }
+                if let Some(why) = hear(&cluster, &me, registered_by, attempts).await {
+                    return leave(&cluster, why).await;
                 }
             }
             Err(MetadataError::Refused(
@@ -99,6 +90,23 @@ pub(super) async fn keep(cluster: Weak<Inner>, me: Member, joined_as: Option<Kno
             return;
         }
     }
+}
+
+/// Asks another broker who belongs to the cluster; whether, and why, this one does not any more. `registered_by` is where the
+/// metadata had it registered.
+async fn hear(cluster: &Cluster, me: &Member, registered_by: Option<u64>, attempt: usize) -> Option<String> {
+    let hearsay = cluster.ask_for_members(attempt).await?;
+    let is_newer = registered_by.is_some_and(|lsn| hearsay.applied_lsn >= lsn);
+    let told = hearsay.brokers.iter().find(|broker| is_newer && broker.id == me.id);
+    if let Some(why) = told.and_then(|known| is_taken_over(me, known)) {
+        return Some(why);
+    }
+    // Whoever follows the metadata knows better.
+    if !cluster.is_current() {
+        cluster.inner.roster.hear(hearsay.brokers);
+        cluster.inner.replicas.know(&cluster.members(), false);
+    }
+    None
 }
 
 /// Begins the cluster with the voters that the metadata log has: what it began with, as nothing moves before.

@@ -56,15 +56,6 @@ pub(super) enum Source {
     Survey(Arc<Survey>),
 }
 
-/// What is known of where a damaged log ended.
-#[derive(Clone, Copy)]
-pub(super) enum Ends {
-    /// At this index or behind it.
-    Through(u64),
-    /// Nobody here knows.
-    Unknown,
-}
-
 pub(super) enum Work {
     Open {
         random: Random,
@@ -72,12 +63,12 @@ pub(super) enum Work {
         synced_index: u64,
     },
     Mark(Mark),
-    Survey(Ends),
+    Survey(Loss),
     /// The same after one segment was patched.
     Rescan {
         survey: Arc<Survey>,
         segment: u64,
-        ends: Ends,
+        loss: Loss,
     },
     BeginPatch {
         survey: Arc<Survey>,
@@ -158,10 +149,10 @@ impl Job {
                 Outcome::Opened(open(disk, options, random))
             }
             Work::Mark(mark) => Outcome::Marked(mark.write(&*disk, &options.directory)),
-            Work::Survey(ends) => Outcome::Surveyed(survey(disk, &options).map(|found| told(found, ends))),
-            Work::Rescan { survey, segment, ends } => {
+            Work::Survey(loss) => Outcome::Surveyed(survey(disk, &options).map(|found| told(found, loss))),
+            Work::Rescan { survey, segment, loss } => {
                 let scanned = rescan(disk, &options, survey, segment);
-                Outcome::Surveyed(scanned.map(|found| told(found, ends)))
+                Outcome::Surveyed(scanned.map(|found| told(found, loss)))
             }
             Work::BeginPatch { survey, segment, checkpoint, random } => {
                 Outcome::Patching(begin_patch(&survey, segment, checkpoint, random))
@@ -238,14 +229,16 @@ fn survey(disk: Arc<dyn Disk>, options: &ShardOptions) -> Result<Survey, SurveyE
 }
 
 /// What the log says of its shard; and whether it reaches back to its start, where it tells what that is.
-fn told(mut survey: Survey, ends: Ends) -> (Survey, Surveyed) {
+fn told(mut survey: Survey, loss: Loss) -> (Survey, Surveyed) {
     let Some(newest) = survey.checkpoint_before(u64::MAX) else { return (survey, Surveyed::default()) };
     let behind = survey.intact().into_iter().filter(|run| *run.end() > newest.index);
     let entries = behind.flat_map(|run| entries(&survey, newest.index.max(run.start() - 1) + 1, *run.end()));
     let told = Surveyed::of(newest, entries);
     let last = survey.last_intact_index().unwrap_or(0);
-    match (told.log_start, ends) {
-        (Some(log_start), Ends::Through(synced)) if last >= synced => survey.demand_from(log_start),
+    match (told.log_start, loss) {
+        (Some(log_start), Loss::Holes { synced_index }) if last >= synced_index => {
+            survey.demand_from(log_start);
+        }
         _ => {}
     }
     (survey, told)
@@ -314,7 +307,7 @@ fn begin_rebuild(
 ) -> Result<Box<Rebuild>, Box<dyn std::error::Error>> {
     let directory = &options.directory;
     // From here on the files alone no longer tell that something is missing.
-    Mark { loss: Loss::Tail, synced_index: 0, why }.write(&*disk, directory)?;
+    Mark { loss: Loss::Tail, why }.write(&*disk, directory)?;
     if let Some(vote) = vote {
         reset_vote(&*disk, options, vote)?;
     }

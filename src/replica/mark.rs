@@ -13,11 +13,14 @@ use std::io;
 use bytes::Bytes;
 use lockstep_storage::io::{Disk, OpenMode, parent, replace_file};
 
-/// What a replica lacks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What a replica lacks, the worst last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Loss {
     /// Entries with something intact behind them: the chain proves what fills the hole.
-    Holes,
+    Holes {
+        /// Through this index its log had been synced, as far as is known.
+        synced_index: u64,
+    },
     /// It cannot tell by itself where its log ended: only a confirmed leader can.
     Tail,
 }
@@ -27,8 +30,6 @@ pub enum Loss {
 pub struct Mark {
     /// What it lacks.
     pub loss: Loss,
-    /// Through this index its log had been synced, as far as is known.
-    pub synced_index: u64,
     /// Why, for people.
     pub why: String,
 }
@@ -50,9 +51,9 @@ impl Mark {
         let text = String::from_utf8_lossy(&text);
         let (kind, why) = text.split_once('\n').unwrap_or((&text, ""));
         Ok(Some(match synced_index_of(kind) {
-            Some(synced_index) => Self { loss: Loss::Holes, synced_index, why: why.to_owned() },
-            None if kind == TAIL => Self { loss: Loss::Tail, synced_index: 0, why: why.to_owned() },
-            None => Self { loss: Loss::Tail, synced_index: 0, why: text.into_owned() },
+            Some(synced_index) => Self { loss: Loss::Holes { synced_index }, why: why.to_owned() },
+            None if kind == TAIL => Self { loss: Loss::Tail, why: why.to_owned() },
+            None => Self { loss: Loss::Tail, why: text.into_owned() },
         }))
     }
 
@@ -61,15 +62,12 @@ impl Mark {
     /// # Errors
     /// Whatever the disk says.
     pub fn write(&self, disk: &dyn Disk, directory: &str) -> io::Result<()> {
-        let stands = |mark: &Self| {
-            mark.loss == Loss::Tail || mark.loss == self.loss && mark.synced_index >= self.synced_index
-        };
-        if Self::read(disk, directory)?.is_some_and(|mark| stands(&mark)) {
+        if Self::read(disk, directory)?.is_some_and(|mark| mark.loss >= self.loss) {
             // Whoever wrote it may have ended before its name was durable.
             return disk.sync_dir(parent(directory));
         }
         let kind = match self.loss {
-            Loss::Holes => holes(self.synced_index),
+            Loss::Holes { synced_index } => holes(synced_index),
             Loss::Tail => TAIL.to_owned(),
         };
         let path = path(directory);
@@ -118,9 +116,10 @@ mod tests {
         disk
     }
 
+    const HOLES: Loss = Loss::Holes { synced_index: 381 };
+
     fn mark(loss: Loss) -> Mark {
-        let synced_index = if loss == Loss::Holes { 381 } else { 0 };
-        Mark { loss, synced_index, why: "entries are missing".into() }
+        Mark { loss, why: "entries are missing".into() }
     }
 
     #[test]
@@ -129,10 +128,10 @@ mod tests {
         for seed in 1..=16 {
             let disk = disk();
             assert_eq!(Mark::read(&*disk, "shards/7").expect("readable"), None);
-            mark(Loss::Holes).write(&*disk, "shards/7").expect("a healthy disk");
+            mark(HOLES).write(&*disk, "shards/7").expect("a healthy disk");
             disk.power_cut();
             disk.restart(seed);
-            assert_eq!(Mark::read(&*disk, "shards/7").expect("readable"), Some(mark(Loss::Holes)));
+            assert_eq!(Mark::read(&*disk, "shards/7").expect("readable"), Some(mark(HOLES)));
             Mark::remove(&*disk, "shards/7").expect("a healthy disk");
             disk.power_cut();
             disk.restart(seed);
@@ -143,9 +142,7 @@ mod tests {
     #[test]
     fn a_mark_can_get_worse_and_never_better() {
         let disk = disk();
-        for (written, stands) in
-            [(Loss::Holes, Loss::Holes), (Loss::Tail, Loss::Tail), (Loss::Holes, Loss::Tail)]
-        {
+        for (written, stands) in [(HOLES, HOLES), (Loss::Tail, Loss::Tail), (HOLES, Loss::Tail)] {
             mark(written).write(&*disk, "shards/7").expect("a healthy disk");
             let read = Mark::read(&*disk, "shards/7").expect("readable").expect("it is marked");
             assert_eq!(read.loss, stands);
@@ -156,16 +153,16 @@ mod tests {
     fn a_mark_remembers_the_most_that_was_ever_known_to_be_synced() {
         let disk = disk();
         for (synced_index, stands) in [(0, 0), (7, 7), (3, 7)] {
-            Mark { synced_index, ..mark(Loss::Holes) }.write(&*disk, "shards/7").expect("a healthy disk");
+            mark(Loss::Holes { synced_index }).write(&*disk, "shards/7").expect("a healthy disk");
             let read = Mark::read(&*disk, "shards/7").expect("readable").expect("it is marked");
-            assert_eq!((read.loss, read.synced_index), (Loss::Holes, stands));
+            assert_eq!(read.loss, Loss::Holes { synced_index: stands });
         }
     }
 
     #[test]
     fn a_mark_that_cannot_be_read_counts_as_the_worse_kind() {
         let disk = disk();
-        mark(Loss::Holes).write(&*disk, "shards/7").expect("a healthy disk");
+        mark(HOLES).write(&*disk, "shards/7").expect("a healthy disk");
         disk.make_unreadable("shards/7.faulty", 0, 1).expect("it is there");
         let read = Mark::read(&*disk, "shards/7").expect("readable").expect("it is marked");
         assert_eq!(read.loss, Loss::Tail);
@@ -174,9 +171,9 @@ mod tests {
     #[test]
     fn no_changed_bit_makes_a_mark_milder() {
         let disk = disk();
-        for loss in [Loss::Holes, Loss::Tail] {
+        for loss in [HOLES, Loss::Tail] {
             mark(loss).write(&*disk, "shards/7").expect("a healthy disk");
-            let line = if loss == Loss::Holes { holes(381) } else { TAIL.to_owned() };
+            let line = if loss == HOLES { holes(381) } else { TAIL.to_owned() };
             for bit in 0..8 * (line.len() as u64 + 1) {
                 disk.flip_bit("shards/7.faulty", bit / 8, (bit % 8) as u8);
                 let read = Mark::read(&*disk, "shards/7").expect("readable").expect("it is marked");

@@ -45,7 +45,7 @@ use crate::{
     shard::{self, Health, OpenError, Shard, ShardDescription, ShardId, ShardOptions, ShardView, Token},
 };
 use job::{Outcome, Place, Work};
-use repair::{Around, Known, Repair};
+use repair::{Around, Repair};
 
 /// Tokens from here on are this module's own.
 const OWN_TOKENS: Token = 1 << 63;
@@ -123,12 +123,11 @@ impl Replica {
             .map_err(|error| OpenError::Content { shard, why: error.to_string() })?;
         let place = Place { disk: Arc::clone(&disk), options: options.clone() };
         let mark = mark.filter(|_| !planted::is_active(Bug::ForgetMark));
-        let synced_index = mark.as_ref().map_or(0, |mark| mark.synced_index);
         let opened = match mark {
             Some(mark) => Err((Some(mark.loss), mark.why)),
             None => match job::open(disk, options, random.split()) {
                 Ok(opened) => Ok(opened),
-                Err(error) => match loss_of(&error) {
+                Err(error) => match loss_of(&error, 0) {
                     None if !is_unreadable(&error) => return Err(error),
                     loss => Err((loss, error.to_string())),
                 },
@@ -151,7 +150,7 @@ impl Replica {
             pause: PAUSE_TIMEOUTS.0,
             standings: BTreeMap::new(),
             next_token: OWN_TOKENS,
-            synced_index,
+            synced_index: 0,
             jobs: Jobs::default(),
             unreadable: 0,
         };
@@ -354,11 +353,12 @@ impl Replica {
     fn loss_at(&mut self, error: &OpenError) -> Option<Loss> {
         let OpenError::Recovery(RecoveryError::Unreadable { holds_end, .. }) = error else {
             self.unreadable = 0;
-            return loss_of(error);
+            return loss_of(error, self.synced_index);
         };
         self.unreadable += 1;
         let is_damage = self.unreadable >= UNREADABLE_MAX && !self.peers.is_empty();
-        is_damage.then_some(if *holds_end { Loss::Tail } else { Loss::Holes })
+        let synced_index = self.synced_index;
+        is_damage.then_some(if *holds_end { Loss::Tail } else { Loss::Holes { synced_index } })
     }
 
     /// The log takes nothing more; it is opened again after a pause, and must reach as far then as it had been synced.
@@ -391,10 +391,10 @@ impl Replica {
             return;
         }
         let Some(why) = self.leaving.take() else { return };
-        self.synced_index = self.shard().map_or(0, Shard::synced_index);
+        let synced_index = self.shard().map_or(0, Shard::synced_index);
         let health = Health::Faulty(why.clone());
         self.guarded(outputs, |shard, asked| shard.stop(health, asked));
-        self.repair(Loss::Holes, why, outputs);
+        self.repair(Loss::Holes { synced_index }, why, outputs);
     }
 
     fn repair(&mut self, loss: Loss, why: String, outputs: &mut Vec<Output>) {
@@ -405,7 +405,7 @@ impl Replica {
             pause = self.pause;
             self.pause = (2 * self.pause).min(PAUSE_TIMEOUTS.1);
         }
-        let known = Known { loss, synced_index: std::mem::take(&mut self.synced_index), why };
+        self.synced_index = 0;
         let mut around = Around {
             place: &self.place,
             peers: &self.peers,
@@ -415,7 +415,7 @@ impl Replica {
             last_job: &mut self.jobs.last,
             outputs,
         };
-        self.state = State::Repairing(Box::new(Repair::begin(known, pause, &mut around)));
+        self.state = State::Repairing(Box::new(Repair::begin(Mark { loss, why }, pause, &mut around)));
     }
 
     fn with_repair(&mut self, outputs: &mut Vec<Output>, act: impl FnOnce(&mut Repair, &mut Around<'_>)) {
@@ -520,10 +520,12 @@ impl Replica {
     }
 }
 
-/// What is lost where a log cannot be opened; `None` if that is not the reason.
-fn loss_of(error: &OpenError) -> Option<Loss> {
+/// What is lost where a log cannot be opened that had been synced so far; `None` if that is not the reason.
+fn loss_of(error: &OpenError, synced_index: u64) -> Option<Loss> {
     match error {
-        OpenError::Recovery(RecoveryError::Faulty(_) | RecoveryError::VoteLost { .. }) => Some(Loss::Holes),
+        OpenError::Recovery(RecoveryError::Faulty(_) | RecoveryError::VoteLost { .. }) => {
+            Some(Loss::Holes { synced_index })
+        }
         // It was here: whoever opens it says so.
         OpenError::Recovery(RecoveryError::NotFound { .. }) => Some(Loss::Tail),
         _ => None,

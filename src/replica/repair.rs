@@ -32,7 +32,7 @@ use lockstep_protocol::peer::{Confirmed, RepairMessage, Standing, WireEntry};
 use lockstep_storage::{Checkpoint, Entry, salvage::Survey};
 
 use super::{
-    job::{Ends, Job, Outcome, Place, Work},
+    job::{Job, Outcome, Place, Work},
     mark::{Loss, Mark},
     types::Output,
 };
@@ -49,7 +49,8 @@ const PATIENCE_TIMEOUTS: u64 = 4;
 
 /// The repair of one replica.
 pub(super) struct Repair {
-    known: Known,
+    /// What is known of the damage.
+    known: Mark,
     /// What keeps it from going on, for people.
     note: String,
     survey: Option<Arc<Survey>>,
@@ -73,15 +74,6 @@ pub(super) struct Repair {
     standings: BTreeMap<u64, Standing>,
     restart: bool,
     marked: bool,
-}
-
-/// What is known of the damage when a repair begins.
-pub(super) struct Known {
-    pub(super) loss: Loss,
-    /// Through this index the log had been synced, if it ran.
-    pub(super) synced_index: u64,
-    /// For people.
-    pub(super) why: String,
 }
 
 enum Stage {
@@ -117,7 +109,7 @@ pub(super) struct Around<'a> {
 
 impl Repair {
     /// Begins a repair: by the mark.
-    pub(super) fn begin(known: Known, pause_timeouts: u64, around: &mut Around<'_>) -> Self {
+    pub(super) fn begin(known: Mark, pause_timeouts: u64, around: &mut Around<'_>) -> Self {
         let mut repair = Self {
             known,
             note: String::new(),
@@ -140,9 +132,7 @@ impl Repair {
     }
 
     fn mark(&mut self, around: &mut Around<'_>) {
-        let Known { loss, synced_index, ref why } = self.known;
-        let mark = Mark { loss, synced_index, why: why.clone() };
-        self.run(Work::Mark(mark), around);
+        self.run(Work::Mark(self.known.clone()), around);
     }
 
     fn run(&mut self, work: Work, around: &mut Around<'_>) {
@@ -174,13 +164,6 @@ impl Repair {
         self.told.voters.iter().copied()
     }
 
-    fn ends(&self) -> Ends {
-        match self.known.loss {
-            Loss::Holes => Ends::Through(self.known.synced_index),
-            Loss::Tail => Ends::Unknown,
-        }
-    }
-
     /// Time passes: what was not answered is asked again, elsewhere. `may_read` once no write is in flight any more.
     pub(super) fn tick(&mut self, may_read: bool, around: &mut Around<'_>) {
         if self.job.is_some() {
@@ -194,7 +177,7 @@ impl Repair {
                     return self.mark(around);
                 }
                 match self.stale || self.survey.is_none() {
-                    true => self.run(Work::Survey(self.ends()), around),
+                    true => self.run(Work::Survey(self.known.loss), around),
                     false => self.decide(around),
                 }
             }
@@ -294,7 +277,8 @@ impl Repair {
         self.asked = None;
         self.exhausted = false;
         // What the last group held is no tear where its sync is known to have returned.
-        if survey.last_intact_index().unwrap_or(0) < self.known.synced_index {
+        let last = survey.last_intact_index().unwrap_or(0);
+        if matches!(self.known.loss, Loss::Holes { synced_index } if last < synced_index) {
             self.known.loss = Loss::Tail;
         }
         if let Some(hole) = survey.holes().iter().find(|hole| hole.is_closed()).cloned() {
@@ -304,7 +288,7 @@ impl Repair {
         self.restart |= survey.tip().is_none();
         if survey.holes().is_empty()
             && !self.restart
-            && self.known.loss == Loss::Holes
+            && self.known.loss != Loss::Tail
             && survey.vote().is_some()
         {
             return self.run(Work::Finish { rebuild: None, vote: None }, around);

@@ -8,6 +8,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use lockstep_protocol::native::{
     Credit, Push, SubscribeRequest, SubscribeResponse, UnsubscribeRequest, UnsubscribeResponse,
@@ -28,6 +29,8 @@ const SUBSCRIPTIONS_MAX: usize = 4096;
 const CREDIT_MAX: u64 = 1 << 40;
 /// The most bytes in one push, apart from a larger first batch.
 const PUSH_BYTES_MAX: usize = 1 << 20;
+/// Until a log that cannot show what it has is read again.
+const REOPENING_PAUSE: Duration = Duration::from_millis(20);
 
 /// A connection's subscriptions, by the correlation of the request that opened each.
 #[derive(Default)]
@@ -198,7 +201,11 @@ async fn push_all(
         let most = most.min(usize::try_from(granted).unwrap_or(usize::MAX));
         let mut lease = context.memory.acquire(subscription.read_bytes_max(most)).await;
         let batches = subscription.read(most).await?;
-        let Some(first) = batches.first() else { continue };
+        let Some(first) = batches.first() else {
+            // There are records, and the log that has them is being opened again.
+            tokio::time::sleep(REOPENING_PAUSE).await;
+            continue;
+        };
         let bytes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
         lease.keep(bytes);
         let push = Push {

@@ -120,10 +120,10 @@ impl Repair {
             Stage::Hole(filling) => self.survey.take().map(|survey| (survey, filling.segment)),
             _ => None,
         };
-        let ends = self.ends();
+        let loss = self.known.loss;
         match patched {
-            Some((survey, segment)) => self.run(Work::Rescan { survey, segment, ends }, around),
-            None => self.run(Work::Survey(ends), around),
+            Some((survey, segment)) => self.run(Work::Rescan { survey, segment, loss }, around),
+            None => self.run(Work::Survey(loss), around),
         }
     }
 

@@ -72,7 +72,7 @@ impl Repair {
             );
             return;
         }
-        if self.known.loss == Loss::Holes && survey.holes().is_empty() && !self.restart {
+        if self.known.loss != Loss::Tail && survey.holes().is_empty() && !self.restart {
             let vote = self.new_vote();
             return self.run(Work::Finish { rebuild: None, vote }, around);
         }
