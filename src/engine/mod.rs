@@ -404,15 +404,15 @@ pub fn directory(shard: ShardId) -> String {
 /// # Errors
 /// Whatever the disk says.
 pub fn remove_files(disk: &dyn Disk, directory: &str) -> std::io::Result<()> {
-    if !disk.exists(directory)? {
-        return Ok(());
+    if disk.exists(directory)? {
+        salvage::discard_damaged(disk, directory)?;
+        for name in disk.list(directory)? {
+            disk.remove_file(&format!("{directory}/{name}"))?;
+        }
+        disk.remove_dir(directory)?;
     }
-    salvage::discard_damaged(disk, directory)?;
-    for name in disk.list(directory)? {
-        disk.remove_file(&format!("{directory}/{name}"))?;
-    }
-    disk.remove_dir(directory)?;
-    disk.sync_dir(SHARDS)
+    // An attempt before this one may have ended before its removal was durable: what came back would be half a log.
+    if disk.exists(SHARDS)? { disk.sync_dir(SHARDS) } else { Ok(()) }
 }
 
 fn make_parent(disk: &dyn Disk) -> std::io::Result<()> {
