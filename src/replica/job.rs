@@ -230,11 +230,13 @@ fn survey(disk: Arc<dyn Disk>, options: &ShardOptions) -> Result<Survey, SurveyE
 
 /// What the log says of its shard; and whether it reaches back to its start, where it tells what that is.
 fn told(mut survey: Survey, loss: Loss) -> (Survey, Surveyed) {
-    let Some(newest) = survey.checkpoint_before(u64::MAX) else { return (survey, Surveyed::default()) };
-    let behind = survey.intact().into_iter().filter(|run| *run.end() > newest.index);
-    let entries = behind.flat_map(|run| entries(&survey, newest.index.max(run.start() - 1) + 1, *run.end()));
-    let told = Surveyed::of(newest, entries);
     let last = survey.last_intact_index().unwrap_or(0);
+    let commit = survey.known_commit().min(last);
+    let base = survey.checkpoint_before(commit).or_else(|| survey.checkpoint_before(u64::MAX));
+    let Some(base) = base else { return (survey, Surveyed::default()) };
+    let behind = survey.intact().into_iter().filter(|run| *run.end() > base.index);
+    let entries = behind.flat_map(|run| entries(&survey, base.index.max(run.start() - 1) + 1, *run.end()));
+    let told = Surveyed::of(base, entries, commit);
     match (told.log_start, loss) {
         (Some(log_start), Loss::Holes { synced_index }) if last >= synced_index => {
             survey.demand_from(log_start);

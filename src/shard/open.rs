@@ -123,16 +123,16 @@ impl Shard {
         let segment_bytes = options.log.segment_bytes;
         let former = Former::read(&*disk, &options.directory).map_err(|error| content(error.to_string()))?;
         let (recovered, mut state) = recover(disk, &options)?;
-        if let Some(damage) = recovered.lost_front(state.log_start()) {
+        let known = recovered.vote.commit.max(settled_membership(&state));
+        let commit = known.clamp(recovered.base.index, recovered.log.last_index());
+        state.commit(commit);
+        if let Some(damage) = recovered.lost_front(state.committed().log_start) {
             return Err(RecoveryError::Faulty(damage).into());
         }
         let base = recovered.base;
         let mut membership =
             Membership::decode(&base.membership).map_err(|error| content(error.to_string()))?;
         let mut membership_index = base.membership_index;
-        let known = recovered.vote.commit.max(settled_membership(&state));
-        let commit = known.clamp(base.index, recovered.log.last_index());
-        state.commit(commit);
         let node = options.group.node;
         let mut group = Group::start(
             options.group,

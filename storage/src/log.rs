@@ -321,6 +321,19 @@ impl Log {
         }
     }
 
+    /// Makes the committed index durable with the next group, beside term and vote, as far as it speaks of synced entries.
+    fn keep_commit(&mut self) {
+        let commit = self.commit.min(self.synced_index);
+        if commit <= self.vote.commit {
+            return;
+        }
+        self.vote.commit = commit;
+        match self.queue.iter_mut().find(|step| matches!(step, Step::Vote(_))) {
+            Some(Step::Vote(queued)) => queued.commit = commit,
+            _ => self.queue.push(Step::Vote(self.vote)),
+        }
+    }
+
     /// Term and vote as last set.
     pub fn vote(&self) -> Vote {
         self.vote

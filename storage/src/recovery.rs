@@ -95,8 +95,8 @@ impl Front {
 }
 
 impl Recovered {
-    /// Whether the log lacks its oldest files, given that it keeps LSNs from `log_start` on: which files there were is
-    /// written nowhere, but none goes before all its records have.
+    /// Whether the log lacks its oldest files, given that by what is committed it keeps LSNs from `log_start` on: which files
+    /// there were is written nowhere, but none goes before all its records have, and that is durable.
     pub fn lost_front(&self, log_start: u64) -> Option<Damage> {
         let oldest = self.log.oldest_checkpoint();
         let is_whole = self.front.restart || oldest.last_lsn < log_start;

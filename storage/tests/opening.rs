@@ -99,3 +99,33 @@ fn a_cut_that_a_process_did_not_live_to_sync_is_synced_by_the_next() {
         assert_eq!(left, shown, "disk seed {seed}, operation {operation}");
     }
 }
+
+#[test]
+fn a_missing_oldest_segment_is_told_from_one_that_was_trimmed_by_what_is_committed() {
+    let filled = || {
+        let mut rig = Rig::new(small_options());
+        for _ in 0..40 {
+            rig.append(2, 1, 1000);
+            rig.flush();
+        }
+        rig.log.set_commit(30);
+        rig
+    };
+    let opened = |rig: &Rig| {
+        rig.disk.power_cut();
+        rig.disk.restart(1);
+        recover(&rig.disk, &rig.options).unwrap().0
+    };
+    let mut rig = filled();
+    rig.trim(25);
+    rig.flush();
+    let after = opened(&rig);
+    assert!(after.vote.commit >= 30, "whoever goes on knows that what is gone was to go");
+    assert_eq!(after.lost_front(25), None);
+
+    let rig = filled();
+    let oldest = format!("{DIRECTORY}/00000000000000000001.segment");
+    assert!(rig.disk.lose(&oldest));
+    let damage = opened(&rig).lost_front(1).unwrap();
+    assert!(damage.to_string().contains("00000000000000000002.segment"), "{damage}");
+}

@@ -243,7 +243,7 @@ fn retention_by_size_keeps_at_least_that_much_and_by_age_only_what_is_old() {
 }
 
 #[test]
-fn trimmed_segments_go_a_few_with_each_group_behind_its_frames() {
+fn trimmed_segments_go_a_few_with_each_group_behind_its_frames_and_the_committed_index() {
     let mut rig = filled(60);
     let on_disk = |rig: &Rig| rig.disk.list(DIRECTORY).unwrap().len();
     let before = on_disk(&rig);
@@ -251,7 +251,11 @@ fn trimmed_segments_go_a_few_with_each_group_behind_its_frames() {
     rig.append(9, 1, 10);
     let group = rig.log.take_group().unwrap();
     let outcome = group.run();
-    assert_eq!(outcome.stats.syncs, 1 + 2, "the frames, and two of many segments");
+    assert_eq!(
+        outcome.stats.syncs,
+        2 + 1 + 2,
+        "both copies of the vote, the frames, and two of many segments"
+    );
     rig.log.group_done(outcome).unwrap();
     assert_eq!(on_disk(&rig), before - 2);
     rig.flush();
@@ -260,8 +264,9 @@ fn trimmed_segments_go_a_few_with_each_group_behind_its_frames() {
     let mut rig = filled(60);
     rig.trim(rig.committed_lsn());
     rig.append(9, 1, 10);
-    let third = rig.disk.counters().operations + 3;
-    rig.disk.plant(third, lockstep_storage::io::fake::Fault::Error(std::io::ErrorKind::Other));
+    // Two copies of the vote and the frames are written and synced.
+    let seventh = rig.disk.counters().operations + 7;
+    rig.disk.plant(seventh, lockstep_storage::io::fake::Fault::Error(std::io::ErrorKind::Other));
     rig.flush();
     assert_eq!(rig.log.failed().unwrap().operation, "dropping old segments", "the frames came first");
     assert!(!rig.log.has_pending());

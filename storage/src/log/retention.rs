@@ -14,8 +14,9 @@ use lockstep_planted::{self as planted, Bug};
 
 impl Log {
     /// The log now starts at `log_start_lsn`, or stays where it does if that is lower. Sealed segments wholly
-    /// below that LSN and committed are dropped: at once for readers, on disk a few with each group. So a log that does not
-    /// reach back to its start has lost something, unless it began with a snapshot.
+    /// below that LSN and committed are dropped: at once for readers, on disk a few with each group, and not before the
+    /// committed index is durable. So a log that does not reach back to where it starts by what is committed has lost
+    /// something, unless it began with a snapshot.
     pub fn trim(&mut self, log_start_lsn: u64) {
         self.trim_to(log_start_lsn, |_| true);
     }
@@ -38,6 +39,7 @@ impl Log {
         self.oldest = view.index.oldest().checkpoint.clone();
         drop(view);
         self.shared.forget_files();
+        self.keep_commit();
         self.trimmed.extend(remove);
         let first = self.first_index();
         let whole_runs = self.terms.partition_point(|run| run.first_index <= first).saturating_sub(1);

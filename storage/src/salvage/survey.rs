@@ -186,6 +186,12 @@ impl Survey {
         self.vote
     }
 
+    /// Through this index entries are known to be committed: by the vote, and by checkpoints.
+    pub fn known_commit(&self) -> u64 {
+        let told = self.checkpoints().map(|checkpoint| checkpoint.commit);
+        told.chain(self.vote.map(|vote| vote.commit)).max().unwrap_or(0)
+    }
+
     /// The highest index that some header proves synced.
     pub fn proven_synced_index(&self) -> u64 {
         let proven = self.found().map(|(_, found)| found.pieces.synced_index);
