@@ -69,6 +69,10 @@ impl World {
                 let Some(node) = self.nodes.get_mut(&node).filter(|node| node.process.is_some()) else {
                     return false;
                 };
+                // A second one in a row would be no accident: what cannot be read twice counts as damaged.
+                if matches!(node.planted, Some(FaultKind::ReadError { .. })) {
+                    return false;
+                }
                 let read = node.disk.counters().reads + after;
                 node.disk.plant_read(read, io::ErrorKind::Other);
                 node.planted = Some(kind);

@@ -154,7 +154,7 @@ impl Invariants {
         let holds = |node: u64| {
             let known = self.replicas.get(&(node, shard));
             let agrees = term_of(node, index).is_none_or(|held| Some(held) == term);
-            known.is_some_and(|known| known.durable >= index) && agrees
+            known.is_some_and(|known| known.durable >= index && agrees || known.former_held(index, term))
         };
         if index > 0 && !before.is_quorum(holds) && !now.is_quorum(holds) {
             let holders: Vec<u64> = now.nodes().into_iter().filter(|node| holds(*node)).collect();

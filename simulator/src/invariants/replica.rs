@@ -25,6 +25,8 @@ pub(super) struct ReplicaTruth {
     durable_mark: Option<Mark>,
     /// The terms of the entries through that one.
     durable_terms: BTreeMap<u64, u64>,
+    /// The same of replicas that its node has dropped: what they had acknowledged may be counted later.
+    former_terms: BTreeMap<u64, u64>,
     /// Its vote as its disk has it.
     pub(super) vote: Option<Vote>,
     /// It is faulty, and so much was committed when that was told.
@@ -69,7 +71,8 @@ impl ReplicaTruth {
                 format!("node {node} had voted {then:?} in shard {shard}, and recovered {vote:?}"),
             );
         }
-        *self = Self { vote, high_watermark: self.high_watermark, ..Self::default() };
+        let former_terms = std::mem::take(&mut self.former_terms);
+        *self = Self { vote, high_watermark: self.high_watermark, former_terms, ..Self::default() };
         self.synced(replica);
         Ok(())
     }
@@ -88,7 +91,14 @@ impl ReplicaTruth {
 
     /// Its files are gone, as they should be. What it has promised with its vote binds the next one on its node.
     pub(super) fn dropped(&mut self) {
-        *self = Self { vote: self.vote, ..Self::default() };
+        let mut former_terms = std::mem::take(&mut self.former_terms);
+        former_terms.append(&mut self.durable_terms);
+        *self = Self { vote: self.vote, former_terms, ..Self::default() };
+    }
+
+    /// Whether a replica that its node has dropped had synced this entry.
+    pub(super) fn former_held(&self, index: u64, term: Option<u64>) -> bool {
+        term.is_some() && self.former_terms.get(&index).copied() == term
     }
 
     /// Takes the members in force over; returns whether they are news.
