@@ -112,7 +112,8 @@ pub struct Done {
 pub(super) enum Outcome {
     Opened(Result<Opened, OpenError>),
     Marked(io::Result<()>),
-    Surveyed(Result<(Survey, Surveyed), SurveyError>),
+    /// What is intact; and what that says, unless it is no news.
+    Surveyed(Result<(Survey, Option<Surveyed>), SurveyError>),
     /// The patch, unless it is whole and in place.
     Patching(Result<Option<Box<Patch>>, PatchError>),
     Rebuilding(Result<Box<Rebuild>, String>),
@@ -152,7 +153,12 @@ impl Job {
             Work::Survey(loss) => Outcome::Surveyed(survey(disk, &options).map(|found| told(found, loss))),
             Work::Rescan { survey, segment, loss } => {
                 let scanned = rescan(disk, &options, survey, segment);
-                Outcome::Surveyed(scanned.map(|found| told(found, loss)))
+                // The last segments are read for it: once, when the others are whole.
+                let tells = |found: &Survey| !found.holes().iter().any(|hole| hole.is_closed());
+                Outcome::Surveyed(scanned.map(|found| match tells(&found) {
+                    true => told(found, loss),
+                    false => (found, None),
+                }))
             }
             Work::BeginPatch { survey, segment, checkpoint, random } => {
                 Outcome::Patching(begin_patch(&survey, segment, checkpoint, random))
@@ -229,11 +235,11 @@ fn survey(disk: Arc<dyn Disk>, options: &ShardOptions) -> Result<Survey, SurveyE
 }
 
 /// What the log says of its shard; and whether it reaches back to its start, where it tells what that is.
-fn told(mut survey: Survey, loss: Loss) -> (Survey, Surveyed) {
+fn told(mut survey: Survey, loss: Loss) -> (Survey, Option<Surveyed>) {
     let last = survey.last_intact_index().unwrap_or(0);
     let commit = survey.known_commit().min(last);
     let base = survey.checkpoint_before(commit).or_else(|| survey.checkpoint_before(u64::MAX));
-    let Some(base) = base else { return (survey, Surveyed::default()) };
+    let Some(base) = base else { return (survey, None) };
     let behind = survey.intact().into_iter().filter(|run| *run.end() > base.index);
     let entries = behind.flat_map(|run| entries(&survey, base.index.max(run.start() - 1) + 1, *run.end()));
     let told = Surveyed::of(base, entries, commit);
@@ -243,7 +249,7 @@ fn told(mut survey: Survey, loss: Loss) -> (Survey, Surveyed) {
         }
         _ => {}
     }
-    (survey, told)
+    (survey, Some(told))
 }
 
 /// The intact entries from one index through another, as far as they can be read; a few at a time.

@@ -208,7 +208,7 @@ impl Repair {
             }
             Outcome::Surveyed(Ok((survey, told))) => {
                 self.survey = Some(Arc::new(survey));
-                self.told = told;
+                self.told = told.unwrap_or_else(|| std::mem::take(&mut self.told));
                 self.stale = false;
                 self.decide(around);
             }

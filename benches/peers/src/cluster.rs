@@ -3,6 +3,7 @@
 mod kafka;
 mod nats;
 mod ours;
+mod rabbitmq;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -45,6 +46,7 @@ impl<'a> Cluster<'a> {
             Tool::Lockstep { program } => ours::start(program, &directory)?,
             Tool::Kafka(kafka) => kafka::start(program.system, kafka, &directory)?,
             Tool::Nats { server, .. } => nats::start(program.system, server, &directory)?,
+            Tool::Rabbitmq { .. } => rabbitmq::start(&directory)?,
         };
         Ok(Self { program, brokers, addresses, directory })
     }
@@ -86,6 +88,12 @@ impl<'a> Cluster<'a> {
                 command.args([case.load(), "--topic", &format!("{}-{round}", case.name)]);
                 command
             }
+            Tool::Rabbitmq { class_path } => {
+                let mut command = Command::new("java");
+                command.args(["-cp", class_path, "lockstep.peers.RabbitLoad", case.load(), "--topic"]);
+                command.arg(format!("{}-{round}", case.name));
+                command
+            }
         };
         command.args(["--brokers", &self.addresses]);
         command.args(case.common_options());
@@ -109,6 +117,7 @@ impl Program {
             Tool::Lockstep { .. } => ours::SETTINGS.to_owned(),
             Tool::Kafka(_) => kafka::settings(self.system),
             Tool::Nats { .. } => nats::settings(self.system),
+            Tool::Rabbitmq { .. } => rabbitmq::SETTINGS.to_owned(),
         }
     }
 }

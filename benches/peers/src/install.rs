@@ -11,6 +11,9 @@ use crate::system::System;
 /// The newest release of the NATS server that was tried.
 const NATS_SERVER: &str = "github.com/nats-io/nats-server/v2@v2.15.2";
 
+/// The broker's own start script; the one in the path changes the user.
+pub(crate) const RABBITMQ_SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server";
+
 /// A system that can be started.
 pub(crate) struct Program {
     pub(crate) system: System,
@@ -22,6 +25,7 @@ pub(crate) enum Tool {
     Lockstep { program: PathBuf },
     Kafka(Kafka),
     Nats { server: PathBuf, load: PathBuf },
+    Rabbitmq { class_path: String },
 }
 
 /// What a program of Kafka's is started with.
@@ -56,6 +60,7 @@ pub(crate) fn all(
             System::Lockstep => self::lockstep(lockstep),
             System::Kafka | System::KafkaSynced => kafka(&cache.join("kafka")),
             System::Nats | System::NatsSynced => nats(&cache.join("nats")),
+            System::Rabbitmq => rabbitmq(&cache.join("rabbitmq")),
         };
         match tool {
             Ok(tool) => programs.push(Program { system: *system, tool }),
@@ -91,11 +96,17 @@ fn sources(of: &str) -> PathBuf {
 }
 
 fn kafka(cache: &Path) -> Result<Tool, PeersError> {
-    let pom = sources("kafka/pom.xml");
+    let class_path = java_load(cache, "kafka/pom.xml", "KafkaLoad")?;
+    Ok(Tool::Kafka(Kafka { class_path, log_settings: sources("kafka/log4j2.properties") }))
+}
+
+/// Fetches what a pom names, and compiles a load on it; returns the class path of all that.
+fn java_load(cache: &Path, pom: &str, class: &str) -> Result<String, PeersError> {
+    let pom = sources(pom);
     let (libraries, classes) = (cache.join("libs"), cache.join("classes"));
     fs::create_dir_all(&classes).map_err(PeersError::io(&classes))?;
     once(cache, &fs::read_to_string(&pom).map_err(PeersError::io(&pom))?, || {
-        eprintln!("fetching Apache Kafka by Maven");
+        eprintln!("fetching what {} names by Maven", pom.display());
         let mut maven = Command::new("mvn");
         maven.args(["-q", "-B", "-f"]).arg(&pom).arg("dependency:copy-dependencies");
         maven.arg(format!("-DoutputDirectory={}", libraries.display())).arg("-DincludeScope=runtime");
@@ -104,9 +115,20 @@ fn kafka(cache: &Path) -> Result<Tool, PeersError> {
     let jars = format!("{}/*", libraries.display());
     let mut compiler = Command::new("javac");
     compiler.args(["-nowarn", "--release", "17", "-cp", &jars, "-d"]).arg(&classes);
-    output_of(compiler.arg(sources("kafka/src/main/java/lockstep/peers/KafkaLoad.java")))?;
-    let class_path = format!("{}:{jars}", classes.display());
-    Ok(Tool::Kafka(Kafka { class_path, log_settings: sources("kafka/log4j2.properties") }))
+    compiler.arg("-sourcepath").arg(sources("java"));
+    output_of(compiler.arg(sources("java/lockstep/peers").join(format!("{class}.java"))))?;
+    Ok(format!("{}:{jars}", classes.display()))
+}
+
+/// The broker is Debian's: it needs Erlang, which its packages bring along.
+fn rabbitmq(cache: &Path) -> Result<Tool, PeersError> {
+    if !Path::new(RABBITMQ_SERVER).is_file() {
+        let what = format!(
+            "{RABBITMQ_SERVER} is not there: apt-get install rabbitmq-server, and stop the service that it starts"
+        );
+        return Err(PeersError::Missing(what));
+    }
+    Ok(Tool::Rabbitmq { class_path: java_load(cache, "rabbitmq/pom.xml", "RabbitLoad")? })
 }
 
 fn nats(cache: &Path) -> Result<Tool, PeersError> {

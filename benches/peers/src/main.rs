@@ -35,8 +35,8 @@ use system::System;
 #[command(
     name = "lockstep-peers",
     after_help = "\
-It needs a JDK (17 or later) and Maven for Kafka, and Go for NATS; it downloads what it needs once, into the cache. What is
-missing is skipped, and said aloud.
+It needs a JDK (17 or later) and Maven for Kafka, Go for NATS, and both of the former and Debian's rabbitmq-server for
+RabbitMQ; it downloads what it needs once, into the cache. What is missing is skipped, and said aloud.
 
 Example:
   cargo run --release -p lockstep-peers -- --rounds 5 --report peers.html"

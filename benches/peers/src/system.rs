@@ -17,11 +17,13 @@ pub(crate) enum System {
     Nats,
     /// A sync for each write.
     NatsSynced,
+    /// Streams, as they come: acknowledged from the page caches of a majority. No setting makes them sync.
+    Rabbitmq,
 }
 
 impl System {
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Lockstep, Self::Kafka, Self::KafkaSynced, Self::Nats, Self::NatsSynced];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Lockstep, Self::Kafka, Self::KafkaSynced, Self::Nats, Self::NatsSynced, Self::Rabbitmq];
 
     /// Its name in tables.
     pub(crate) fn name(self) -> &'static str {
@@ -31,6 +33,7 @@ impl System {
             Self::KafkaSynced => "kafka-synced",
             Self::Nats => "nats",
             Self::NatsSynced => "nats-synced",
+            Self::Rabbitmq => "rabbitmq",
         }
     }
 
@@ -58,6 +61,10 @@ impl System {
                 &[("in-flight", "4096")]
             }
             (Self::Nats | Self::NatsSynced, _, Grouping::Single) => &[("in-flight", "1")],
+            // The client sends what has gathered while others are under way, up to this many; its default window.
+            (Self::Rabbitmq, _, Grouping::Large) => &[("batch", "500"), ("in-flight", "10000")],
+            (Self::Rabbitmq, _, Grouping::AtOnce) => &[("batch", "100"), ("in-flight", "10000")],
+            (Self::Rabbitmq, _, Grouping::Single) => &[("batch", "1"), ("in-flight", "1")],
         };
         options.iter().flat_map(|(name, value)| [format!("--{name}"), (*value).to_owned()]).collect()
     }

@@ -1,0 +1,120 @@
+package lockstep.peers;
+
+import java.time.Duration;
+import java.util.ArrayList;
+import java.util.HashMap;
+import java.util.List;
+import java.util.Map;
+import java.util.concurrent.CountDownLatch;
+import java.util.function.BooleanSupplier;
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.NewTopic;
+import org.apache.kafka.clients.consumer.ConsumerRecord;
+import org.apache.kafka.clients.consumer.KafkaConsumer;
+import org.apache.kafka.clients.producer.KafkaProducer;
+import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.TopicPartition;
+import org.apache.kafka.common.serialization.ByteArrayDeserializer;
+import org.apache.kafka.common.serialization.ByteArraySerializer;
+
+/** The loads on Apache Kafka's own client. */
+public final class KafkaLoad extends Load {
+    private static final short REPLICAS = 3;
+    private static final Duration POLL = Duration.ofMillis(100);
+
+    private KafkaLoad(Map<String, String> options) {
+        super(options);
+    }
+
+    public static void main(String[] arguments) {
+        new KafkaLoad(options(arguments)).run(arguments[0]);
+    }
+
+    @Override
+    void createTopic() throws Exception {
+        try (Admin admin = Admin.create(Map.of("bootstrap.servers", brokers))) {
+            admin.createTopics(List.of(new NewTopic(topic, partitions, REPLICAS))).all().get();
+        }
+    }
+
+    /** Acknowledged by all in-sync replicas, idempotent; the rest as the case asks, or the client's defaults. */
+    @Override
+    Sender sender() {
+        Map<String, Object> config = new HashMap<>();
+        config.put("bootstrap.servers", brokers);
+        config.put("acks", "all");
+        config.put("batch.size", number("batch-bytes", 1 << 20));
+        config.put("linger.ms", number("linger", 0));
+        config.put("max.request.size", 8 << 20);
+        config.put("buffer.memory", 64L << 20);
+        var producer = new KafkaProducer<>(config, new ByteArraySerializer(), new ByteArraySerializer());
+        producer.partitionsFor(topic);
+        return new Sender() {
+            @Override
+            public void send(int partition, byte[] value, Done done) {
+                var record = new ProducerRecord<byte[], byte[]>(topic, partition, null, value);
+                producer.send(record, (stored, error) -> done.heard(error));
+            }
+
+            @Override
+            public void flush() {
+                producer.flush();
+            }
+
+            @Override
+            public void close() {
+                producer.close(Duration.ofSeconds(5));
+            }
+        };
+    }
+
+    private KafkaConsumer<byte[], byte[]> consumer() {
+        Map<String, Object> config = new HashMap<>();
+        config.put("bootstrap.servers", brokers);
+        config.put("max.poll.records", 100_000);
+        config.put("max.partition.fetch.bytes", 8 << 20);
+        config.put("receive.buffer.bytes", -1);
+        config.put("enable.auto.commit", false);
+        var consumer = new KafkaConsumer<>(config, new ByteArrayDeserializer(), new ByteArrayDeserializer());
+        List<TopicPartition> all = new ArrayList<>();
+        for (int partition = 0; partition < partitions; partition++) {
+            all.add(new TopicPartition(topic, partition));
+        }
+        consumer.assign(all);
+        return consumer;
+    }
+
+    @Override
+    void subscribe(CountDownLatch ready, Taker taker, BooleanSupplier isOver) {
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer()) {
+            consumer.seekToEnd(consumer.assignment());
+            consumer.assignment().forEach(consumer::position);
+            ready.countDown();
+            while (!isOver.getAsBoolean()) {
+                for (ConsumerRecord<byte[], byte[]> record : consumer.poll(POLL)) {
+                    taker.take(record.value());
+                }
+            }
+        }
+    }
+
+    @Override
+    void readAgainAndAgain(long records) {
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer()) {
+            while (true) {
+                consumer.seekToBeginning(consumer.assignment());
+                for (long seen = 0; seen < records; ) {
+                    long asked = clock.now();
+                    if (clock.isOver(asked)) {
+                        return;
+                    }
+                    int count = consumer.poll(POLL).count();
+                    if (count > 0) {
+                        wereRead(asked, clock.now(), count);
+                        seen += count;
+                    }
+                }
+            }
+        }
+    }
+}
