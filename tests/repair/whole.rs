@@ -6,6 +6,16 @@ use lockstep_storage::io::{Disk, OpenMode};
 use super::*;
 use crate::cluster::ELECTION_TICKS;
 
+/// The last two records are zeros. Nothing behind them is left that could say that they had been there: to whoever knows the
+/// files alone it is a tear.
+fn lose_the_end(cluster: &Cluster, node: u64) {
+    let (path, position) = find(cluster, node, &value(RECORDS - 1));
+    let file = cluster.disk(node).open(&path, OpenMode::Read).expect("it is there");
+    let length = file.len().expect("a healthy disk");
+    let zeros = vec![0; (length - position) as usize];
+    cluster.disk(node).corrupt(&path, position, &zeros).expect("it is there");
+}
+
 #[test]
 fn what_was_lost_at_the_end_of_a_running_log_is_remembered_through_a_restart() {
     let mut cluster = Cluster::new(3);
@@ -14,12 +24,7 @@ fn what_was_lost_at_the_end_of_a_running_log_is_remembered_through_a_restart() {
         cluster.produce(1, &[&value]);
     }
     cluster.tick_all();
-    // Nothing behind it is left that could say that it had been there: afterwards it looks like a tear.
-    let (path, position) = find(&cluster, 3, &value(RECORDS - 1));
-    let length =
-        cluster.disk(3).open(&path, OpenMode::Read).and_then(|file| file.len()).expect("it is there");
-    let zeros = vec![0; (length - position) as usize];
-    cluster.disk(3).corrupt(&path, position, &zeros).expect("it is there");
+    lose_the_end(&cluster, 3);
     cluster.isolate(3);
     cluster.step(3, replica::Input::Damaged("a reader found it".into()));
     cluster.settle();
@@ -105,11 +110,7 @@ fn a_log_that_failed_is_opened_again_with_all_that_it_had_synced_or_repaired() {
         cluster.produce(1, &[&value]);
     }
     cluster.tick_all();
-    // Nothing behind it vouches for it: to whoever knows only the files it is a tear.
-    let (path, position) = find(&cluster, 3, &value(RECORDS - 1));
-    let length =
-        cluster.disk(3).open(&path, OpenMode::Read).and_then(|file| file.len()).expect("it is there");
-    cluster.disk(3).corrupt(&path, position, &vec![0; (length - position) as usize]).expect("it is there");
+    lose_the_end(&cluster, 3);
     cluster.fail_next_sync(3);
     cluster.produce(1, &["one more"]);
     cluster.isolate(3);
