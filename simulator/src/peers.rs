@@ -1,14 +1,16 @@
 //! What nodes say to each other, as it arrives, and connections between them that end.
 
 use bytes::{Bytes, BytesMut};
+use lockstep::net::peer::{Letter, to_frames};
+use lockstep::replica::standing_without_replica;
 use lockstep::shard::Input as ShardInput;
-use lockstep_protocol::peer::{PeerDecoder, PeerMessage, RaftMessage};
+use lockstep_protocol::peer::{PeerDecoder, PeerMessage, RaftMessage, RepairMessage};
 
 use crate::node::Mail;
 use crate::queue::Event;
 use crate::replica::Input;
 use crate::server::FRAME_BYTES_MAX;
-use crate::world::World;
+use crate::world::{World, directory};
 
 impl World {
     pub(crate) fn peer_frame(&mut self, from: u64, to: u64, connection: u64, frame: &Bytes) {
@@ -32,6 +34,11 @@ impl World {
                     }
                 }
             }
+            Ok(Some(PeerMessage::Repair { shard, number, message: RepairMessage::Ask }))
+                if process.broker.as_ref().is_some_and(|broker| !broker.has(shard)) =>
+            {
+                return self.tell_former(to, from, shard, number);
+            }
             Ok(Some(PeerMessage::Repair { shard, number, message })) => {
                 arrived.push((shard, Input::Repair { from, number, message }));
             }
@@ -45,6 +52,18 @@ impl World {
             process.inbox.push_back(Mail::One(shard, Box::new(input)));
         }
         self.wake_worker(to);
+    }
+
+    /// A broker that holds no replica of a shard says what its former ones have promised.
+    fn tell_former(&mut self, id: u64, to: u64, shard: u64, number: u64) {
+        let Ok(standing) = standing_without_replica(&*self.nodes[&id].disk, &directory(shard)) else {
+            return;
+        };
+        let message = RepairMessage::Standing(standing);
+        self.note(id, "former", [to, shard], || format!("node {to} about shard {shard}: {message:?}"));
+        for frame in to_frames(vec![Letter::Repair { shard, number, message }]) {
+            self.network.send((id, to), frame.to_bytes(), true, &mut self.queue, &mut self.stats);
+        }
     }
 
     /// The connection from one node to another breaks: what was on its way is lost, and the receiver notices.

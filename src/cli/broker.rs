@@ -122,6 +122,9 @@ async fn drain(args: &DrainArgs, output: &mut Output) -> Result<(), CliError> {
     let id = args.named.id;
     let client = args.named.brokers.connect().await?;
     client.drain_broker(id, !args.cancel).await?;
+    if !args.cancel {
+        warn_if_few_stay(&client).await?;
+    }
     if args.wait {
         wait_until_empty(&client, id, async || Ok(true)).await?;
     }
@@ -139,6 +142,7 @@ async fn drain(args: &DrainArgs, output: &mut Output) -> Result<(), CliError> {
 async fn decommission(args: &NamedArgs, output: &mut Output) -> Result<(), CliError> {
     let client = args.brokers.connect().await?;
     client.drain_broker(args.id, true).await?;
+    warn_if_few_stay(&client).await?;
     let removed = async || match client.remove_broker(args.id).await {
         // It was there a moment ago: an earlier attempt of this removed it, or it was a founder that never came.
         Ok(()) | Err(BrokerError::Unknown { .. }) => Ok(true),
@@ -155,6 +159,26 @@ async fn decommission(args: &NamedArgs, output: &mut Output) -> Result<(), CliEr
         )
     })?;
     Ok(())
+}
+
+/// The cluster's own metadata needs no topic's replication factor: it shrinks to the brokers that stay, however few.
+async fn warn_if_few_stay(client: &Client) -> Result<(), CliError> {
+    let staying = client.list_brokers().await?.iter().filter(|broker| !broker.draining).count();
+    if let Some(warning) = warning_of_few(staying) {
+        eprintln!("warning: {warning}");
+    }
+    Ok(())
+}
+
+fn warning_of_few(staying: usize) -> Option<String> {
+    let (brokers, risk) = match staying {
+        1 => ("one broker stays", "is lost with it"),
+        2 => ("two brokers stay", "cannot change while one of them is down"),
+        _ => return None,
+    };
+    Some(format!(
+        "{brokers}, and what the cluster knows of its topics and brokers {risk}; have another join (`lockstep serve --join`)"
+    ))
 }
 
 /// Waits until a draining broker holds nothing, as far as some broker knows, and `agreed` says so too.
@@ -271,4 +295,18 @@ fn text(broker: &BrokerInfo, up: bool, held: &[(String, u32, bool)]) -> String {
         text.push_str(&format!("\n\n{}", table(&["TOPIC", "PARTITION", ""], &rows)));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_leaves_fewer_than_three_brokers_is_warned() {
+        for (staying, says) in [(1, "lost with it"), (2, "cannot change")] {
+            let warning = warning_of_few(staying).expect("too few to lose one");
+            assert!(warning.contains(says) && warning.contains("--join"), "{warning}");
+        }
+        assert_eq!(warning_of_few(3), None);
+    }
 }

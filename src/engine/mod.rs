@@ -110,6 +110,7 @@ pub struct Engine {
 struct Inner {
     options: EngineOptions,
     disk: Arc<dyn Disk>,
+    peers: Arc<dyn PeerSender>,
     workers: Vec<mpsc::UnboundedSender<Mail>>,
     shards: DashMap<ShardId, PartitionHandle>,
     /// What replicas that have moved away had shown, in this run: the next ones here go on from that, once they are open.
@@ -137,6 +138,7 @@ impl Engine {
         let inner = Inner {
             options,
             disk,
+            peers,
             workers,
             shards: DashMap::new(),
             shown: DashMap::new(),
@@ -283,6 +285,19 @@ impl Engine {
     pub fn deliver_repair(&self, shard: ShardId, from: u64, number: u64, message: RepairMessage) {
         let input = replica::Input::Repair { from, number, message };
         let _ = self.worker_of(shard).send(Mail::Input { shard, input });
+    }
+
+    /// Tells a node that asks how this one stands that it holds no replica of the shard, and has none to come back: what former
+    /// ones have promised.
+    pub fn tell_former(&self, shard: ShardId, to: u64, number: u64) {
+        let (disk, peers) = (Arc::clone(&self.inner.disk), Arc::clone(&self.inner.peers));
+        tokio::spawn(async move {
+            let standing = move || replica::standing_without_replica(&*disk, &directory(shard));
+            match blocking(standing).await {
+                Ok(standing) => peers.send_repair(to, shard, number, RepairMessage::Standing(standing)),
+                Err(error) => tracing::error!(shard, %error, "node {to} is not told what was promised"),
+            }
+        });
     }
 
     /// The connection from a node closed, or nothing is heard on it. Messages may be lost, and if it led, it may be dead:

@@ -3,6 +3,7 @@ use std::io::ErrorKind;
 use lockstep_storage::io::{FakeDisk, fake::Fault};
 
 use super::*;
+use crate::shard::Former;
 
 struct Nobody;
 
@@ -42,6 +43,33 @@ async fn an_open_that_fails_does_not_forget_what_was_shown() {
     engine.create_shard(7, vec![1, 2], ShardSettings::default()).await.expect("a fresh disk takes a log");
     assert_eq!(opened().await.expect("it is there now").view().high_watermark, 381);
     assert!(engine.inner.shown.is_empty(), "the replica itself knows it now");
+}
+
+/// Tells what it is given to send about repairs.
+struct Told(mpsc::UnboundedSender<(u64, ShardId, u64, RepairMessage)>);
+
+impl PeerSender for Told {
+    fn send(&self, _: u64, _: ShardId, _: Vec<RaftMessage>) {}
+
+    fn send_repair(&self, to: u64, shard: ShardId, number: u64, message: RepairMessage) {
+        let _ = self.0.send((to, shard, number, message));
+    }
+}
+
+#[tokio::test]
+async fn a_node_without_a_replica_tells_what_its_former_ones_have_promised() {
+    let (sender, mut told) = mpsc::unbounded_channel();
+    let disk = FakeDisk::new();
+    disk.create_dir("shards").expect("a healthy disk");
+    Former { term: 381 }.write(&*disk, &directory(7)).expect("a healthy disk");
+    let engine = Engine::start(options(), disk, Arc::new(Told(sender)));
+    for (shard, promised) in [(7, 381), (8, 0)] {
+        engine.tell_former(shard, 3, 44);
+        let (to, about, number, message) = told.recv().await.expect("it answers");
+        assert_eq!((to, about, number), (3, shard, 44));
+        let RepairMessage::Standing(standing) = message else { panic!("{message:?}") };
+        assert_eq!((standing.term, standing.confirmed), (Some(promised), None));
+    }
 }
 
 #[tokio::test]

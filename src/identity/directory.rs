@@ -122,7 +122,7 @@ impl DataDirectory {
         let joined = if identity.joined { Some(read(path, JOINED)?) } else { None };
         let peers = Mutex::new(read(path, PEERS)?);
         let shards = Mutex::new(read(path, SHARDS)?);
-        let brokers = Mutex::new(remembered(path)?);
+        let brokers = Mutex::new(remembered(path));
         make_room(path)?;
         Ok(DataDirectory { path: path.to_owned(), identity, joined, peers, shards, brokers, lock })
     }
@@ -199,6 +199,11 @@ impl DataDirectory {
         hold(&self.shards).shards.clone()
     }
 
+    /// Whether a shard is one of them.
+    pub fn has_shard(&self, shard: u64) -> bool {
+        hold(&self.shards).shards.contains(&shard)
+    }
+
     /// The shards whose files were about to be deleted: they are no logs any more.
     pub fn dropping(&self) -> BTreeSet<u64> {
         hold(&self.shards).dropping.clone()
@@ -264,16 +269,15 @@ pub(super) fn lock(path: &Path) -> Result<DirectoryLock, IdentityError> {
     })
 }
 
-/// What is remembered of the brokers. Nothing hangs on it but whom to ask: one that is damaged is as good as none.
-fn remembered(path: &Path) -> Result<Brokers, IdentityError> {
-    match checked_file::read(path, BROKERS) {
-        Ok(known) => Ok(known.unwrap_or_default()),
-        Err(CheckedFileError::Io(source)) => Err(IdentityError::from_io(&path.join(BROKERS), source)),
-        Err(CheckedFileError::Damaged(problem)) => {
-            tracing::warn!(file = BROKERS, problem, "what it said of the other brokers is forgotten");
-            Ok(Brokers::default())
-        }
-    }
+/// What is remembered of the brokers. Nothing hangs on it but whom to ask: a file that cannot be read is as good as none.
+fn remembered(path: &Path) -> Brokers {
+    let problem = match checked_file::read(path, BROKERS) {
+        Ok(known) => return known.unwrap_or_default(),
+        Err(CheckedFileError::Io(error)) => error.to_string(),
+        Err(CheckedFileError::Damaged(problem)) => problem,
+    };
+    tracing::warn!(file = BROKERS, problem, "what it said of the other brokers is forgotten");
+    Brokers::default()
 }
 
 /// The place for the shards' logs. That it is missing says nothing: which shards were here stands elsewhere.

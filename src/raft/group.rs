@@ -63,6 +63,8 @@ pub struct Group {
     apply_to: u64,
     /// The replica takes part in elections once its log ends in an entry of a later term; 0 if at once.
     takes_part_behind: u64,
+    /// Who voted before the membership changed in a term that this node led, and that term.
+    voted_before: (u64, BTreeSet<u64>),
     /// Set while nobody is known to lead and there is reason not to wait for the election timeout.
     haste: Option<Haste>,
     rest: Rest,
@@ -106,6 +108,7 @@ impl Group {
             timeout: ((u64::MAX, StateRole::Follower), 0),
             apply_to: applied,
             takes_part_behind: 0,
+            voted_before: (0, BTreeSet::new()),
             haste: None,
             rest: Rest::new(options.election_ticks),
             ticks: 0,

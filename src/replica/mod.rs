@@ -38,6 +38,7 @@ use lockstep_storage::{LogReader, ReadError, RecoveryError, RecoveryReport, io::
 
 pub use job::{Done, Job};
 pub use mark::{Loss, Mark};
+pub use peers::standing_without_replica;
 pub use types::{Input, Output};
 
 use crate::{
@@ -294,7 +295,7 @@ impl Replica {
         match outcome {
             Outcome::Served { to, number, message, damage } => {
                 outputs.push(Output::Repair { to, number, message });
-                if let Some(why) = damage {
+                if let Some(why) = damage.filter(|_| number >= self.jobs.instance) {
                     self.damaged(why, outputs);
                 }
             }
@@ -315,6 +316,7 @@ impl Replica {
                 Some(loss) => self.repair(loss, error.to_string(), outputs),
                 None => self.stopped(Health::Failed(error.to_string())),
             },
+            Outcome::Panicked(_) if self.is_of_the_past(number) => {}
             Outcome::Panicked(why) if !matches!(self.state, State::Repairing(_)) => {
                 let why = format!("an invariant broke: {why}");
                 self.guarded(outputs, |shard, asked| shard.stop(Health::Failed(why.clone()), asked));
@@ -328,6 +330,16 @@ impl Replica {
                     self.begin_opening(outputs);
                 }
             }
+        }
+    }
+
+    /// Whether a job was of an instance that has ended. A repair knows its own.
+    fn is_of_the_past(&self, number: u64) -> bool {
+        match &self.state {
+            State::Running(_) => number < self.jobs.instance,
+            State::Opening(_) => number != self.jobs.opening,
+            State::Stopped { .. } => true,
+            State::Repairing(_) => false,
         }
     }
 

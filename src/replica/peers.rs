@@ -1,13 +1,26 @@
 //! What a replica tells its peers of its log, and gives them of it, whatever its own state: their repair needs it.
 
+use std::io;
+
 use lockstep_protocol::peer::{RepairMessage, Standing};
+use lockstep_storage::io::Disk;
 
 use super::{
     Replica, State,
     job::{self, Question, Source, Work},
     types::Output,
 };
-use crate::shard::{self, Answer, AppendError, Shard, Token};
+use crate::shard::{self, Answer, AppendError, Former, Shard, Token};
+
+/// How a node stands that holds no replica of a shard: either it never had one, or it has dropped it for good, and what that
+/// had promised is written down. It must not be asked of a node that should have one and has lost it.
+///
+/// # Errors
+/// Whatever the disk says, or that it is not known any more what was promised.
+pub fn standing_without_replica(disk: &dyn Disk, directory: &str) -> io::Result<Standing> {
+    let Former { term } = Former::read(disk, directory)?;
+    Ok(Standing { term: Some(term), voters: Vec::new(), confirmed: None })
+}
 
 impl Replica {
     pub(super) fn about_repair(

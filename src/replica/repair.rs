@@ -16,8 +16,8 @@
 //! - A tail is taken from a leader alone, after a quorum confirmed that it leads, and through all that it committed;
 //!   and only if it counts nothing of this replica beyond that. For what it counts it might commit with a copy that
 //!   is lost. Acknowledgements cannot arrive later: a peer's messages arrive in order, and this question is one.
-//! - A lost vote is replaced by none in a term above every other replica's: a candidate that this one may have voted
-//!   for had written its term down before it asked. That takes an answer of each of them.
+//! - A lost vote is replaced by none in a term above that of everyone it may have been given to: a candidate had written
+//!   its term down before it asked. That takes an answer of each of them, or of the node that has dropped its replica.
 
 mod holes;
 mod standings;
@@ -73,6 +73,8 @@ pub(super) struct Repair {
     contradicted: bool,
     standings: BTreeMap<u64, Standing>,
     restart: bool,
+    /// The leader did not say what it has behind this entry: it has dropped it, or cannot read it.
+    unanswered: Option<u64>,
     marked: bool,
 }
 
@@ -125,6 +127,7 @@ impl Repair {
             contradicted: false,
             standings: BTreeMap::new(),
             restart: false,
+            unanswered: None,
             marked: false,
         };
         repair.mark(around);

@@ -193,11 +193,13 @@ impl Shard {
         &self.membership
     }
 
-    /// Who votes, or is about to: by the membership in force here, and by entries that are not in force yet.
+    /// Who votes, or is about to: by the membership in force here, and by entries that are not in force yet. Of a leader, those
+    /// too that have voted since it was elected.
     pub fn voters(&self) -> Vec<u64> {
         let Membership { voters, voters_outgoing, .. } = &self.membership;
         let added = self.state.unapplied_membership().iter().flat_map(added_by);
-        let mut voters: Vec<u64> = voters.iter().chain(voters_outgoing).copied().chain(added).collect();
+        let now = voters.iter().chain(voters_outgoing).copied();
+        let mut voters: Vec<u64> = now.chain(added).chain(self.group.voted_before()).collect();
         voters.sort_unstable();
         voters.dedup();
         voters

@@ -315,8 +315,11 @@ impl Log {
     pub fn set_vote(&mut self, vote: Vote) {
         self.vote = vote;
         match self.queue.iter_mut().find(|step| matches!(step, Step::Vote(_))) {
-            // The commit hint stays the older one: a newer may speak of entries queued behind this step.
-            Some(Step::Vote(queued)) => *queued = Vote { commit: queued.commit, ..vote },
+            // The committed index stays the older one: a newer may speak of entries queued behind this step.
+            Some(Step::Vote(queued)) => {
+                self.vote.commit = queued.commit;
+                *queued = self.vote;
+            }
             _ => self.queue.push(Step::Vote(vote)),
         }
     }
@@ -334,7 +337,7 @@ impl Log {
         }
     }
 
-    /// Term and vote as last set.
+    /// Term and vote as last set, with the committed index that is, or becomes, durable beside them.
     pub fn vote(&self) -> Vote {
         self.vote
     }

@@ -11,7 +11,8 @@
 //! Invariants: nothing read here counts as durable until step 5 is done (after a crash of the process alone the
 //! page cache still shows frames that a later power cut would lose), except what the log itself proves: a seal at the
 //! very end of the file says that all before it was synced, and frames stand only in files whose names were. Then step 5
-//! has nothing to sync. Leftovers void that proof: a cut under way leaves one. Damage changes and deletes nothing.
+//! has nothing to sync. Leftovers void that proof: a cut under way leaves one. Damage found before step 5 changes and
+//! deletes nothing; that the oldest segments are missing is judged by the caller, once the log is whole otherwise.
 //! Damage inside the last group before an unclean stop, which no seal vouches for, cannot be told from a tear.
 
 mod headers;

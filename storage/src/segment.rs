@@ -37,7 +37,7 @@ const _: () = assert!(4 + 4 + 2 + 2 + 4 + 16 + 8 + 8 + 8 + 4 + 4 == FIXED_BYTES)
 /// What opens a segment file. See the module for the bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentHeader {
-    /// Everything before this segment is void: it was made by installing a snapshot.
+    /// Everything before this segment is void: the log began anew with it, by a snapshot or a repair.
     pub restart: bool,
     /// It was complete and was written anew: the length of its own file is final, whatever its successor says.
     pub repaired: bool,

@@ -39,7 +39,7 @@ pub struct Vote {
     pub term: u64,
     /// Whom this replica voted for in it; 0 for nobody.
     pub voted_for: u64,
-    /// A committed index: a hint, and a lower bound.
+    /// A committed index: a lower bound. It covers the log start before any segment is dropped for that.
     pub commit: u64,
 }
 

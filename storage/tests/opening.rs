@@ -5,6 +5,7 @@
 mod common;
 
 use common::{DIRECTORY, Rig, recover, small_options};
+use lockstep_storage::Vote;
 use lockstep_storage::io::fake::Fault;
 use lockstep_storage::io::{Disk, OpenMode};
 use std::io::ErrorKind;
@@ -122,6 +123,16 @@ fn a_missing_oldest_segment_is_told_from_one_that_was_trimmed_by_what_is_committ
     let after = opened(&rig);
     assert!(after.vote.commit >= 30, "whoever goes on knows that what is gone was to go");
     assert_eq!(after.lost_front(25), None);
+
+    // A vote that waits for the disk carries the committed index of its time.
+    let mut rig = filled();
+    for (term, commit) in [(4, 5), (5, 30)] {
+        rig.log.set_vote(Vote { term, voted_for: 0, commit });
+    }
+    rig.trim(25);
+    rig.flush();
+    let after = opened(&rig);
+    assert!(after.vote.term == 5 && after.vote.commit >= 30, "{:?}", after.vote);
 
     let rig = filled();
     let oldest = format!("{DIRECTORY}/00000000000000000001.segment");

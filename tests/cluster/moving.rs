@@ -1,11 +1,13 @@
 //! How everything moves: turns, deliveries, writes.
 
 use lockstep::{
-    replica::{self, Output},
+    replica::{self, Output, standing_without_replica},
     shard::{self, Input},
 };
+use lockstep_protocol::peer::RepairMessage;
+use lockstep_storage::io::Disk;
 
-use super::{Cluster, Letter};
+use super::{Cluster, DIRECTORY, Letter};
 
 impl Cluster {
     /// Hands a node one input and lets it take its turn. Nothing is delivered or written yet.
@@ -50,11 +52,24 @@ impl Cluster {
             let (from, to) = letter.way();
             if let Some(waiting) = self.paused.get_mut(&to) {
                 waiting.push(letter);
-            } else if !self.cut.contains(&(from, to)) {
+            } else if !self.cut.contains(&(from, to)) && !self.tell_former(&letter) {
                 self.step(to, letter.into_input());
             }
         }
         panic!("the cluster does not come to rest");
+    }
+
+    /// Whoever has dropped his replica tells what that has promised, if that is asked; returns whether it was.
+    fn tell_former(&mut self, letter: &Letter) -> bool {
+        let Letter::Repair { from, to, number, message: RepairMessage::Ask } = *letter else { return false };
+        let disk = self.disk(to);
+        if disk.exists(DIRECTORY).expect("a healthy disk") {
+            return false;
+        }
+        let standing = standing_without_replica(disk, DIRECTORY).expect("a healthy disk");
+        let message = RepairMessage::Standing(standing);
+        self.network.push_back(Letter::Repair { from: to, to: from, number, message });
+        true
     }
 
     /// Flips the last bit of every body that is on its way.

@@ -93,6 +93,97 @@ fn what_all_others_have_dropped_is_given_up_at_the_front() {
 }
 
 #[test]
+fn where_no_peer_reaches_back_to_the_log_start_the_front_comes_from_the_earliest_without_a_leader() {
+    let mut cluster = stopped_cluster();
+    (0..3).for_each(|_| lose_oldest_segment(&cluster, 3));
+    for node in [1, 2] {
+        cluster.start(node);
+    }
+    let leader = cluster.wait_for_leader();
+    // Node 3 does not hear of it.
+    cluster.command(leader, Command::Trim { log_start: 20 });
+    cluster.produce(leader, &["one more"]);
+    cluster.let_them_seal();
+    cluster.crash(2, 0);
+    cluster.know_only(3, &[1]);
+    cluster.start(3);
+    assert!(is_faulty(&cluster, 3), "{:?}", cluster.health(3));
+    wait_until_well(&mut cluster, 3);
+    cluster.start(2);
+    let leader = cluster.wait_for_leader();
+    cluster.produce(leader, &["and another"]);
+    cluster.tick_all();
+    let kept = cluster.records(leader);
+    assert_eq!(kept.first().map(|(lsn, _)| *lsn), Some(20));
+    (1..=3).for_each(|node| assert_eq!(cluster.records(node), kept, "on node {node}"));
+}
+
+#[test]
+fn a_front_that_the_leader_has_dropped_is_given_up_and_what_is_behind_it_stays() {
+    let mut cluster = Cluster::with_segments(5, 4096 + 2048);
+    cluster.elect(1);
+    for value in values() {
+        cluster.produce(1, &[&value]);
+    }
+    cluster.let_them_seal();
+    cluster.crash(5, 0);
+    cluster.command(1, Command::Trim { log_start: 30 });
+    cluster.produce(1, &["one more"]);
+    cluster.tick_all();
+    // It does not say what its log begins with.
+    cluster.crash(4, 0);
+    lose_oldest_segment(&cluster, 5);
+    let newest = cluster.segments(5).pop().expect("several segments");
+    cluster.start(5);
+    assert!(is_faulty(&cluster, 5), "{:?}", cluster.health(5));
+    wait_until_well(&mut cluster, 5);
+    assert!(cluster.segments(5).contains(&newest), "{:?}", cluster.segments(5));
+    cluster.tick_all();
+    assert_eq!(cluster.records(5), cluster.records(1));
+}
+
+#[test]
+fn a_front_before_a_suffix_that_lost_an_election_comes_from_the_leader_with_all_behind_it() {
+    let mut cluster = cluster_with_a_lost_suffix_on_node_1(20);
+    let leader = cluster.wait_for_leader();
+    for number in 1..=20 {
+        cluster.produce(leader, &[&value(number)]);
+    }
+    assert!(cluster.segments(1).len() > 1, "the second begins behind what lost the election");
+    let oldest = cluster.segments(1).remove(0);
+    cluster.disk(1).flip_bit(&oldest, 40, 0);
+    cluster.start(1);
+    assert!(is_faulty(&cluster, 1), "{:?}", cluster.health(1));
+    wait_until_well(&mut cluster, 1);
+    cluster.tick_all();
+    assert_eq!(cluster.records(1), cluster.records(leader));
+}
+
+#[test]
+fn a_lost_end_of_a_log_that_differs_before_the_leaders_beginning_comes_with_the_leaders_checkpoint() {
+    let mut cluster = cluster_with_a_lost_suffix_on_node_1(40);
+    let leader = cluster.wait_for_leader();
+    for number in 1..=30 {
+        cluster.produce(leader, &[&value(number)]);
+    }
+    cluster.command(leader, Command::Trim { log_start: 25 });
+    cluster.produce(leader, &["one more"]);
+    cluster.let_them_seal();
+    // What they have dropped is in their memory no longer.
+    for node in [2, 3] {
+        cluster.crash(node, 0);
+        cluster.start(node);
+    }
+    let leader = cluster.wait_for_leader();
+    let (path, position) = find(&cluster, 1, "lost 39");
+    cluster.disk(1).make_unreadable(&path, position, 1).expect("it is there");
+    cluster.start(1);
+    wait_until_well(&mut cluster, 1);
+    cluster.tick_all();
+    assert_eq!(cluster.records(1), cluster.records(leader));
+}
+
+#[test]
 fn a_log_that_was_trimmed_lacks_nothing() {
     let mut cluster = stopped_cluster();
     (1..=3).for_each(|node| cluster.start(node));

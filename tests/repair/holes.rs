@@ -198,17 +198,8 @@ fn a_header_that_was_meant_for_another_shard_is_damage_where_the_vote_is_ones_ow
 
 #[test]
 fn entries_that_lost_an_election_fill_no_hole() {
-    let mut cluster = Cluster::with_segments(3, 4096 + 2048);
-    cluster.elect(1);
+    let mut cluster = cluster_with_a_lost_suffix_on_node_1(20);
     let mut expected = vec!["kept".to_owned()];
-    cluster.produce(1, &["kept"]);
-    cluster.isolate(1);
-    for number in 0..20 {
-        cluster.send(1, &[&format!("lost {number:02} of a suffix that nobody else has")]);
-    }
-    cluster.settle();
-    cluster.crash(1, 0);
-    cluster.heal();
     let leader = cluster.wait_for_leader();
     for number in 1..=20 {
         cluster.produce(leader, &[&value(number)]);

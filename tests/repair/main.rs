@@ -37,6 +37,22 @@ fn stopped_cluster() -> Cluster {
     cluster
 }
 
+/// Three replicas, of which the first has crashed with so many records behind the only committed one that the others never
+/// got: "lost 00" and so on.
+fn cluster_with_a_lost_suffix_on_node_1(records: usize) -> Cluster {
+    let mut cluster = Cluster::with_segments(3, 4096 + 2048);
+    cluster.elect(1);
+    cluster.produce(1, &["kept"]);
+    cluster.isolate(1);
+    for number in 0..records {
+        cluster.send(1, &[&format!("lost {number:02} of a suffix that nobody else has")]);
+    }
+    cluster.settle();
+    cluster.crash(1, 0);
+    cluster.heal();
+    cluster
+}
+
 /// Starts everyone and waits until nobody is faulty any more.
 fn heal(cluster: &mut Cluster) {
     for node in 1..=3 {

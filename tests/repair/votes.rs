@@ -128,6 +128,55 @@ fn a_lost_vote_waits_for_nobody_whom_a_confirmed_leader_knows_to_have_none() {
 }
 
 #[test]
+fn a_lost_vote_waits_for_a_voter_that_the_leader_itself_has_removed() {
+    let mut cluster = cluster_that_changed_without_node_3(vec![AddVoter(4), Remove(2)]);
+    assert!(cluster.leads(1), "it was elected while node 2 voted");
+    cluster.crash(2, 0);
+    cluster.start(3);
+    for _ in 0..20 * ELECTION_TICKS {
+        cluster.tick_all();
+    }
+    let Health::Faulty(why) = cluster.health(3) else { panic!("it may have voted for node 2") };
+    assert!(why.contains("node 2 has not"), "{why}");
+    cluster.start(2);
+    wait_until_well(&mut cluster, 3);
+    let leader = cluster.wait_for_leader();
+    cluster.produce(leader, &["two"]);
+    cluster.wait_until("node 3 knows who votes", |cluster| cluster.describe(3).voters == [1, 3, 4]);
+}
+
+#[test]
+fn a_lost_vote_of_two_needs_no_leader_where_a_node_has_dropped_its_replica() {
+    let mut cluster = Cluster::new(2);
+    cluster.elect(1);
+    cluster.produce(1, &["one"]);
+    cluster.add_node(3, &[1, 2]);
+    for changes in [vec![AddLearner(3)], vec![AddVoter(3), Remove(2)]] {
+        cluster.change_membership(1, changes);
+        (0..5).for_each(|_| cluster.tick_all());
+    }
+    cluster.crash(1, 0);
+    cluster.disk(1).remove_file(&cluster.vote_file()).expect("a healthy disk");
+    let promised = cluster.describe(2).view.term;
+    cluster.isolate(2);
+    cluster.start(1);
+    for _ in 0..20 * ELECTION_TICKS {
+        cluster.tick_all();
+    }
+    assert!(is_faulty(&cluster, 1), "its log names node 2, and node 3 alone cannot lead");
+    cluster.drop_replica(2);
+    cluster.heal();
+    wait_until_well(&mut cluster, 1);
+    assert!(cluster.describe(1).view.term > promised);
+    let leader = cluster.wait_for_leader();
+    cluster.produce(leader, &["two"]);
+    cluster.tick_all();
+    for node in [1, 3] {
+        assert_eq!(cluster.records(node).len(), 2, "on node {node}");
+    }
+}
+
+#[test]
 fn a_lost_vote_is_replaced_behind_what_a_former_replica_of_the_node_has_promised() {
     let mut cluster = stopped_cluster();
     cluster.disk(3).remove_file(&cluster.vote_file()).expect("a healthy disk");

@@ -7,6 +7,8 @@ pub(crate) enum Kind {
     Produce,
     /// Writers and a subscriber.
     EndToEnd,
+    /// Writers and many subscribers, on a thin client where the system's own would cost more than its brokers.
+    FanOut,
     /// A reader, from the first record on, again and again.
     Consume,
 }
@@ -31,6 +33,7 @@ pub(crate) struct Case {
     pub(crate) record_bytes: u32,
     pub(crate) partitions: u32,
     pub(crate) connections: u32,
+    pub(crate) subscribers: u32,
     /// Records a second; `None` for as many as are taken.
     pub(crate) rate: Option<u32>,
     pub(crate) fill_megabytes: u32,
@@ -40,6 +43,10 @@ pub(crate) struct Case {
 
 /// Connections of the single-record cases.
 const SINGLE_CONNECTIONS: [u32; 4] = [1, 8, 32, 128];
+/// Subscribers of the fan-out cases.
+const FAN_OUT_SUBSCRIBERS: [u32; 2] = [2, 1000];
+/// Records a second in them: each goes to all subscribers.
+const FAN_OUT_RATE: u32 = 50;
 
 /// All of them.
 pub(crate) fn all(rate: u32, duration: f64, warm_up: f64) -> Vec<Case> {
@@ -50,6 +57,7 @@ pub(crate) fn all(rate: u32, duration: f64, warm_up: f64) -> Vec<Case> {
         record_bytes: 1024,
         partitions: 1,
         connections: 1,
+        subscribers: 0,
         rate: None,
         fill_megabytes: 0,
         duration,
@@ -71,17 +79,34 @@ pub(crate) fn all(rate: u32, duration: f64, warm_up: f64) -> Vec<Case> {
         Case { partitions: 100, connections: 4, ..named("partitions-100") },
         Case { kind: Kind::Consume, fill_megabytes: 512, ..named("consume") },
     ]);
+    cases.extend(FAN_OUT_SUBSCRIBERS.map(|subscribers| Case {
+        kind: Kind::FanOut,
+        grouping: Grouping::AtOnce,
+        rate: Some(FAN_OUT_RATE),
+        subscribers,
+        ..named(&format!("fan-out-{subscribers}"))
+    }));
     cases
 }
 
 impl Case {
+    /// One that is not measured: so many seconds of throughput.
+    pub(crate) fn to_settle(seconds: f64) -> Self {
+        let settling = all(1, seconds, 0.0).into_iter().find(|case| case.grouping == Grouping::Large);
+        Self { name: "settle".to_owned(), ..settling.expect("throughput is one of them") }
+    }
+
     /// In words.
     pub(crate) fn what(&self) -> String {
-        let Self { record_bytes, partitions, connections, .. } = self;
+        let Self { record_bytes, partitions, connections, subscribers, .. } = self;
         let what = match (self.kind, self.grouping) {
             (Kind::Consume, _) => format!("read {} MB again and again", self.fill_megabytes),
             (kind, grouping) => {
-                let kind = if kind == Kind::EndToEnd { "write and subscribe" } else { "write" };
+                let kind = match kind {
+                    Kind::EndToEnd => "write and subscribe".to_owned(),
+                    Kind::FanOut => format!("write, {subscribers} subscribers"),
+                    Kind::Produce | Kind::Consume => "write".to_owned(),
+                };
                 let pace = match (self.rate, grouping) {
                     (Some(rate), _) => format!("{rate} records/s, open loop"),
                     (None, Grouping::Single) => "one record in flight each".to_owned(),
@@ -107,6 +132,9 @@ impl Case {
         } else {
             options.push(("connections", self.connections.to_string()));
         }
+        if self.kind == Kind::FanOut {
+            options.push(("subscribers", self.subscribers.to_string()));
+        }
         if let Some(rate) = self.rate {
             options.push(("rate", rate.to_string()));
         }
@@ -118,6 +146,7 @@ impl Case {
         match self.kind {
             Kind::Produce => "produce",
             Kind::EndToEnd => "end-to-end",
+            Kind::FanOut => "fan-out",
             Kind::Consume => "consume",
         }
     }
@@ -126,7 +155,7 @@ impl Case {
     pub(crate) fn series(&self) -> &'static str {
         match self.kind {
             Kind::Produce => "acknowledged",
-            Kind::EndToEnd => "delivered",
+            Kind::EndToEnd | Kind::FanOut => "delivered",
             Kind::Consume => "read",
         }
     }

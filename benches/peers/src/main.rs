@@ -57,6 +57,10 @@ struct Arguments {
     /// Seconds before them that do not count.
     #[arg(long, value_name = "SECONDS", default_value_t = 5.0)]
     warm_up: f64,
+    /// Seconds that each system is kept busy after each start, before anything is measured: virtual machines compile what is
+    /// hot.
+    #[arg(long, value_name = "SECONDS", default_value_t = 10.0)]
+    settle: f64,
     /// Records a second in the cases with a fixed rate.
     #[arg(long, value_name = "RECORDS", default_value_t = 2_000)]
     rate: u32,
@@ -117,7 +121,7 @@ fn run(arguments: &Arguments) -> Result<(), PeersError> {
         // Whoever comes first in one round comes last in another.
         let first = (round as usize - 1) % programs.len().max(1);
         for program in programs.iter().cycle().skip(first).take(programs.len()) {
-            run_all(&cases, program, directory.path(), round, &mut results)?;
+            run_all(&cases, arguments.settle, program, directory.path(), round, &mut results)?;
             // Kept as it comes: hours of figures are not to be lost to the last minute.
             if let Some(path) = &arguments.json {
                 results.write(path)?;
@@ -134,6 +138,7 @@ fn run(arguments: &Arguments) -> Result<(), PeersError> {
 /// One round of one system.
 fn run_all(
     cases: &[Case],
+    settle: f64,
     program: &install::Program,
     directory: &std::path::Path,
     round: u32,
@@ -150,7 +155,15 @@ fn run_all(
         }
     };
     results.settings(name, &program.settings());
+    if settle > 0.0 {
+        // If it fails, so will what is measured, and say why.
+        let _ = cluster.run(&Case::to_settle(settle), round);
+    }
     for case in cases {
+        if !program.system.can_run(case) {
+            results.skipped(&format!("{name}, {}", case.name), "there is no thin client for it");
+            continue;
+        }
         eprint!("round {round}: {name}, {} … ", case.name);
         match cluster.run(case, round) {
             Ok(measured) => {

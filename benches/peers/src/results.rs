@@ -10,7 +10,7 @@ use lockstep_load::series::Latencies;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::case::Case;
+use crate::case::{Case, Kind};
 use crate::error::PeersError;
 use crate::process::Usage;
 
@@ -41,6 +41,9 @@ struct CaseResults {
     connections: u32,
     is_about_throughput: bool,
     is_written: bool,
+    /// Whether what the brokers' processors deliver is what is compared.
+    #[serde(default)]
+    is_fan_out: bool,
     systems: Vec<SystemResults>,
 }
 
@@ -182,7 +185,11 @@ impl Results {
     }
 
     pub(crate) fn skipped(&mut self, what: &str, why: &str) {
-        self.skipped.push((what.to_owned(), why.lines().last().unwrap_or(why).to_owned()));
+        let skipped = (what.to_owned(), why.lines().last().unwrap_or(why).to_owned());
+        // Once is enough for all rounds.
+        if !self.skipped.contains(&skipped) {
+            self.skipped.push(skipped);
+        }
     }
 
     pub(crate) fn add(&mut self, case: &Case, system: &str, measured: Measured) {
@@ -194,6 +201,7 @@ impl Results {
                 connections: case.connections,
                 is_about_throughput: case.is_about_throughput(),
                 is_written: case.series() != "read",
+                is_fan_out: case.kind == Kind::FanOut,
                 systems: Vec::new(),
             });
             self.cases.len() - 1
@@ -231,7 +239,7 @@ impl Results {
         let cpu = cpu.map_or(0.0, |cpu| cpu.median * rate / 1e9 / cores);
         let mut shares = vec![("processor, brokers alone", cpu)];
         let loopback = self.limit("loopback_bytes_per_second");
-        if case.is_written {
+        if case.is_written && !case.is_fan_out {
             // Each replica writes a record once; it comes in once and goes to two followers.
             shares.push((
                 "disk, sequential write",

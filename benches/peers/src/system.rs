@@ -37,6 +37,11 @@ impl System {
         }
     }
 
+    /// Whether there is a client that can run a case.
+    pub(crate) fn can_run(self, case: &Case) -> bool {
+        case.kind != Kind::FanOut || matches!(self, Self::Lockstep | Self::Kafka | Self::KafkaSynced)
+    }
+
     /// The options with which its client is told how to group records. Where a system's makers recommend something for
     /// throughput, [`Grouping::Large`] is that.
     pub(crate) fn grouping_options(self, case: &Case) -> Vec<String> {

@@ -288,6 +288,11 @@ impl Broker {
         }
     }
 
+    /// Whether a shard's files are, or should be, here.
+    pub(crate) fn has(&self, shard: u64) -> bool {
+        self.here.shards.contains(&shard)
+    }
+
     /// What it has applied.
     pub(super) fn state(&self) -> &Arc<MetadataState> {
         &self.state

@@ -44,6 +44,11 @@ impl Look {
             && !self.partitions.iter().any(PartitionLine::has_no_leader)
     }
 
+    /// Whether nothing is wrong but what an election mends.
+    pub(super) fn may_be_electing(&self) -> bool {
+        self.brokers.iter().all(|broker| broker.up) && !self.is_healthy()
+    }
+
     /// Whether a replica is on a broker that does not answer.
     fn is_under_replicated(&self, line: &PartitionLine) -> bool {
         let answers = |id: &u64| self.brokers.iter().any(|broker| broker.info.id == *id && broker.up);

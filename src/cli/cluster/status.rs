@@ -19,6 +19,8 @@ use crate::identity::ClusterId;
 
 /// Time for one broker to answer: status is asked for when something is wrong.
 const ANSWER_TIME_MAX: Duration = Duration::from_secs(2);
+/// A partition that has no leader gets one within this time, if it can: it is looked at again before it counts as a fault.
+const ELECTION_TIME: Duration = Duration::from_secs(1);
 /// The shortest pause between two looks.
 const INTERVAL_MIN: Duration = Duration::from_millis(100);
 /// Moves to the upper left of an empty screen.
@@ -54,7 +56,11 @@ pub(super) async fn run(args: &StatusArgs, output: &mut Output) -> Result<ExitCo
             ended = watch(&client, args, output) => return ended,
         }
     }
-    let look = look(&client).await?;
+    let mut look = look(&client).await?;
+    if look.may_be_electing() {
+        tokio::time::sleep(ELECTION_TIME).await;
+        look = self::look(&client).await?;
+    }
     output.answer(&look.to_json(), || look.to_text(args.all))?;
     Ok(if look.is_healthy() { ExitCode::SUCCESS } else { ExitCode::from(1) })
 }

@@ -203,6 +203,7 @@ async fn push_all(
         let batches = subscription.read(most).await?;
         let Some(first) = batches.first() else {
             // There are records, and the log that has them is being opened again.
+            drop(lease);
             tokio::time::sleep(REOPENING_PAUSE).await;
             continue;
         };

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use lockstep_protocol::peer::{Numbered, PeerMessage};
+use lockstep_protocol::peer::{Numbered, PeerMessage, RepairMessage};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -127,6 +127,11 @@ async fn listen(
                 for heartbeat in heartbeats.into_iter().filter(|heartbeat| heartbeat.from == from) {
                     shared.engine.deliver(heartbeat.shard, vec![heartbeat.to_message()]);
                 }
+            }
+            PeerMessage::Repair { shard, number, message: RepairMessage::Ask }
+                if !shared.directory.has_shard(shard) =>
+            {
+                shared.engine.tell_former(shard, from, number);
             }
             PeerMessage::Repair { shard, number, message } => {
                 shared.engine.deliver_repair(shard, from, number, message);

@@ -1,5 +1,7 @@
 //! Changes of a group's membership: proposed by its leader, in force once they are committed and synced.
 
+use std::collections::BTreeSet;
+
 use lockstep_planted::{self as planted, Bug};
 use lockstep_storage::{Entry, EntryKind};
 use protobuf::Message as _;
@@ -70,6 +72,7 @@ impl Group {
         }
         let change =
             ConfChangeV2::parse_from_bytes(&entry.body).map_err(|error| refused(error.to_string()))?;
+        self.remember_voters();
         let state = self.node.apply_conf_change(&change).map_err(|error| refused(error.to_string()))?;
         let membership = Membership::from_raft(&state);
         let leads_on = planted::is_active(Bug::LeadOnAfterRemoval);
@@ -82,6 +85,24 @@ impl Group {
         }
         self.pin_timeout();
         Ok(membership)
+    }
+
+    /// A leader remembers who voted since it was elected: until it has committed more without them, they may win.
+    fn remember_voters(&mut self) {
+        let (term, voters) = (self.term(), self.electorate());
+        if self.role() == Role::Leader {
+            if self.voted_before.0 != term {
+                self.voted_before = (term, BTreeSet::new());
+            }
+            self.voted_before.1.extend(voters);
+        }
+    }
+
+    /// Who voted at some time since this leader was elected, before the membership changed; nobody if it does not lead.
+    pub fn voted_before(&self) -> impl Iterator<Item = u64> + '_ {
+        let (term, voters) = &self.voted_before;
+        let leads = self.role() == Role::Leader && *term == self.term();
+        voters.iter().copied().filter(move |_| leads)
     }
 
     /// A leader that took itself out is done once that is committed. The library would go on leading, and panic as soon

@@ -121,7 +121,7 @@ impl Group {
     }
 
     /// Who votes, as far as this node knows: in a joint configuration the voters of both.
-    fn electorate(&self) -> Vec<u64> {
+    pub(super) fn electorate(&self) -> Vec<u64> {
         let Membership { mut voters, voters_outgoing, .. } = self.membership();
         voters.extend(voters_outgoing);
         voters.sort_unstable();

@@ -12,10 +12,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use lockstep_protocol::peer::RepairMessage;
 use lockstep_storage::{
     Checkpoint, Entry,
-    salvage::{Hole, Patch, PatchError},
+    salvage::{Hole, Patch, PatchError, Survey},
 };
 
 use super::{Around, FETCH_BYTES, PAUSE_TIMEOUTS, Repair, Stage, Work};
+use crate::raft::Membership;
 
 /// A segment that is being filled.
 pub(super) struct Filling {
@@ -28,14 +29,16 @@ pub(super) struct Filling {
     used: BTreeSet<u64>,
     /// What the logs of those that said so begin with.
     bases: BTreeMap<u64, Option<Checkpoint>>,
+    /// All have been asked before, and a leader has said what the log may begin with.
+    is_last_resort: bool,
 }
 
 impl Repair {
     /// Begins with a hole that something intact closes; behind this checkpoint, if the log's beginning is lost with it.
     pub(super) fn begin_hole(&mut self, hole: &Hole, base: Option<Checkpoint>, around: &mut Around<'_>) {
-        let segment = hole.segment;
+        let (segment, is_last_resort) = (hole.segment, base.is_some());
         let (used, bases) = (BTreeSet::new(), BTreeMap::new());
-        self.stage = Stage::Hole(Filling { segment, patch: None, source: None, used, bases });
+        self.stage = Stage::Hole(Filling { segment, patch: None, source: None, used, bases, is_last_resort });
         match hole.before.is_some() || base.is_some() {
             true => self.begin_patch(segment, base, around),
             false => self.ask_for_hole(around),
@@ -57,7 +60,8 @@ impl Repair {
             }
             None => RepairMessage::FetchCheckpoint,
         };
-        let is_able = |peer: &u64| !self.unable.contains(peer) && !filling.bases.contains_key(peer);
+        let has_said = |peer: &u64| filling.patch.is_none() && filling.bases.contains_key(peer);
+        let is_able = |peer: &u64| !self.unable.contains(peer) && !has_said(peer);
         let able: Vec<u64> = around.peers.iter().copied().filter(is_able).collect();
         filling.source = filling.source.filter(is_able).or_else(|| around.random.pick(&able));
         match filling.source {
@@ -74,12 +78,16 @@ impl Repair {
     }
 
     fn give_hole_up(&mut self, around: &mut Around<'_>) {
-        let Stage::Hole(Filling { segment, .. }) = &self.stage else { return };
+        let Stage::Hole(Filling { segment, is_last_resort, .. }) = &self.stage else { return };
         self.note = format!(
             "no other replica has what is missing in segment {segment}: if it is damaged everywhere, it must come from a \
              backup"
         );
         self.unable.clear();
+        if *is_last_resort {
+            let why = std::mem::take(&mut self.note);
+            return self.begin_anew(&why, PAUSE_TIMEOUTS, around);
+        }
         self.exhausted = true;
         self.begin_standings(around);
     }
@@ -162,14 +170,22 @@ impl Repair {
         let bases = || filling.bases.values().flatten();
         let earliest = bases().filter(|base| base.index <= last).min_by_key(|base| base.index);
         let dropped = !filling.bases.is_empty() && bases().count() == filling.bases.len();
-        let own = survey.checkpoint_before(last).filter(|own| {
-            own.index == last && (dropped || self.told.log_start.is_some_and(|start| own.last_lsn < start))
-        });
+        let own = begins_behind(survey, last)
+            .filter(|own| dropped || self.told.log_start.is_some_and(|start| own.last_lsn < start));
         match earliest.or(own).filter(|_| have_all_said).cloned() {
             Some(checkpoint) => self.begin_patch(filling.segment, Some(checkpoint), around),
             None => self.give_hole_up(around),
         }
     }
+}
+
+/// The checkpoint behind the last entry missing at a log's beginning, if the log may begin with it: whoever begins with one
+/// that is not known to be committed could not follow who has other entries, and with a partial one he could lead nobody
+/// new.
+pub(super) fn begins_behind(survey: &Survey, last: u64) -> Option<&Checkpoint> {
+    let own = survey.checkpoint_before(last)?;
+    let is_whole = Membership::decode(&own.membership).is_ok_and(|membership| !membership.partial);
+    (own.index == last && own.index <= survey.known_commit() && is_whole).then_some(own)
 }
 
 /// The last index that is missing there.

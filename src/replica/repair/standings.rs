@@ -46,8 +46,9 @@ impl Repair {
         replicas
     }
 
-    /// Whom this replica may have voted for: those of whom a confirmed leader says that they vote, and all there may be as
-    /// long as there is none. A node that was voted out since has lost for good: whoever leads has been elected without it.
+    /// Whom this replica may have voted for: those of whom a confirmed leader says that they vote, or did when it was elected,
+    /// and all there may be as long as there is none. A node that was voted out before has lost for good: it lacks what the
+    /// leader has committed since, and whoever has that gives it no vote.
     fn electorate(&self, around: &Around<'_>) -> BTreeSet<u64> {
         let leader = self.standings.iter().find(|(_, of)| of.confirmed.is_some());
         let mut voters = match leader {
@@ -66,8 +67,8 @@ impl Repair {
             self.electorate(around).iter().filter(|peer| silent(peer)).map(u64::to_string).collect();
         if survey.vote().is_none() && !silent.is_empty() {
             self.note = format!(
-                "its vote is lost: every other replica has to tell its term once, and node {} has not. One that cannot \
-                 come back, or has lost its vote too, has to be replaced by a new replica",
+                "its vote is lost: everyone it may have voted for has to tell its term once, and node {} has not. One \
+                 that cannot come back, or has lost its vote too, has to be replaced by a new replica",
                 silent.join(", ")
             );
             return;

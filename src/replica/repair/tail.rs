@@ -3,7 +3,7 @@
 use lockstep_protocol::peer::{Confirmed, RepairMessage};
 use lockstep_storage::{Checkpoint, Entry};
 
-use super::{Around, FETCH_BYTES, Loss, PAUSE_TIMEOUTS, Repair, Stage, Work};
+use super::{Around, FETCH_BYTES, Loss, PAUSE_TIMEOUTS, Repair, Stage, Work, holes::begins_behind};
 use crate::shard::Rebuild;
 
 /// Taking a leader's entries; the log is away while a job works on it.
@@ -28,23 +28,30 @@ impl Repair {
     ) {
         let Some(survey) = &self.survey else { return };
         let hole = survey.holes().iter().find(|hole| hole.is_closed());
+        let last = hole.and_then(|hole| hole.last_index);
         let dropped = hole.is_none_or(|hole| match hole.before {
             // A log may begin in the middle of what is missing here: the first of it is gone there.
             Some(before) => checkpoint.index > before.index,
-            None => hole.last_index.is_none_or(|last| checkpoint.index >= last),
+            None => last.is_none_or(|last| checkpoint.index >= last),
         });
-        let behind = survey.tip().is_some_and(|tip| checkpoint.index <= tip.index);
-        let beyond = hole.and_then(|hole| hole.last_index).is_some_and(|last| last > confirmed.commit_index);
-        let lost_front = hole.filter(|hole| hole.before.is_none() && !dropped).cloned();
-        if let Some(hole) = lost_front.filter(|_| self.exhausted) {
-            // Some peer does not say what its log begins with: with the leader's a new replica would begin too.
+        // What closes the hole may be of a suffix that lost an election.
+        let disputed = self.contradicted || last.is_some_and(|last| last > confirmed.commit_index);
+        let lost_front = hole.filter(|hole| hole.before.is_none() && self.exhausted && !disputed);
+        // Some peer does not say what its log begins with: with the leader's a new replica would begin too.
+        let front = match dropped {
+            true => last.and_then(|last| begins_behind(survey, last)).cloned(),
+            false => Some(checkpoint.clone()),
+        };
+        if let (Some(hole), Some(front)) = (lost_front.cloned(), front) {
             self.exhausted = false;
-            return self.begin_hole(&hole, Some(checkpoint), around);
+            return self.begin_hole(&hole, Some(front), around);
         }
-        if self.exhausted && !(dropped || beyond || self.contradicted) {
+        if self.exhausted && !(dropped || disputed) {
             let why = std::mem::take(&mut self.note);
             return self.begin_anew(&why, PAUSE_TIMEOUTS, around);
         }
+        let differs = self.unanswered.take().is_some_and(|before| before < checkpoint.index);
+        let behind = !differs && survey.tip().is_some_and(|tip| checkpoint.index <= tip.index);
         self.restart &= !behind;
         let base = (!behind).then_some(checkpoint);
         self.begin_rebuild(leader, confirmed, base, around);
@@ -109,8 +116,10 @@ impl Repair {
             return self.begin_anew("the leader's log changed meanwhile", 1, around);
         }
         if chain_before.is_none() {
-            // Its log begins later than this one ends: its checkpoint stands for what it has dropped.
+            // Its log begins later than this one ends, or than where both still agree: its checkpoint stands for what it has
+            // dropped.
             self.restart = true;
+            self.unanswered = Some(before);
             return self.begin_anew("the leader has dropped what is missing here", 1, around);
         }
         if before <= commit {

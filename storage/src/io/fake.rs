@@ -190,7 +190,8 @@ impl FakeDisk {
         let state = self.state();
         let mut unsynced = Vec::new();
         let Ok(node) = state.names.directory(directory) else { return unsynced };
-        let oldest = state.names.files_in(node).filter_map(|(name, _)| number_of(name)).min();
+        // The names are in order, and segments' are digits of one length.
+        let oldest = state.names.files_in(node).find_map(|(name, _)| number_of(name));
         let has_left =
             |name: &str| number_of(name).zip(oldest).is_some_and(|(number, oldest)| number < oldest);
         if state.names.has_unsynced(node, |name| is_temporary(name) || has_left(name)) {
@@ -308,6 +309,14 @@ impl State {
         Ok(self.faults.remove(&self.counters.operations))
     }
 
+    fn free_bytes(&self) -> u64 {
+        match self.capacity_bytes {
+            // Not worth going through all files.
+            u64::MAX => u64::MAX,
+            capacity => capacity.saturating_sub(self.used_bytes()),
+        }
+    }
+
     fn used_bytes(&self) -> u64 {
         self.names.files().filter_map(|file| self.files.get(file)).map(Contents::len).sum()
     }
@@ -365,7 +374,7 @@ impl Disk for FakeDisk {
     }
 
     fn free_bytes(&self) -> io::Result<u64> {
-        self.look(|state| Ok(state.capacity_bytes.saturating_sub(state.used_bytes())))
+        self.look(|state| Ok(state.free_bytes()))
     }
 }
 

@@ -48,6 +48,8 @@ pub(super) struct Pieces {
     pub(super) end: u64,
     /// The highest index that its headers prove synced.
     pub(super) synced_index: u64,
+    /// The highest index that its seals call committed.
+    pub(super) commit: u64,
 }
 
 /// What stands behind a segment.
@@ -114,6 +116,7 @@ struct Scan<'a> {
     prefix: Tip,
     end: u64,
     synced_index: u64,
+    commit: u64,
     /// A footer was met.
     complete: bool,
 }
@@ -134,6 +137,7 @@ impl<'a> Scan<'a> {
             prefix,
             end: source.header.header_bytes(),
             synced_index: prefix.index,
+            commit: 0,
             complete: false,
         }
     }
@@ -213,9 +217,16 @@ impl<'a> Scan<'a> {
                 return Err(Unusable::Contradiction("a seal or footer does not continue the log"));
             }
             self.complete = frame.header.frame_type == FrameType::Footer;
+            self.note_commit(frame);
         }
         self.end = frame.end();
         Ok(())
+    }
+
+    fn note_commit(&mut self, frame: &Frame) {
+        if let (FrameType::Seal, Ok(commit)) = (frame.header.frame_type, frame.entry.body[..].try_into()) {
+            self.commit = self.commit.max(u64::from_le_bytes(commit));
+        }
     }
 
     fn take_entry(&mut self, frame: &Frame, here: ChainPoint) -> Scanned<()> {
@@ -312,8 +323,8 @@ impl<'a> Scan<'a> {
             self.gap = Some(Gap { position: self.end, why: "it is shorter than when it was completed" });
             self.close_gap(self.last, true);
         }
-        let Self { pieces, last, prefix, end, synced_index, .. } = self;
-        Ok(Pieces { pieces, last, prefix, end, synced_index })
+        let Self { pieces, last, prefix, end, synced_index, commit, .. } = self;
+        Ok(Pieces { pieces, last, prefix, end, synced_index, commit })
     }
 
     /// The segment is complete: what it lacks of its successor's checkpoint is missing.

@@ -162,9 +162,11 @@ impl Survey {
         tip
     }
 
-    /// The last entry that can be read, anywhere in the log.
+    /// So far the log is known to have reached: the last entry that can be read, anywhere in it, or that a checkpoint stands
+    /// for. `None` if nothing is intact.
     pub fn last_intact_index(&self) -> Option<u64> {
-        self.runs().next_back().map(|run| run.last.index)
+        let read = self.runs().next_back().map(|run| run.last.index);
+        read.max(self.checkpoints().last().map(|checkpoint| checkpoint.index))
     }
 
     /// The checkpoint that the log begins with; `None` if it is lost. A later one is no answer to a peer: it would begin
@@ -186,9 +188,9 @@ impl Survey {
         self.vote
     }
 
-    /// Through this index entries are known to be committed: by the vote, and by checkpoints.
+    /// Through this index entries are known to be committed: by the vote, by checkpoints and by seals.
     pub fn known_commit(&self) -> u64 {
-        let told = self.checkpoints().map(|checkpoint| checkpoint.commit);
+        let told = self.found().map(|(_, found)| found.header.checkpoint.commit.max(found.pieces.commit));
         told.chain(self.vote.map(|vote| vote.commit)).max().unwrap_or(0)
     }
 

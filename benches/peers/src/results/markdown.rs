@@ -80,8 +80,30 @@ fn case(text: &mut String, results: &Results, case: &CaseResults) {
     if !shares.is_empty() {
         let _ = writeln!(text, "\nOurs, as a share of the machine's limits: {}.", shares.join(", "));
     }
-    if !case.is_about_throughput {
+    if case.is_fan_out {
+        deliveries(text, case);
+    } else if !case.is_about_throughput {
         sync_ratio(text, results, case);
+    }
+}
+
+/// What the brokers' processors deliver.
+fn deliveries(text: &mut String, case: &CaseResults) {
+    let for_each_cpu_second =
+        |round: &Measured| 1e9 / f64::from(case.record_bytes) / round.cpu_seconds_per_gigabyte;
+    for system in &case.systems {
+        let Some(delivered) = system.spread(for_each_cpu_second) else { continue };
+        let against = case.ours().filter(|_| system.name != OURS);
+        let against = against.map(|ours| shown(system.ours_against(ours, for_each_cpu_second, false)));
+        let against = against.map_or(String::new(), |ratio| format!(", ours {ratio} times that"));
+        let _ = writeln!(
+            text,
+            "\nRecords that {} delivers for each second of its brokers' processors: {} ({}–{}){against}.",
+            system.name,
+            thousands(delivered.median),
+            thousands(delivered.low),
+            thousands(delivered.high),
+        );
     }
 }
 

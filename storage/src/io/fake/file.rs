@@ -50,7 +50,7 @@ impl DiskFile for FakeFile {
         let write = |state: &mut State, bytes: &[u8]| {
             self.alive(state)?;
             let grown = (position + bytes.len() as u64).saturating_sub(self.contents(state)?.len());
-            if state.used_bytes().saturating_add(grown) > state.capacity_bytes {
+            if grown > state.free_bytes() {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             state.counters.writes += 1;

@@ -76,7 +76,7 @@ impl Names {
     /// Whether names in a directory would be others after a power cut; `ignored` are those that do not count.
     pub(super) fn has_unsynced(&self, directory: usize, ignored: impl Fn(&str) -> bool) -> bool {
         let edits = self.unsynced.iter().flat_map(|change| &change.edits);
-        edits.filter(|edit| !ignored(&edit.name)).any(|edit| edit.directory == directory)
+        edits.filter(|edit| edit.directory == directory).any(|edit| !ignored(&edit.name))
     }
 
     /// The directory a path's last name is in, and that name.

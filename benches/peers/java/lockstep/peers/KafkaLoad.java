@@ -13,6 +13,7 @@ import org.apache.kafka.clients.consumer.ConsumerRecord;
 import org.apache.kafka.clients.consumer.KafkaConsumer;
 import org.apache.kafka.clients.producer.KafkaProducer;
 import org.apache.kafka.clients.producer.ProducerRecord;
+import org.apache.kafka.common.Node;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
 import org.apache.kafka.common.serialization.ByteArraySerializer;
@@ -95,6 +96,19 @@ public final class KafkaLoad extends Load {
                     taker.take(record.value());
                 }
             }
+        }
+    }
+
+    @Override
+    void drain(int subscribers, CountDownLatch ready, BatchTaker taker, BooleanSupplier isOver) throws Exception {
+        var first = new TopicPartition(topic, 0);
+        Node leader;
+        try (KafkaConsumer<byte[], byte[]> consumer = consumer()) {
+            leader = consumer.partitionsFor(topic).get(0).leader();
+        }
+        try (var drain = new KafkaDrain(leader, first, subscribers)) {
+            ready.countDown();
+            drain.run(taker, isOver);
         }
     }
 

@@ -13,6 +13,7 @@ import java.util.concurrent.ExecutorService;
 import java.util.concurrent.Executors;
 import java.util.concurrent.Future;
 import java.util.concurrent.Semaphore;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.concurrent.atomic.AtomicReference;
 import java.util.concurrent.locks.LockSupport;
@@ -68,6 +69,12 @@ abstract class Load {
         void take(byte[] value);
     }
 
+    /** Takes records that were stored together and arrive together, of one subscriber of many. */
+    interface BatchTaker {
+        /** The first of them, and how many there are. */
+        void take(ByteBuffer first, long records);
+    }
+
     Load(Map<String, String> options) {
         this.options = options;
         brokers = options.get("brokers");
@@ -108,6 +115,11 @@ abstract class Load {
     /** Subscribes to what comes from now on, says that it is ready, and hands records over until it is over. */
     abstract void subscribe(CountDownLatch ready, Taker taker, BooleanSupplier isOver) throws Exception;
 
+    /** The same for many subscribers to the first partition, all together on a thin client; or not at all. */
+    void drain(int subscribers, CountDownLatch ready, BatchTaker taker, BooleanSupplier isOver) throws Exception {
+        throw new UnsupportedOperationException("there is no thin client for it");
+    }
+
     /** Reads everything from the beginning, again and again, until the time is over. `records` are there. */
     abstract void readAgainAndAgain(long records) throws Exception;
 
@@ -121,8 +133,9 @@ abstract class Load {
         try {
             createTopic();
             switch (load) {
-                case "produce" -> produce(false);
-                case "end-to-end" -> produce(true);
+                case "produce" -> produce(null);
+                case "end-to-end" -> produce(new Subscriber(1));
+                case "fan-out" -> produce(new Subscriber(number("subscribers", 100)));
                 case "consume" -> consume();
                 default -> throw new IllegalArgumentException("no such load: " + load);
             }
@@ -134,16 +147,19 @@ abstract class Load {
         System.exit(0);
     }
 
-    private void produce(boolean subscribed) throws Exception {
+    private void produce(Subscriber subscriber) throws Exception {
         List<Sender> senders = new ArrayList<>();
         for (int connection = 0; connection < connections; connection++) {
             senders.add(sender());
         }
         ExecutorService threads = Executors.newCachedThreadPool();
-        Subscriber subscriber = new Subscriber();
-        Future<?> subscription = subscribed ? threads.submit(subscriber) : null;
-        if (subscribed) {
-            subscriber.ready.await();
+        Future<?> subscription = subscriber == null ? null : threads.submit(subscriber);
+        if (subscription != null) {
+            while (!subscriber.ready.await(1, TimeUnit.SECONDS)) {
+                if (subscription.isDone()) {
+                    subscription.get();
+                }
+            }
         }
         clock.start();
         List<Future<?>> sending = new ArrayList<>();
@@ -158,8 +174,8 @@ abstract class Load {
         }
         senders.forEach(Sender::flush);
         waitUntilAllAnswered();
-        subscriber.all.set(sent.get());
         if (subscription != null) {
+            subscriber.all.set(sent.get());
             subscription.get();
         }
         for (Sender sender : senders) {
@@ -228,27 +244,38 @@ abstract class Load {
         });
     }
 
-    /** As `lockstep bench` counts: each record from its own stamp. */
+    /**
+     * As `lockstep bench` counts: each record from its own stamp. Of many subscribers, those of a batch from its first one's,
+     * as it does too.
+     */
     private final class Subscriber implements Callable<Void> {
+        private final int count;
         private final CountDownLatch ready = new CountDownLatch(1);
         private final AtomicLong all = new AtomicLong(-1);
         private final AtomicLong seen = new AtomicLong();
         private long patience = Long.MAX_VALUE;
 
+        Subscriber(int count) {
+            this.count = count;
+        }
+
         @Override
         public Void call() throws Exception {
-            subscribe(ready, this::take, this::isOver);
-            if (seen.get() < all.get()) {
-                throw new IllegalStateException("a subscriber got " + seen + " of " + all + " records");
+            if (count == 1) {
+                subscribe(ready, value -> take(ByteBuffer.wrap(value), 1), this::isOver);
+            } else {
+                drain(count, ready, this::take, this::isOver);
+            }
+            if (seen.get() < all.get() * count) {
+                throw new IllegalStateException(count + " subscribers got " + seen + " times one of " + all + " records");
             }
             return null;
         }
 
-        private void take(byte[] value) {
-            ByteBuffer stamped = ByteBuffer.wrap(value);
-            if (stamped.getLong() == tag) {
-                delivered.add(stamped.getLong(), clock.now(), 1);
-                seen.incrementAndGet();
+        private void take(ByteBuffer first, long records) {
+            if (first.getLong() == tag) {
+                delivered.add(first.getLong(), clock.now(), records);
+                seen.addAndGet(records);
             }
         }
 
@@ -259,7 +286,7 @@ abstract class Load {
             if (patience == Long.MAX_VALUE) {
                 patience = clock.now() + PATIENCE_NS;
             }
-            return seen.get() >= all.get() || clock.now() > patience;
+            return seen.get() >= all.get() * count || clock.now() > patience;
         }
     }
 
