@@ -23,6 +23,7 @@ use super::{
     types::{GroupOptions, ProposeError, ReplicaProgress, Role, StartError, StepError},
 };
 use crate::random::Random;
+use changes::VotedBefore;
 pub use changes::added_by;
 
 /// How often a leader speaks while a follower has not confirmed all it was sent, in ticks.
@@ -63,8 +64,7 @@ pub struct Group {
     apply_to: u64,
     /// The replica takes part in elections once its log ends in an entry of a later term; 0 if at once.
     takes_part_behind: u64,
-    /// Who voted before the membership changed in a term that this node led, and that term.
-    voted_before: (u64, BTreeSet<u64>),
+    voted_before: VotedBefore,
     /// Set while nobody is known to lead and there is reason not to wait for the election timeout.
     haste: Option<Haste>,
     rest: Rest,
@@ -108,7 +108,7 @@ impl Group {
             timeout: ((u64::MAX, StateRole::Follower), 0),
             apply_to: applied,
             takes_part_behind: 0,
-            voted_before: (0, BTreeSet::new()),
+            voted_before: VotedBefore::default(),
             haste: None,
             rest: Rest::new(options.election_ticks),
             ticks: 0,

@@ -194,7 +194,7 @@ impl Shard {
     }
 
     /// Who votes, or is about to: by the membership in force here, and by entries that are not in force yet. Of a leader, those
-    /// too that have voted since it was elected.
+    /// too that vote no more and may win an election yet.
     pub fn voters(&self) -> Vec<u64> {
         let Membership { voters, voters_outgoing, .. } = &self.membership;
         let added = self.state.unapplied_membership().iter().flat_map(added_by);

@@ -76,6 +76,7 @@ impl Shard {
                 self.waiters.on_confirmation(Confirm::Tail(token));
             }
             Input::Standing { token, replica } if self.group.role() == Role::Leader => {
+                self.group.outrun_former_voters();
                 self.waiters.on_confirmation(Confirm::Standing(token, replica));
             }
             Input::Tail { token } | Input::Standing { token, .. } => {

@@ -55,7 +55,7 @@ pub enum RepairMessage {
 pub struct Standing {
     /// Its term; unknown if its vote is lost.
     pub term: Option<u64>,
-    /// The nodes that vote on the shard, as far as it knows; a leader adds those that did when it was elected.
+    /// The nodes that vote on the shard, as far as it knows; a leader adds those that do no more and may win an election yet.
     pub voters: Vec<u64>,
     /// What it says as the leader, after a quorum has confirmed that it leads.
     pub confirmed: Option<Confirmed>,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use bytes::Bytes;
 use lockstep_planted::{self as planted, Bug};
 use lockstep_storage::{Entry, EntryKind};
 use protobuf::Message as _;
@@ -12,6 +13,15 @@ use crate::raft::{Membership, MembershipChange, ProposeError, StepError};
 
 /// A membership entry is a handful of node ids; anything longer was not written by us.
 const MEMBERSHIP_BODY_BYTES_MAX: usize = 1024;
+
+/// Who voted before the membership changed in a term that this node led.
+#[derive(Default)]
+pub(super) struct VotedBefore {
+    term: u64,
+    voters: BTreeSet<u64>,
+    /// The last entry that they may have been sent.
+    last_index: u64,
+}
 
 /// The nodes that a membership entry adds; none if it is none, or does not read.
 pub fn added_by(entry: &Entry) -> Vec<u64> {
@@ -87,22 +97,33 @@ impl Group {
         Ok(membership)
     }
 
-    /// A leader remembers who voted since it was elected: until it has committed more without them, they may win.
+    /// A leader remembers who voted since it was elected, before the membership changes.
     fn remember_voters(&mut self) {
-        let (term, voters) = (self.term(), self.electorate());
+        let (term, voters, last_index) = (self.term(), self.electorate(), self.log().last_index());
         if self.role() == Role::Leader {
-            if self.voted_before.0 != term {
-                self.voted_before = (term, BTreeSet::new());
+            if self.voted_before.term != term {
+                self.voted_before = VotedBefore { term, ..VotedBefore::default() };
             }
-            self.voted_before.1.extend(voters);
+            self.voted_before.voters.extend(voters);
+            self.voted_before.last_index = last_index;
         }
     }
 
-    /// Who voted at some time since this leader was elected, before the membership changed; nobody if it does not lead.
+    /// Who voted since this leader was elected and may win an election yet, though the membership has changed: until the
+    /// leader has committed an entry that they cannot have. Nobody if it does not lead.
     pub fn voted_before(&self) -> impl Iterator<Item = u64> + '_ {
-        let (term, voters) = &self.voted_before;
+        let VotedBefore { term, voters, last_index } = &self.voted_before;
         let leads = self.role() == Role::Leader && *term == self.term();
-        voters.iter().copied().filter(move |_| leads)
+        let may_win = leads && self.commit() <= *last_index;
+        voters.iter().copied().filter(move |_| may_win)
+    }
+
+    /// Commits one more entry, without a payload, if somebody who votes no more may win an election as long as none is.
+    pub fn outrun_former_voters(&mut self) {
+        if self.voted_before().next().is_some() {
+            // If it cannot be taken now, whoever asks again is the next occasion.
+            let _ = self.propose(vec![(Bytes::new(), Bytes::new())]);
+        }
     }
 
     /// A leader that took itself out is done once that is committed. The library would go on leading, and panic as soon

@@ -46,9 +46,9 @@ impl Repair {
         replicas
     }
 
-    /// Whom this replica may have voted for: those of whom a confirmed leader says that they vote, or did when it was elected,
-    /// and all there may be as long as there is none. A node that was voted out before has lost for good: it lacks what the
-    /// leader has committed since, and whoever has that gives it no vote.
+    /// Whom this replica may have voted for and who may win with that: those whom a confirmed leader names, and all there may
+    /// be as long as there is none. A node that was voted out has lost for good as soon as it lacks what the leader has
+    /// committed since: whoever has that gives it no vote.
     fn electorate(&self, around: &Around<'_>) -> BTreeSet<u64> {
         let leader = self.standings.iter().find(|(_, of)| of.confirmed.is_some());
         let mut voters = match leader {
