@@ -338,10 +338,15 @@ impl Client {
         let request = FetchRequest { max_wait_ms: 0, min_bytes: 0, max_bytes, items: vec![item] };
         let limit = self.core.options.request_timeout;
         let target = Target::Replica(topic, partition, None);
-        let (response, payload) =
-            self.core.call_with_payload(target, &request, Repeat::Harmless, limit).await?;
-        crate::client::only(response.items).map_err(RequestError::gave_up)?;
-        Ok(payload)
+        let mut retry = self.core.retry(Repeat::Harmless);
+        loop {
+            let (response, payload) = self.core.attempts(&mut retry, target, &request, limit).await?;
+            let Err(failure) = crate::client::only(response.items) else { return Ok(payload) };
+            self.core.after_failure(&mut retry, target, None, failure).await?;
+            // The partition may have moved; if nobody can say so now, that shows in the next attempt.
+            let attempt = usize::try_from(retry.failures()).unwrap_or(usize::MAX);
+            let _ = self.core.refresh(Some(topic), attempt).await;
+        }
     }
 
     /// The request timeout as requests state it.

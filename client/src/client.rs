@@ -216,29 +216,23 @@ impl Core {
             return std::future::pending().await;
         };
         tokio::time::sleep(DOUBT).await;
-        while !self.is_replaced(topic, partition, node).await {
+        while !self.ask_who_leads(topic, partition, Some(node)).await {
             tokio::time::sleep(DOUBT_AGAIN).await;
         }
     }
 
-    /// Asks the other brokers, in turn, who leads a partition; whether the first that answers names another than `node`.
-    pub(crate) async fn is_replaced(&self, topic: &str, partition: u32, node: NodeId) -> bool {
-        let others: Vec<String> = {
-            let routing = self.routing();
-            routing
-                .nodes()
-                .filter(|(other, _)| *other != node)
-                .map(|(_, address)| address.to_owned())
-                .collect()
-        };
+    /// Asks those who hold a partition, in turn, who leads it; whether one of them names another than `silent`.
+    pub(crate) async fn ask_who_leads(&self, topic: &str, partition: u32, silent: Option<NodeId>) -> bool {
+        let witnesses = self.routing().witnesses(topic, partition, silent);
         let request = MetadataRequest { topics: Some(vec![topic.to_owned()]), create_missing: false };
-        for address in others {
+        for address in witnesses {
             let ask = async { self.pool.get(&address).await?.call(&request, DOUBT).await };
-            if let Ok(Ok(response)) = tokio::time::timeout(DOUBT, ask).await
-                && self.learn(response, Some(topic)).is_ok()
-            {
-                let routing = self.routing();
-                return routing.leader(topic, partition).is_some_and(|(leader, _)| leader != node);
+            let Ok(Ok(response)) = tokio::time::timeout(DOUBT, ask).await else { continue };
+            if self.learn(response, Some(topic)).is_ok() {
+                let leader = self.routing().leader(topic, partition).map(|(leader, _)| leader);
+                if leader.is_some() && leader != silent {
+                    return true;
+                }
             }
         }
         false
@@ -271,12 +265,17 @@ impl Core {
         let (node, address) = match known {
             Some((node, address)) => (Some(node), address),
             None => match target {
-                Target::Any => (None, self.any_address(attempt)),
+                Target::Any => return self.any_connection(attempt).await,
                 _ => {
                     let refreshed = self.refresh(target.topic(), attempt).await;
                     let topic = refreshed.map_err(|failure| (None, failure))?;
                     if let Some(refusal) = topic.and_then(|topic| target.missing_from(&topic)) {
                         return Err((None, Failure::Refused(refusal)));
+                    }
+                    if let (Target::Leader(topic, partition), None) =
+                        (target, self.known_route(target, attempt))
+                    {
+                        self.ask_who_leads(topic, partition, None).await;
                     }
                     let (node, address) =
                         self.known_route(target, attempt).ok_or((None, Failure::NoRoute))?;
@@ -286,6 +285,22 @@ impl Core {
         };
         let connection = self.pool.get(&address).await.map_err(|failure| (node, failure))?;
         Ok((node, connection))
+    }
+
+    /// A connection to the first broker that can be reached.
+    async fn any_connection(
+        &self,
+        attempt: usize,
+    ) -> Result<(Option<NodeId>, Arc<Connection>), (Option<NodeId>, Failure)> {
+        let brokers = self.routing().nodes().count() + self.bootstrap.len();
+        let mut last = Failure::Unreachable;
+        for further in 0..brokers {
+            match self.pool.get(&self.any_address(attempt.wrapping_add(further))).await {
+                Ok(connection) => return Ok((None, connection)),
+                Err(failure) => last = failure,
+            }
+        }
+        Err((None, last))
     }
 
     fn known_route(&self, target: Target<'_>, attempt: usize) -> Option<(NodeId, String)> {

@@ -227,6 +227,15 @@ impl RoutingTable {
         self.addressed(chosen)
     }
 
+    /// The addresses of those who can say who leads a partition: who holds it, or all brokers where that is not known. Whoever
+    /// holds nothing of it repeats what the metadata says, which knows of no election.
+    #[must_use]
+    pub fn witnesses(&self, topic: &str, partition: u32, but: Option<NodeId>) -> Vec<String> {
+        let holders = self.partition(topic, partition).map_or(&[][..], |route| &route.replicas);
+        let asked = self.nodes().filter(|(node, _)| holders.is_empty() || holders.contains(node));
+        asked.filter(|(node, _)| Some(*node) != but).map(|(_, address)| address.to_owned()).collect()
+    }
+
     fn addressed(&self, node: NodeId) -> Option<(NodeId, &str)> {
         Some((node, self.nodes.get(&node)?.as_str()))
     }
@@ -235,6 +244,17 @@ impl RoutingTable {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_holds_nothing_of_a_partition_is_not_asked_who_leads_it() {
+        let mut table = RoutingTable::default();
+        table.set_nodes((1..=5).map(|node| (node, format!("b{node}"))), None);
+        assert_eq!(table.witnesses("t", 0, Some(3)), ["b1", "b2", "b4", "b5"], "nobody knows who holds it");
+        let leadership = Leadership { leader: Some(3), term: 4 };
+        table.set_topic("t", 1, [(0, PartitionRoute { leadership, replicas: vec![3, 4, 5] })]);
+        assert_eq!(table.witnesses("t", 0, Some(3)), ["b4", "b5"]);
+        assert_eq!(table.witnesses("t", 0, None), ["b3", "b4", "b5"]);
+    }
 
     fn route(leader: Option<NodeId>, term: u64) -> PartitionRoute {
         PartitionRoute { leadership: Leadership { leader, term }, replicas: vec![1, 2, 3] }

@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use super::MetadataState;
 use super::fold::{self, apply_batch};
 use super::reading::read_committed;
-use super::replicas::Replicas;
+use super::replicas::{AGAIN_AFTER, Replicas};
 use super::roster::Roster;
 use crate::engine::PartitionHandle;
 
@@ -86,7 +86,11 @@ pub(super) async fn follow(
         replicas.reconcile(&now).await;
         followed.send_modify(|followed| followed.reconciled_lsn = now.applied_lsn());
         let news = view.wait_for(|view| view.high_watermark > now.applied_lsn());
-        let pause = if current { Duration::MAX } else { CONFIRM_PAUSE };
+        let pause = match (current, replicas.faults().is_empty()) {
+            (false, _) => CONFIRM_PAUSE,
+            (true, false) => AGAIN_AFTER,
+            (true, true) => Duration::MAX,
+        };
         if let Ok(Err(_)) = tokio::time::timeout(pause, news).await {
             return;
         }

@@ -126,9 +126,12 @@ fn admit(newcomer: &Newcomer, state: &MetadataState) -> Result<Member, Refusal> 
     }
     let of_directory = state.members().find(|(member, _)| member.directory == newcomer.directory);
     let id = of_directory.map_or(state.next_broker(), |(member, _)| member.id);
-    let others = state.members().filter(|(member, _)| member.id != id);
-    if let Some((other, _)) = others.into_iter().find(|(other, _)| other.peer == newcomer.peer) {
-        return Err(Refusal::AddressTaken { broker: other.id, address: newcomer.peer.clone() });
+    let others = || state.members().filter(|(member, _)| member.id != id);
+    for address in [&newcomer.native, &newcomer.peer, &newcomer.http] {
+        let has_it = |other: &Member| [&other.native, &other.peer, &other.http].contains(&address);
+        if let Some((other, _)) = others().find(|(other, _)| has_it(other)) {
+            return Err(Refusal::AddressTaken { broker: other.id, address: address.clone() });
+        }
     }
     Ok(Member {
         id,
@@ -171,8 +174,11 @@ mod tests {
     fn a_newcomer_that_cannot_be_reached_or_told_apart_is_refused() {
         let mut state = founded();
         state.apply(&Command::RegisterBroker(admit(&newcomer(7, 7400), &state).unwrap())).unwrap();
-        let taken = Refusal::AddressTaken { broker: 4, address: "10.0.0.9:7401".into() };
-        assert_eq!(admit(&newcomer(8, 7400), &state), Err(taken));
+        // Broker 4 has 7400, 7401 and 7402; whichever of another's it is.
+        for (port, met) in [(7398, 7400), (7400, 7400), (7402, 7402)] {
+            let taken = Refusal::AddressTaken { broker: 4, address: format!("10.0.0.9:{met}") };
+            assert_eq!(admit(&newcomer(8, port), &state), Err(taken));
+        }
         for address in ["", "nowhere", "host:", ":7400", "host:70000", "host:0"] {
             let lost = Newcomer { peer: address.into(), ..newcomer(8, 9000) };
             assert!(matches!(admit(&lost, &state), Err(Refusal::InvalidAddress { .. })), "{address}");

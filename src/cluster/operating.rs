@@ -2,22 +2,53 @@
 //!
 //! Each of these is a goal: it is in force when the answer comes, and the replicas move afterwards.
 
+use std::collections::BTreeSet;
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::writer::CHANGE_TIMEOUT;
 use super::{Cancelled, Cluster, Command, MetadataError, MetadataState, RebalancePlan, Refusal, operator};
 
+/// How long a broker that cannot be reached is waited for before that counts.
+const REACHED_WITHIN: Duration = Duration::from_secs(2);
+/// Between two looks at who can be reached.
+const LOOK_PAUSE: Duration = Duration::from_millis(50);
+
 impl Cluster {
     /// A broker gives its replicas to others and gets no new ones, or (not `draining`) keeps what it still holds.
     ///
     /// # Errors
-    /// This broker does not lead the metadata, there is no such broker, or too few would stay.
+    /// This broker does not lead the metadata, there is no such broker, too few would stay, or one that stays cannot be
+    /// reached.
     pub async fn drain_broker(&self, broker: u64, draining: bool) -> Result<(), MetadataError> {
-        let decide = |state: &MetadataState| match draining {
-            true => operator::drain(broker, state),
-            false => operator::undrain(broker, state),
+        if !draining {
+            return self.operate(|state| operator::undrain(broker, state)).await.map(|_| ());
+        }
+        let reached = self.reached_for(broker).await;
+        let decide = |state: &MetadataState| {
+            let commands = operator::drain(broker, state)?;
+            if !commands.is_empty() {
+                operator::check_answering(broker, state, |id| reached.contains(&id))?;
+            }
+            Ok(commands)
         };
         self.operate(decide).await.map(|_| ())
+    }
+
+    /// The brokers that can be reached, once all are that a draining one's replicas may go to, or a little later: one that has
+    /// just come is being connected to.
+    async fn reached_for(&self, broker: u64) -> BTreeSet<u64> {
+        let deadline = Instant::now() + REACHED_WITHIN;
+        loop {
+            let mut reached: BTreeSet<u64> = self.inner.colleagues.connected().into_iter().collect();
+            reached.insert(self.node());
+            let all = operator::check_answering(broker, &self.state(), |id| reached.contains(&id)).is_ok();
+            if all || Instant::now() >= deadline || !self.metadata().view().is_leader {
+                return reached;
+            }
+            tokio::time::sleep(LOOK_PAUSE).await;
+        }
     }
 
     /// A partition's replicas shall be on these brokers, preferred leader first.

@@ -113,6 +113,27 @@ pub fn drain(broker: u64, state: &MetadataState) -> Result<Vec<Command>, Refusal
     Ok(vec![Command::DrainBroker { id: broker, draining: true }])
 }
 
+/// Whether what a broker gives away would be taken: it goes to any that stays, so each of them has to be there. One that is
+/// not itself may drain all the same, for that is how the others get rid of it.
+///
+/// # Errors
+/// One that stays cannot be reached.
+pub fn check_answering(
+    broker: u64,
+    state: &MetadataState,
+    is_reached: impl Fn(u64) -> bool,
+) -> Result<(), Refusal> {
+    if !is_reached(broker) {
+        return Ok(());
+    }
+    let active = state.members().filter(|(_, duty)| *duty == Duty::Active).map(|(member, _)| member.id);
+    let awaited = state.founders().iter().copied().filter(|id| state.awaits(*id));
+    match active.chain(awaited).find(|id| *id != broker && !is_reached(*id)) {
+        Some(silent) => Err(Refusal::BrokerSilent { broker, silent }),
+        None => Ok(()),
+    }
+}
+
 /// The commands by which a broker keeps its replicas and gets new ones again. What has left it stays where it went; what
 /// is on its way off it stays.
 ///

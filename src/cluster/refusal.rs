@@ -162,6 +162,17 @@ pub enum Refusal {
         /// What it holds.
         held: String,
     },
+    /// What a broker gives away would wait for one that is not there.
+    #[error(
+        "broker {silent} cannot be reached, and what broker {broker} holds would wait for it; start broker {silent}, or give \
+         it up first with `lockstep broker drain {silent}`"
+    )]
+    BrokerSilent {
+        /// The broker that was to give its replicas away.
+        broker: u64,
+        /// The one that is not there.
+        silent: u64,
+    },
     /// A broker that gives its replicas away gets no new ones.
     #[error(
         "broker {0} is draining and takes no replicas; name another, or keep it with `lockstep broker drain {0} --cancel`"

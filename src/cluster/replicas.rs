@@ -13,8 +13,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::hosting::{self, Here, Wanted};
 use super::{Members, MetadataState, planner};
@@ -25,16 +27,25 @@ use crate::identity::{Acquaintance, DataDirectory};
 /// with those of the others.
 const OPENING_AT_ONCE: usize = 32;
 
+/// What could not be made or opened, as on a full disk, is tried again after this time.
+pub(super) const AGAIN_AFTER: Duration = Duration::from_secs(10);
+
 /// The shards of this node.
 pub(super) struct Replicas {
     engine: Engine,
     directory: Arc<DataDirectory>,
     defaults: ShardSettings,
-    faults: Mutex<BTreeMap<ShardId, String>>,
+    faults: Mutex<BTreeMap<ShardId, Fault>>,
     /// What each open shard was told last.
     told: Mutex<BTreeMap<ShardId, Told>>,
     /// One change of what is here at a time.
     changing: tokio::sync::Mutex<()>,
+}
+
+/// Why a shard that should be here is not, and when that is tried again.
+struct Fault {
+    why: String,
+    again_at: Instant,
 }
 
 /// What a shard was told: its settings, and who holds it.
@@ -54,12 +65,12 @@ impl Replicas {
 
     /// Why a shard that should be here is not.
     pub(super) fn fault(&self, shard: ShardId) -> Option<String> {
-        self.lock_faults().get(&shard).cloned()
+        self.lock_faults().get(&shard).map(|fault| fault.why.clone())
     }
 
     /// All shards that should be here and are not, and why.
     pub(super) fn faults(&self) -> BTreeMap<ShardId, String> {
-        self.lock_faults().clone()
+        self.lock_faults().iter().map(|(shard, fault)| (*shard, fault.why.clone())).collect()
     }
 
     /// Opens a shard that was here before, creates one that never was. `hosts` may hold replicas of it.
@@ -93,7 +104,10 @@ impl Replicas {
             match self.engine.retire_shard(shard, membership_index).await {
                 Ok(false) => {}
                 Ok(true) => match self.directory.record_dropping(shard) {
-                    Ok(()) => tracing::info!(shard, "the replica has moved away; its files go"),
+                    Ok(()) => {
+                        self.lock_faults().remove(&shard);
+                        tracing::info!(shard, "the replica has moved away; its files go");
+                    }
                     Err(error) => {
                         self.record_fault(shard, format!("cannot write down that it goes: {error}"));
                     }
@@ -168,7 +182,9 @@ impl Replicas {
     }
 
     async fn add_missing(&self, state: &MetadataState) {
-        let is_settled = |shard| self.engine.shard(shard).is_some() || self.fault(shard).is_some();
+        let waits =
+            |shard| self.lock_faults().get(&shard).is_some_and(|fault| fault.again_at > Instant::now());
+        let is_settled = |shard| self.engine.shard(shard).is_some() || waits(shard);
         let wanted = self.here().missing(state, &self.defaults, is_settled);
         let wanted = self.create_missing(wanted).await;
         let opened = some_at_once(wanted, |wanted| {
@@ -176,8 +192,9 @@ impl Replicas {
             async move { (wanted.shard, open(&engine, wanted).await) }
         });
         for (shard, opened) in opened.await {
-            if let Err(why) = opened {
-                self.record_fault(shard, why);
+            match opened {
+                Ok(_) => drop(self.lock_faults().remove(&shard)),
+                Err(why) => self.record_fault(shard, why),
             }
         }
     }
@@ -196,11 +213,14 @@ impl Replicas {
                 Err(why) => self.record_fault(wanted.shard, why),
             }
         }
-        let shards: Vec<ShardId> = here.iter().map(|wanted| wanted.shard).collect();
-        if let Err(error) = self.directory.record_shards(&shards, &[]) {
+        // The others are written down already.
+        let is_new = |wanted: &Wanted| wanted.may_be_made;
+        let new: Vec<ShardId> =
+            here.iter().filter(|wanted| is_new(wanted)).map(|wanted| wanted.shard).collect();
+        if let Err(error) = self.directory.record_shards(&new, &[]) {
             let why = format!("cannot write down that it is here: {error}");
-            shards.into_iter().for_each(|shard| self.record_fault(shard, why.clone()));
-            here.clear();
+            new.into_iter().for_each(|shard| self.record_fault(shard, why.clone()));
+            here.retain(|wanted| !is_new(wanted));
         }
         here
     }
@@ -229,10 +249,10 @@ impl Replicas {
 
     fn record_fault(&self, shard: ShardId, why: String) {
         tracing::error!(shard, why, "this broker's replica takes no part");
-        self.lock_faults().insert(shard, why);
+        self.lock_faults().insert(shard, Fault { why, again_at: Instant::now() + AGAIN_AFTER });
     }
 
-    fn lock_faults(&self) -> std::sync::MutexGuard<'_, BTreeMap<ShardId, String>> {
+    fn lock_faults(&self) -> std::sync::MutexGuard<'_, BTreeMap<ShardId, Fault>> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -142,8 +142,9 @@ impl Server {
         self.native.abort();
         let _ = (&mut self.native).await;
         self.broker.cluster().stop().await;
-        self.engine.shutdown().await;
+        // Before the logs are sealed: other leaders would go on writing to them.
         self.peer_tasks.shutdown().await;
+        self.engine.shutdown().await;
         if let Some(stop) = self.stop_admin.take() {
             let _ = stop.send(());
         }

@@ -56,3 +56,15 @@ fn a_watch_sees_a_broker_come_and_go_and_ends_quietly() {
     watch.stderr.take().expect("it is piped").read_to_string(&mut said).expect("it is text");
     assert_eq!(said, "");
 }
+
+#[test]
+fn a_status_needs_no_answer_of_the_first_broker() {
+    let cluster = LocalCluster::start();
+    let first = Pid::from_raw(cluster.node(1).pid).expect("a process");
+    kill_process(first, Signal::STOP).expect("it runs");
+    let status =
+        lockstep(&["cluster", "status", "--brokers"]).arg(cluster.brokers()).output().expect("it runs");
+    kill_process(first, Signal::CONT).expect("it stands still");
+    let [said, error] = [&status.stdout, &status.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+    assert!(said.starts_with("NOT HEALTHY: broker 1 does not answer"), "{said}{error}");
+}

@@ -6,6 +6,9 @@ use super::Producer;
 use crate::client::Client;
 use crate::error::ProduceError;
 
+/// Batches of a producer that a partition remembers: of as many under way, each is stored once whatever is sent again.
+const IN_FLIGHT_MAX: usize = 5;
+
 /// Configures a [`Producer`].
 ///
 /// ```no_run
@@ -38,7 +41,7 @@ impl ProducerBuilder {
         let settings = ProducerSettings {
             linger: Duration::ZERO,
             batch_bytes: 1 << 20,
-            in_flight_max: 5,
+            in_flight_max: IN_FLIGHT_MAX,
             buffer_bytes_max: 32 << 20,
             idempotent: true,
             fence: None,
@@ -60,10 +63,11 @@ impl ProducerBuilder {
         self
     }
 
-    /// Batches under way at once per partition. Default 5. Without idempotence it is always 1, since a retry
-    /// would change the order.
+    /// Batches under way at once per partition. Default 5, and no more: brokers remember so many of each producer, and could
+    /// not tell what they have stored of an earlier one. Without idempotence it is always 1, since a retry would
+    /// change the order.
     pub fn max_in_flight(mut self, batches: usize) -> Self {
-        self.settings.in_flight_max = batches.max(1);
+        self.settings.in_flight_max = batches.clamp(1, IN_FLIGHT_MAX);
         self
     }
 

@@ -15,7 +15,7 @@ use super::lane::{Conditions, Dispatch, Lane, LaneSettings};
 use crate::attempt::Target;
 use crate::client::{Client, DOUBT, DOUBT_AGAIN, only};
 use crate::connection::Connection;
-use crate::error::ProduceError;
+use crate::error::{ProduceError, RequestError};
 use crate::retry::{Failure, Repeat, Retry};
 use crate::routing::NodeId;
 
@@ -202,7 +202,7 @@ impl Sender {
         let node = self.broker.as_ref().and_then(|(node, _)| *node);
         let lane = Arc::clone(&self.lane);
         if let Some(node) = node
-            && lane.client.core.is_replaced(&lane.topic, lane.partition, node).await
+            && lane.client.core.ask_who_leads(&lane.topic, lane.partition, Some(node)).await
         {
             return self.attempt_failed(Some(node), Failure::TimedOut).await;
         }
@@ -234,9 +234,20 @@ impl Sender {
         let target = Target::Leader(&self.lane.topic, self.lane.partition);
         match core.after_failure(&mut retry, target, node, failure).await {
             Ok(()) => self.retry = Some(retry),
-            Err(error) => self.lane.lock().lane.front_failed(error.into()),
+            Err(error) => {
+                let error = left_open(error, retry.outcome_open());
+                self.lane.lock().lane.front_failed(error.into());
+            }
         }
         self.lane.lock().lane.resend(outcome_open);
+    }
+}
+
+/// What an attempt that nobody answered has left open stays so, whatever the last one met: the batch may be stored.
+fn left_open(error: RequestError, outcome_open: bool) -> RequestError {
+    match error {
+        RequestError::BudgetSpent { last, .. } if outcome_open => RequestError::OutcomeUnknown { last },
+        error => error,
     }
 }
 
@@ -253,5 +264,18 @@ async fn sleep_until(client: &Client, deadline: Option<Duration>) {
     match deadline {
         Some(deadline) => tokio::time::sleep(deadline.saturating_sub(client.core.now())).await,
         None => std::future::pending().await,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_that_may_be_stored_is_not_called_one_to_send_again() {
+        let spent = || RequestError::BudgetSpent { attempts: 3, last: "the broker cannot be reached".into() };
+        assert!(left_open(spent(), false).is_retryable(), "no attempt reached a broker");
+        let open = left_open(spent(), true);
+        assert!(matches!(open, RequestError::OutcomeUnknown { .. }) && !open.is_retryable(), "{open}");
     }
 }

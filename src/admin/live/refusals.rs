@@ -68,7 +68,7 @@ fn refused(refusal: Refusal) -> AdminError {
         Refusal::TopicExists(name) => AdminError::TopicExists(name),
         Refusal::UnknownBroker(id) => AdminError::UnknownBroker(id),
         Refusal::BrokerInUse { .. } => AdminError::BrokerInUse(refusal.to_string()),
-        Refusal::TooFewBrokers { .. } | Refusal::BrokerNeeded { .. } => {
+        Refusal::TooFewBrokers { .. } | Refusal::BrokerNeeded { .. } | Refusal::BrokerSilent { .. } => {
             let (detail, fix) = with_fix(&refusal.to_string());
             AdminError::TooFewBrokers { detail, fix }
         }

@@ -60,7 +60,8 @@ struct WriteArgs {
     /// Milliseconds a batch waits for more records.
     #[arg(long, value_name = "MS", default_value_t = 0.0)]
     linger: f64,
-    /// Sends without an answer, per connection and partition; without it 5 with --batch, else 32768 records.
+    /// Sends without an answer, per connection and partition; without it 5 with --batch, else 32768 records. Brokers are sent
+    /// 5 batches at once at the most: so many are told from earlier ones.
     #[arg(long, value_name = "COUNT")]
     in_flight: Option<u32>,
 }

@@ -102,6 +102,19 @@ fn a_founder_that_was_given_up_is_known_until_nothing_is_placed_on_it_and_no_mov
 }
 
 #[test]
+fn a_broker_does_not_drain_where_its_replicas_would_wait_for_one_that_is_not_there() {
+    let state = with_an_absent_founder(&[&[1, 2]]);
+    let check = |broker, reached: &[u64]| check_answering(broker, &state, |id| reached.contains(&id));
+    assert_eq!(check(1, &[1, 2, 4]), Err(Refusal::BrokerSilent { broker: 1, silent: 3 }), "it never started");
+    assert_eq!(check(3, &[1, 2, 4]), Ok(()), "the one that is not there is given up");
+    assert_eq!(check(3, &[1]), Ok(()), "of two that are not there, either may go first");
+    assert_eq!(check(1, &[1, 2, 3, 4]), Ok(()));
+    assert_eq!(check(1, &[1, 3, 4]), Err(Refusal::BrokerSilent { broker: 1, silent: 2 }));
+    let refused = Refusal::BrokerSilent { broker: 1, silent: 3 }.to_string();
+    assert!(refused.contains("lockstep broker drain 3"), "{refused}");
+}
+
+#[test]
 fn the_only_broker_does_not_drain() {
     let state = cluster(1, &[]);
     assert!(matches!(drain(1, &state), Err(Refusal::TooFewBrokers { staying: 0, .. })));

@@ -166,7 +166,9 @@ fn code_of(refusal: &Refusal) -> ErrorCode {
         }
         Refusal::BrokerInUse { .. } => ErrorCode::BrokerInUse,
         Refusal::UnknownPartition { .. } => ErrorCode::UnknownPartition,
-        Refusal::TooFewBrokers { .. } | Refusal::BrokerNeeded { .. } => ErrorCode::TooFewBrokers,
+        Refusal::TooFewBrokers { .. } | Refusal::BrokerNeeded { .. } | Refusal::BrokerSilent { .. } => {
+            ErrorCode::TooFewBrokers
+        }
         Refusal::InvalidReplicas(_) | Refusal::BrokerDraining(_) => ErrorCode::InvalidReplicas,
         Refusal::MovingAlready(_) => ErrorCode::MovingAlready,
         // Brokers' own business: no client's request leads here.

@@ -99,7 +99,9 @@ impl Group {
 
     /// A leader remembers who voted since it was elected, before the membership changes.
     fn remember_voters(&mut self) {
-        let (term, voters, last_index) = (self.term(), self.electorate(), self.log().last_index());
+        // The library sends entries before it hands them out.
+        let last_index = self.node.raft.raft_log.last_index();
+        let (term, voters) = (self.term(), self.electorate());
         if self.role() == Role::Leader {
             if self.voted_before.term != term {
                 self.voted_before = VotedBefore { term, ..VotedBefore::default() };

@@ -101,12 +101,13 @@ impl Group {
         }
     }
 
-    /// This node's place in the order in which the voters ask, without one of them: first the one that is preferred, so
-    /// that leadership need not be handed to it, then the others from one on that differs from group to group.
+    /// This node's place in the order in which the voters ask, without a leader that is gone: from one on that differs from
+    /// group to group. After a start whoever is preferred is the first, so that leadership need not be handed to it; each
+    /// replica knows whom from its opening alone, and two that differ would ask at once.
     fn rank(&self, without: Option<u64>) -> u64 {
         let mut voters = self.electorate();
         voters.retain(|voter| Some(*voter) != without);
-        let preferred = self.options.preferred.filter(|node| voters.contains(node));
+        let preferred = self.options.preferred.filter(|node| without.is_none() && voters.contains(node));
         if preferred == Some(self.options.node) {
             return 0;
         }

@@ -39,7 +39,8 @@ pub(super) fn settings(system: System) -> String {
     format!(
         "KRaft, combined roles; replication.factor=3, min.insync.replicas=2{sync}; the rest as it comes; JVM {}; \
          client: kafka-clients for Java, acks=all, idempotent, buffer.memory=64 MiB; for throughput \
-         batch.size=1,000,000 and linger.ms=10, else 16 KiB and 0; consumer: max.partition.fetch.bytes=8 MiB, \
+         batch.size=1,000,000 (so that four for each partition fit into the buffer: 167,772 with 100) and \
+         linger.ms=10, else 16 KiB and 0; consumer: max.partition.fetch.bytes=8 MiB, \
          max.poll.records=100,000",
         JVM[..7].join(" ")
     )

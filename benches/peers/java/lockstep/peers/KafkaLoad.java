@@ -21,6 +21,9 @@ import org.apache.kafka.common.serialization.ByteArraySerializer;
 /** The loads on Apache Kafka's own client. */
 public final class KafkaLoad extends Load {
     private static final short REPLICAS = 3;
+    private static final int BUFFER_BYTES = 64 << 20;
+    /** A sender needs room for several batches of each partition, or it waits for its own buffer. */
+    private static final int BATCHES_EACH = 4;
     private static final Duration POLL = Duration.ofMillis(100);
 
     private KafkaLoad(Map<String, String> options) {
@@ -44,10 +47,10 @@ public final class KafkaLoad extends Load {
         Map<String, Object> config = new HashMap<>();
         config.put("bootstrap.servers", brokers);
         config.put("acks", "all");
-        config.put("batch.size", number("batch-bytes", 1 << 20));
+        config.put("batch.size", Math.min(number("batch-bytes", 1 << 20), BUFFER_BYTES / BATCHES_EACH / partitions));
         config.put("linger.ms", number("linger", 0));
         config.put("max.request.size", 8 << 20);
-        config.put("buffer.memory", 64L << 20);
+        config.put("buffer.memory", (long) BUFFER_BYTES);
         var producer = new KafkaProducer<>(config, new ByteArraySerializer(), new ByteArraySerializer());
         producer.partitionsFor(topic);
         return new Sender() {
