@@ -1,4 +1,5 @@
-//! Groups at rest: they cost next to nothing, and nobody who needs them notices.
+//! How much groups say. At rest they say next to nothing, and nobody who needs them notices; busy, no more than entries and
+//! their acknowledgements.
 
 mod cluster;
 
@@ -113,6 +114,45 @@ fn a_follower_that_wakes_alone_deposes_nobody() {
     }
     assert!(cluster.leads(1));
     assert_eq!(cluster.describe(1).view.term, term);
+}
+
+#[test]
+fn the_commits_of_a_busy_leader_ride_on_its_next_entries_or_on_the_next_tick() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    let produce = |cluster: &mut Cluster, batches: usize| {
+        cluster.take_messages_sent();
+        (0..batches).for_each(|_| drop(cluster.produce(1, &["one"])));
+        cluster.take_messages_sent()
+    };
+    let known = |cluster: &Cluster| [1, 2, 3].map(|node| cluster.describe(node).view.high_watermark);
+    assert_eq!(produce(&mut cluster, 10), 10 * 8, "entries, acknowledgements, the commit, and its answer");
+    assert_eq!(known(&cluster), [10, 10, 10]);
+    cluster.tick_all();
+    assert_eq!(produce(&mut cluster, 10), 10 * 4, "entries and acknowledgements");
+    assert_eq!(known(&cluster), [20, 19, 19]);
+    cluster.tick_all();
+    assert_eq!(known(&cluster), [20, 20, 20]);
+    cluster.tick_all();
+    assert_eq!(produce(&mut cluster, 1), 8, "not busy any more");
+    assert_eq!(known(&cluster), [21, 21, 21]);
+}
+
+#[test]
+fn what_was_committed_without_a_word_is_told_again_if_the_word_was_lost() {
+    let mut cluster = Cluster::new(3);
+    cluster.elect(1);
+    for _ in 0..2 {
+        (0..10).for_each(|_| drop(cluster.produce(1, &["one"])));
+        cluster.tick_all();
+    }
+    (0..10).for_each(|_| drop(cluster.produce(1, &["one"])));
+    cluster.isolate(3);
+    (0..2).for_each(|_| cluster.tick_all());
+    assert_eq!(cluster.describe(3).view.high_watermark, 29);
+    cluster.heal();
+    (0..4).for_each(|_| cluster.tick_all());
+    assert_eq!(cluster.describe(3).view.high_watermark, 30);
 }
 
 #[test]

@@ -37,6 +37,10 @@ pub fn judge(
     now: Duration,
     jitter: &mut dyn Jitter,
 ) -> Result<Duration, RequestError> {
+    let failure = match target {
+        Target::Leader(..) | Target::Replica(..) => failure.of_named_partition(retry.failures()),
+        Target::Any | Target::Controller | Target::Node(_) => failure,
+    };
     match retry.failed(&failure, now, jitter) {
         Verdict::GiveUp => Err(RequestError::gave_up(failure)),
         Verdict::BudgetSpent => Err(RequestError::budget_spent(retry.failures(), &failure)),
@@ -72,9 +76,10 @@ fn correct_route(routing: &mut RoutingTable, target: Target<'_>, node: Option<No
 
 #[cfg(test)]
 mod tests {
-    use lockstep_protocol::LeaderHint;
+    use lockstep_protocol::{ErrorCode, ErrorOutcome, LeaderHint};
 
     use super::*;
+    use crate::retry::{Repeat, RetryPolicy};
     use crate::routing::{Leadership, PartitionRoute};
 
     #[test]
@@ -90,5 +95,30 @@ mod tests {
         };
         assert_eq!(refused(1, 2), Some(2), "it names another");
         assert_eq!(refused(2, 2), None, "nobody is known: the metadata is asked");
+    }
+
+    #[test]
+    fn a_broker_that_has_not_heard_of_a_topic_is_not_believed_at_once() {
+        struct Least;
+        impl Jitter for Least {
+            fn next(&mut self) -> u64 {
+                0
+            }
+        }
+        let unheard_of = || Failure::Refused(ErrorOutcome::new(ErrorCode::UnknownTopic, "no such topic"));
+        let attempts = |target: Target<'_>| {
+            let mut retry = Retry::new(RetryPolicy::default(), Repeat::Harmless, Duration::ZERO);
+            let mut routing = RoutingTable::default();
+            let mut judge =
+                || judge(&mut retry, &mut routing, target, Some(1), unheard_of(), Duration::ZERO, &mut Least);
+            let again = (0..100).take_while(|_| judge().is_ok()).count();
+            (again, judge().unwrap_err().to_string())
+        };
+        let (again, error) = attempts(Target::Leader("t", 0));
+        assert!(
+            (3..20).contains(&again) && error.contains("no such topic"),
+            "{again} attempts, then: {error}"
+        );
+        assert_eq!(attempts(Target::Any).0, 0, "whoever asks whether there is such a topic is told");
     }
 }

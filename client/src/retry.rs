@@ -46,6 +46,9 @@ pub enum Repeat {
     Harmful,
 }
 
+/// Attempts for which a broker may not have heard of a topic that the metadata names.
+const UNHEARD_OF_ATTEMPTS_MAX: u32 = 8;
+
 /// How an attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
@@ -64,6 +67,25 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// A refusal that time will mend.
+    pub(crate) fn lagging(why: &str) -> Self {
+        Self::Refused(ErrorOutcome::new(ErrorCode::NotReady, why))
+    }
+
+    /// The failure of an attempt at a partition that the metadata names, after so many others. Brokers follow the metadata
+    /// each at its own pace: one that has not heard of the topic yet does not make it one that is not there.
+    pub(crate) fn of_named_partition(self, failures: u32) -> Self {
+        let is_unheard_of = |error: &ErrorOutcome| {
+            matches!(error.code, ErrorCode::UnknownTopic | ErrorCode::UnknownPartition)
+        };
+        match self {
+            Self::Refused(error) if is_unheard_of(&error) && failures < UNHEARD_OF_ATTEMPTS_MAX => {
+                Self::lagging("the broker has not heard of the topic yet")
+            }
+            failure => failure,
+        }
+    }
+
     /// Whether the request may have been carried out in spite of the failure.
     #[must_use]
     pub fn leaves_outcome_open(&self) -> bool {

@@ -69,8 +69,9 @@ impl RoutingTable {
         self.controller = controller;
     }
 
-    /// Takes over a topic's partitions; leadership of a smaller term than known is not believed. Terms of a
-    /// topic that was made anew begin anew: nothing is kept of one with another id.
+    /// Takes over a topic's partitions; leadership of a smaller term than known is not believed, and no partition is forgotten:
+    /// whoever knows fewer has not heard of the others yet. Terms of a topic that was made anew begin anew: nothing is kept
+    /// of one with another id.
     pub fn set_topic(
         &mut self,
         name: &str,
@@ -78,7 +79,7 @@ impl RoutingTable {
         partitions: impl IntoIterator<Item = (u32, PartitionRoute)>,
     ) {
         let old = self.topics.remove(name).filter(|known| known.id == id).unwrap_or_default();
-        let known = old.partitions;
+        let mut known = old.partitions;
         let fresh = partitions.into_iter().map(|(partition, mut route)| {
             if let Some(old) = known.get(&partition)
                 && old.leadership.outlives(route.leadership.term)
@@ -87,9 +88,10 @@ impl RoutingTable {
             }
             (partition, route)
         });
-        let partitions = fresh.collect();
+        let fresh: Vec<_> = fresh.collect();
+        known.extend(fresh);
         let batch_bytes_max = old.batch_bytes_max;
-        self.topics.insert(name.to_owned(), TopicRoutes { id, batch_bytes_max, partitions });
+        self.topics.insert(name.to_owned(), TopicRoutes { id, batch_bytes_max, partitions: known });
     }
 
     /// Takes over the brokers of a metadata answer.
@@ -286,6 +288,19 @@ mod tests {
         table.follow("t", 0, &hint(3, 6));
         table.set_topic("t", 1, [(0, route(Some(2), 5))]);
         assert_eq!(table.leader("t", 0), Some((3, "b3:2")));
+    }
+
+    #[test]
+    fn whoever_knows_fewer_partitions_of_a_topic_makes_none_forgotten() {
+        let mut table = table(Some(2), 5);
+        table.set_topic("t", 1, [(0, route(Some(2), 5)), (1, route(Some(2), 1))]);
+        table.set_topic("t", 1, [(0, route(Some(3), 6))]);
+        let leaders = |table: &RoutingTable| {
+            [0, 1].map(|partition| table.leader("t", partition).map(|(leader, _)| leader))
+        };
+        assert_eq!(leaders(&table), [Some(3), Some(2)]);
+        table.set_topic("t", 2, [(0, route(Some(1), 1))]);
+        assert_eq!(leaders(&table), [Some(1), None], "made anew");
     }
 
     #[test]

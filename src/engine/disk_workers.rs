@@ -1,8 +1,9 @@
 //! Threads that write and sync. Several, so that the kernel can merge their flushes; few, so that memory is bounded.
 
 use std::{
+    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, PoisonError, atomic::Ordering, mpsc},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, atomic::Ordering},
     thread,
     time::Instant,
 };
@@ -17,9 +18,9 @@ type Job = Box<dyn FnOnce() + Send>;
 /// Runs jobs in the order they come, as many at once as there are threads. Jobs that were taken are finished: dropping
 /// the pool lets its threads run dry.
 pub struct DiskWorkers {
-    jobs: mpsc::Sender<Job>,
+    jobs: Pool,
     /// One thread for what may take minutes: surveys and repairs must not stand in the way of writes.
-    aside: mpsc::Sender<Job>,
+    aside: Pool,
     /// Told how much is written, if files are prepared ahead.
     segments: Option<Arc<Segments>>,
 }
@@ -27,7 +28,7 @@ pub struct DiskWorkers {
 impl DiskWorkers {
     /// Starts `threads` threads, at least one.
     pub fn start(threads: usize, segments: Option<Arc<Segments>>) -> Self {
-        Self { jobs: pool("disk", threads.max(1)), aside: pool("repair", 1), segments }
+        Self { jobs: Pool::start("disk", threads.max(1)), aside: Pool::start("repair", 1), segments }
     }
 
     /// Writes a group, then hands its outcome to `report`.
@@ -56,34 +57,72 @@ impl DiskWorkers {
 
     /// Queues a job that may take minutes.
     pub fn run_aside(&self, job: impl FnOnce() + Send + 'static) {
-        let _ = self.aside.send(Box::new(job));
+        self.aside.run(Box::new(job));
     }
 
     /// Queues a job. A shard has one group in flight, one cold read for each follower, and one answer for each peer.
     pub fn run(&self, job: impl FnOnce() + Send + 'static) {
-        let _ = self.jobs.send(Box::new(job));
+        self.jobs.run(Box::new(job));
     }
 }
 
-/// Threads that run the jobs they are sent, in order, until nobody can send any more.
-fn pool(name: &str, threads: usize) -> mpsc::Sender<Job> {
-    let (jobs, queue) = mpsc::channel::<Job>();
-    let queue = Arc::new(Mutex::new(queue));
-    for number in 0..threads {
-        let queue = Arc::clone(&queue);
-        thread::Builder::new()
-            .name(format!("{name}-{number}"))
-            .spawn(move || {
-                loop {
-                    let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-                    match job {
+/// Jobs in the order they came, and the threads that wait for them.
+struct Queue {
+    waiting: Mutex<Waiting>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Waiting {
+    jobs: VecDeque<Job>,
+    is_closed: bool,
+}
+
+/// Threads that run the jobs they are sent. Those taken are finished: dropped, it lets its threads run dry.
+struct Pool {
+    queue: Arc<Queue>,
+}
+
+impl Pool {
+    fn start(name: &str, threads: usize) -> Self {
+        let queue = Arc::new(Queue { waiting: Mutex::default(), changed: Condvar::new() });
+        for number in 0..threads {
+            let queue = Arc::clone(&queue);
+            thread::Builder::new()
+                .name(format!("{name}-{number}"))
+                .spawn(move || {
+                    while let Some(job) = queue.take() {
                         // A job that panics takes its own answer with it, and no thread.
-                        Ok(job) => drop(catch_unwind(AssertUnwindSafe(job))),
-                        Err(mpsc::RecvError) => return,
+                        drop(catch_unwind(AssertUnwindSafe(job)));
                     }
-                }
-            })
-            .expect("the operating system starts threads at start-up");
+                })
+                .expect("the operating system starts threads at start-up");
+        }
+        Self { queue }
     }
-    jobs
+
+    fn run(&self, job: Job) {
+        self.queue.lock().jobs.push_back(job);
+        self.queue.changed.notify_one();
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        self.queue.lock().is_closed = true;
+        self.queue.changed.notify_all();
+    }
+}
+
+impl Queue {
+    /// The next job, once there is one: it wakes one thread and no other. Nothing once the queue is closed and empty.
+    fn take(&self) -> Option<Job> {
+        let is_idle = |waiting: &mut Waiting| waiting.jobs.is_empty() && !waiting.is_closed;
+        let waiting = self.changed.wait_while(self.lock(), is_idle);
+        waiting.unwrap_or_else(PoisonError::into_inner).jobs.pop_front()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }

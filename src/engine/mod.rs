@@ -58,6 +58,8 @@ const INFLIGHT_MESSAGES_MAX: usize = 128;
 pub const READ_FILES_MAX: usize = 256;
 /// How long a log is idle before it is sealed. Where many shards are written in turn, sealing each at once doubles the syncs.
 const SEAL_AFTER: Duration = Duration::from_secs(1);
+/// How often the free space is looked at: less than the reserve can be written in between.
+const FREE_SPACE_PERIOD: Duration = Duration::from_millis(100);
 /// How long a leaving leader waits for its successors.
 const HAND_OVER_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -350,7 +352,7 @@ impl Engine {
     fn watch_free_space(&self) {
         let weak = Arc::downgrade(&self.inner);
         tokio::spawn(async move {
-            let mut interval = tokio::time::interval(Duration::from_secs(1));
+            let mut interval = tokio::time::interval(FREE_SPACE_PERIOD);
             let mut was_full = false;
             loop {
                 interval.tick().await;

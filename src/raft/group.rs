@@ -28,6 +28,9 @@ pub use changes::added_by;
 
 /// How often a leader speaks while a follower has not confirmed all it was sent, in ticks.
 const REPEAT_TICKS: u64 = 2;
+/// A leader that commits so many times in a tick says so with the next entries it sends, which come soon, and not by itself:
+/// of the messages of a single record in flight, that is every other one. What is left to say, the next tick says.
+const BUSY_COMMITS: u64 = 8;
 /// Committed entries are handed back as stubs; this bounds how many at a time.
 const COMMITTED_STUB_BYTES_MAX: u64 = 1 << 20;
 
@@ -69,6 +72,8 @@ pub struct Group {
     haste: Option<Haste>,
     rest: Rest,
     ticks: u64,
+    /// What was committed at the last tick.
+    committed_at_tick: u64,
     options: GroupOptions,
 }
 
@@ -112,6 +117,7 @@ impl Group {
             haste: None,
             rest: Rest::new(options.election_ticks),
             ticks: 0,
+            committed_at_tick: commit,
             options,
         };
         group.pin_timeout();
@@ -176,6 +182,7 @@ impl Group {
         self.hasten();
         self.node.tick();
         self.repeat_unconfirmed();
+        self.pace_commits();
         self.pin_timeout();
         self.rest.note(self.is_quiet());
     }
@@ -214,20 +221,29 @@ impl Group {
     }
 
     /// A message that was lost is repeated when its follower answers a heartbeat. Idle groups speak rarely; those with
-    /// something on its way must not wait that long.
+    /// something on its way must not wait that long, and what was committed without a word even less.
     fn repeat_unconfirmed(&mut self) {
-        let is_due = self.ticks.is_multiple_of(REPEAT_TICKS) && self.role() == Role::Leader;
-        if is_due && self.has_unconfirmed() {
+        let is_due = self.ticks.is_multiple_of(REPEAT_TICKS) || !self.node.raft.should_bcast_commit();
+        if is_due && self.role() == Role::Leader && self.has_unconfirmed() {
             self.node.ping();
         }
     }
 
-    /// Whether this leader waits for others: for the answers to a read, or for one that answers to hold everything.
+    /// Decides whether this leader tells its followers of each commit by itself, until the next tick.
+    fn pace_commits(&mut self) {
+        let committed = self.commit().saturating_sub(self.committed_at_tick);
+        self.committed_at_tick = self.commit();
+        self.node.skip_bcast_commit(committed >= BUSY_COMMITS);
+    }
+
+    /// Whether this leader waits for others: for the answers to a read, or for one that answers to hold everything and to
+    /// know what of it is committed.
     fn has_unconfirmed(&self) -> bool {
-        let (node, last_index) = (self.options.node, self.log().last_index());
+        let (node, last_index, commit) = (self.options.node, self.log().last_index(), self.commit());
         let raft = &self.node.raft;
         let is_behind = |(id, progress): (&u64, &raft::Progress)| {
-            *id != node && progress.recent_active && progress.matched < last_index
+            let is_level = progress.matched >= last_index && progress.committed_index >= commit;
+            *id != node && progress.recent_active && !is_level
         };
         raft.pending_read_count() > 0 || raft.prs().iter().any(is_behind)
     }

@@ -17,10 +17,12 @@ use lockstep_planted::{self as planted, Bug};
 use std::io;
 use std::sync::Arc;
 
-/// Bytes fetched at a time while scanning, at most.
+/// Bytes fetched at a time while scanning.
 const READ_AHEAD_BYTES: usize = 256 << 10;
-/// And at least: less is not cheaper.
+/// And at least, for a caller that says how many it wants: less is not cheaper.
 const READ_AHEAD_MIN_BYTES: usize = 4 << 10;
+/// And at most, for one that does: a message's worth, and what an index's point may lie before it.
+const READ_AHEAD_MAX_BYTES: usize = (1 << 20) + (128 << 10);
 
 /// One verified frame.
 #[derive(Clone, Debug)]
@@ -97,7 +99,7 @@ impl Cursor {
 
     /// The same cursor, for a caller that wants about so many bytes.
     pub(crate) fn wanting(self, bytes: usize) -> Self {
-        Self { read_ahead: bytes.clamp(READ_AHEAD_MIN_BYTES, READ_AHEAD_BYTES), ..self }
+        Self { read_ahead: bytes.clamp(READ_AHEAD_MIN_BYTES, READ_AHEAD_MAX_BYTES), ..self }
     }
 
     pub(crate) fn position(&self) -> u64 {
@@ -129,6 +131,15 @@ impl Cursor {
         let frame = Frame { position: self.position, header, entry, envelope };
         self.position = frame.end();
         Ok(Some(frame))
+    }
+
+    /// Whether [`Cursor::next`] answers without going to the disk.
+    pub(crate) fn is_next_at_hand(&self) -> bool {
+        let at = (self.position - self.buffer_position) as usize;
+        let buffered = self.buffer.get(at..).unwrap_or_default();
+        let header = buffered.first_chunk().and_then(FrameHeader::decode);
+        self.position >= self.end
+            || header.is_some_and(|header| header.frame_bytes() <= buffered.len() as u64)
     }
 
     /// The header at the cursor, its checksum passed and its length within the file.

@@ -114,9 +114,29 @@ fn a_small_read_from_disk_fetches_little() {
     assert_eq!(rig.reader.read(100, 1, 500).unwrap().len(), 1);
     let after = rig.disk.counters();
     assert!(after.read_bytes - before.read_bytes <= 8 << 10, "{}", after.read_bytes - before.read_bytes);
-    assert_eq!(rig.reader.read(100, 100_000, 500).unwrap().len(), 100);
+    let read = rig.reader.read(100, 100_000, 500).unwrap().len();
+    assert!((90..=100).contains(&read), "{read}: the frames' own bytes may leave some to the next read");
     let whole = rig.disk.counters();
-    assert!(whole.read_bytes - after.read_bytes < 2 * 120_000, "{}", whole.read_bytes - after.read_bytes);
+    assert!(whole.read_bytes - after.read_bytes < 120_000, "{}", whole.read_bytes - after.read_bytes);
+}
+
+#[test]
+fn whoever_reads_large_batches_one_by_one_fetches_each_once() {
+    const BATCH_BYTES: usize = 300_000;
+    let mut rig = Rig::new(LogOptions { segment_bytes: 16 << 20, ..small_options() });
+    (0..20).for_each(|_| rig.append(1, 1, BATCH_BYTES));
+    rig.flush();
+    let fetched = |rig: &Rig, read: &dyn Fn(u64)| {
+        let before = rig.disk.counters().read_bytes;
+        (1..=20).for_each(read);
+        (rig.disk.counters().read_bytes - before) as usize
+    };
+    let batches = fetched(&rig, &|lsn| assert_eq!(rig.reader.read(lsn, BATCH_BYTES, 20).unwrap().len(), 1));
+    let entries =
+        fetched(&rig, &|index| assert_eq!(rig.reader.read_entries(index, 21, BATCH_BYTES).unwrap().len(), 1));
+    for bytes in [batches, entries] {
+        assert!(bytes < 20 * BATCH_BYTES * 5 / 4, "{bytes} bytes for 20 batches of {BATCH_BYTES}");
+    }
 }
 
 #[test]

@@ -5,15 +5,13 @@
 
 use lockstep_planted::{self as planted, Bug};
 use lockstep_protocol::native::{Credit, Push, SubscribeRequest};
-use lockstep_protocol::{ErrorCode, ErrorOutcome, Frame, Outcome, Wire};
+use lockstep_protocol::{ErrorCode, Frame, Outcome, Wire};
 
 use super::ConsumedBatch;
 use super::verify::Position;
 use crate::error::ConsumeError;
 use crate::retry::Failure;
 
-/// Attempts for which a broker may not have heard of a topic that the metadata names.
-const UNHEARD_OF_ATTEMPTS_MAX: u32 = 8;
 const BEHIND: &str = "the replica has not got that far yet";
 
 /// How much may be under way.
@@ -153,18 +151,15 @@ impl Following {
                 if self.follow_log_start && !self.has_read && error.detail > from_lsn =>
             {
                 self.position.next_lsn = error.detail;
-                Ended::Failed(lagging("the log start moved"))
+                Ended::Failed(Failure::lagging("the log start moved"))
             }
             ErrorCode::LsnBelowLogStart => {
                 Ended::Fatal(ConsumeError::BelowLogStart { partition, from_lsn, log_start: error.detail })
             }
             // What was read counts as committed without asking.
-            ErrorCode::LsnBeyondTail if self.has_read => Ended::Failed(lagging(BEHIND)),
+            ErrorCode::LsnBeyondTail if self.has_read => Ended::Failed(Failure::lagging(BEHIND)),
             ErrorCode::LsnBeyondTail => Ended::AskEnd,
-            ErrorCode::UnknownTopic | ErrorCode::UnknownPartition if failures < UNHEARD_OF_ATTEMPTS_MAX => {
-                Ended::Failed(lagging("the broker has not heard of the topic yet"))
-            }
-            _ => Ended::Failed(failure),
+            _ => Ended::Failed(failure.of_named_partition(failures)),
         }
     }
 
@@ -177,11 +172,6 @@ impl Following {
         if from_lsn > next_lsn {
             return Err(ConsumeError::BeyondTail { partition, from_lsn, next_lsn });
         }
-        Ok(lagging(BEHIND))
+        Ok(Failure::lagging(BEHIND))
     }
-}
-
-/// A refusal that time will mend.
-pub(super) fn lagging(why: &str) -> Failure {
-    Failure::Refused(ErrorOutcome::new(ErrorCode::NotReady, why))
 }

@@ -8,7 +8,7 @@ use lockstep_protocol::native::{SubscribeResponse, TailRequest, UnsubscribeReque
 use tokio::sync::mpsc;
 
 use super::ConsumedBatch;
-use super::following::{Ended, Following, Pushed, Window, lagging};
+use super::following::{Ended, Following, Pushed, Window};
 use super::verify::Position;
 use crate::attempt::Target;
 use crate::client::Client;
@@ -135,9 +135,10 @@ impl PartitionReader {
         let core = Arc::clone(&self.client.core);
         match core.refresh(Some(self.following.topic()), attempt).await {
             // Ids only grow: a smaller one is old news from a broker that lags.
-            Ok(Some(found)) if found.id < self.topic_id => {
-                Err(Stop::Failed(None, lagging("the broker knows only an earlier topic of the name")))
-            }
+            Ok(Some(found)) if found.id < self.topic_id => Err(Stop::Failed(
+                None,
+                Failure::lagging("the broker knows only an earlier topic of the name"),
+            )),
             Ok(Some(found)) if found.id > self.topic_id => {
                 Err(Stop::Fatal(ConsumeError::MadeAnew { topic: self.following.topic().to_owned() }))
             }

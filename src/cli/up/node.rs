@@ -71,6 +71,7 @@ impl LocalNode {
             node: self.id,
             data: self.data(),
             cluster: Some(cluster),
+            workers: workers_of(nodes.len()),
             listen: Listen { native: self.native.clone(), peer: self.peer.clone(), http: self.http.clone() },
             topics: Topics { create_missing: true, ..Topics::default() },
             nodes: nodes.iter().map(member).collect(),
@@ -91,6 +92,12 @@ impl LocalNode {
         }
         Ok(())
     }
+}
+
+/// Threads for each of so many brokers that share this machine's processors: with more they only wake one another.
+fn workers_of(nodes: usize) -> usize {
+    let processors = std::thread::available_parallelism().map_or(1, usize::from);
+    (processors / nodes.max(1)).max(1)
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ pub struct ChainedEntry {
 
 impl LogReader {
     /// Entries `low..high` from disk, as many as `max_bytes` of payload allow and at least one; fewer if the rest
-    /// is not synced yet. Blocks; verifies every checksum.
+    /// is not synced yet, or would cost one more read of the disk. Blocks; verifies every checksum.
     ///
     /// # Errors
     /// [`ReadError`].
@@ -80,7 +80,7 @@ impl LogReader {
         };
         walk.seek()?;
         let mut taken = Taken::new(max_bytes);
-        loop {
+        while !taken.is_mostly_full() || walk.is_next_at_hand() {
             let frame = match walk.next() {
                 Ok(Some(frame)) => frame,
                 Err(error) if taken.entries.is_empty() => return Err(error),
@@ -109,6 +109,10 @@ struct Taken {
 impl Taken {
     fn new(max_bytes: usize) -> Self {
         Self { entries: Vec::new(), bytes: 0, max_bytes }
+    }
+
+    fn is_mostly_full(&self) -> bool {
+        !self.entries.is_empty() && self.bytes >= self.max_bytes / 2
     }
 
     /// Whether one more may be taken: at least one may.

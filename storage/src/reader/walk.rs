@@ -160,6 +160,12 @@ impl<'a> Walk<'a> {
         Ok(())
     }
 
+    /// Whether the next entry of this segment costs no read of the disk. Whoever has most of what it wants leaves one that
+    /// does to its next read: of large entries that would be every other one, read to be thrown away.
+    pub(super) fn is_next_at_hand(&self) -> bool {
+        self.cursor.as_ref().is_none_or(Cursor::is_next_at_hand)
+    }
+
     /// The next entry that was synced when the walk began, in this segment or a later one.
     pub(super) fn next(&mut self) -> Result<Option<Frame>, ReadError> {
         loop {
