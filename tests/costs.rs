@@ -1,4 +1,4 @@
-//! What a record costs, counted in what does not drift: allocations, bytes of them, writes, syncs, bytes written. Held
+//! What a record costs, counted in what does not drift: allocations, bytes of them, messages, writes, syncs, bytes written. Held
 //! against the committed baselines; never timed.
 //!
 //! `LOCKSTEP_WRITE_COSTS=1 cargo test --test costs` writes the baselines anew: look at the difference before committing it.
@@ -74,14 +74,17 @@ fn measured() -> Vec<Figure> {
             PAUSED.set(false);
             outcome
         });
+        path.take_messages();
         let (disks, (times, bytes)) = (path.disk_work(), ALLOCATIONS.get());
         (0..TURNS).for_each(|_| path.go());
         let (disks_after, (times_after, bytes_after)) = (path.disk_work(), ALLOCATIONS.get());
+        let messages = path.take_messages();
         let mut figure = |what, value: f64| figures.push(Figure { path: path.name.into(), what, value });
         let per_batch = |count: u64| count as f64 / (TURNS * path.batches) as f64;
         let per_byte = |count: u64| count as f64 / (TURNS * path.bytes) as f64;
         figure("allocations per batch", per_batch(times_after - times));
         figure("allocated bytes per batch byte", per_byte(bytes_after - bytes));
+        figure("messages between brokers per batch", per_batch(messages));
         figure("writes per batch", per_batch(disks_after.writes - disks.writes));
         figure("syncs per batch", per_batch(disks_after.syncs - disks.syncs));
         figure("reads per batch", per_batch(disks_after.reads - disks.reads));

@@ -116,13 +116,19 @@ fn a_follower_that_wakes_alone_deposes_nobody() {
     assert_eq!(cluster.describe(1).view.term, term);
 }
 
+fn produce_one_by_one(cluster: &mut Cluster, batches: usize) {
+    for _ in 0..batches {
+        cluster.produce(1, &["one"]);
+    }
+}
+
 #[test]
 fn the_commits_of_a_busy_leader_ride_on_its_next_entries_or_on_the_next_tick() {
     let mut cluster = Cluster::new(3);
     cluster.elect(1);
     let produce = |cluster: &mut Cluster, batches: usize| {
         cluster.take_messages_sent();
-        (0..batches).for_each(|_| drop(cluster.produce(1, &["one"])));
+        produce_one_by_one(cluster, batches);
         cluster.take_messages_sent()
     };
     let known = |cluster: &Cluster| [1, 2, 3].map(|node| cluster.describe(node).view.high_watermark);
@@ -143,10 +149,10 @@ fn what_was_committed_without_a_word_is_told_again_if_the_word_was_lost() {
     let mut cluster = Cluster::new(3);
     cluster.elect(1);
     for _ in 0..2 {
-        (0..10).for_each(|_| drop(cluster.produce(1, &["one"])));
+        produce_one_by_one(&mut cluster, 10);
         cluster.tick_all();
     }
-    (0..10).for_each(|_| drop(cluster.produce(1, &["one"])));
+    produce_one_by_one(&mut cluster, 10);
     cluster.isolate(3);
     (0..2).for_each(|_| cluster.tick_all());
     assert_eq!(cluster.describe(3).view.high_watermark, 29);

@@ -68,6 +68,8 @@ impl Path {
         // What is fetched was produced before.
         produce(&mut path.cluster, &path.frames);
         (0..WARM_UP).for_each(|_| turn(&mut path.cluster, &path.frames));
+        // From here on the leader is a busy one.
+        path.cluster.tick_all();
         path
     }
 
@@ -80,6 +82,11 @@ impl Path {
     /// Runs what a disk does in another way: so that the simulated disk's own doings are not counted.
     pub fn write_with(&mut self, write: fn(WriteGroup) -> GroupOutcome) {
         self.cluster.write_with = write;
+    }
+
+    /// Messages between the three since this was asked last: each is written to a socket and read from it.
+    pub fn take_messages(&mut self) -> u64 {
+        self.cluster.take_messages_sent() as u64
     }
 
     /// What the three disks have done so far.

@@ -10,7 +10,9 @@ mod peers;
 mod requests;
 mod start;
 
+use std::net::Ipv4Addr;
 use std::path::Path;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -27,12 +29,22 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 const CLUSTER: ClusterId = ClusterId([0xC1; 16]);
 
+/// A loopback address that no other broker of this process has: whoever binds or connects while it is stopped takes no port
+/// that it comes back to.
+fn own_host() -> Ipv4Addr {
+    static BROKERS: AtomicU32 = AtomicU32::new(0);
+    let broker = 1 + BROKERS.fetch_add(1, Ordering::Relaxed) % 254;
+    let [_, _, high, low] = std::process::id().to_be_bytes();
+    Ipv4Addr::new(127, 64 + high % 64, low, broker as u8)
+}
+
 /// Settings for a broker on ports the system chooses, with a quick pulse.
 fn quick_config(node: u64, data: &Path) -> Config {
     let mut config = Config { node, data: data.to_owned(), ..Config::default() };
-    config.listen.native = "127.0.0.1:0".into();
-    config.listen.peer = "127.0.0.1:0".into();
-    config.listen.http = "127.0.0.1:0".into();
+    let host = own_host();
+    config.listen.native = format!("{host}:0");
+    config.listen.peer = format!("{host}:0");
+    config.listen.http = format!("{host}:0");
     config.raft.tick_ms = 10;
     config.raft.election_ticks = 20;
     config.raft.heartbeat_ticks = 5;
