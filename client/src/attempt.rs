@@ -37,12 +37,15 @@ pub fn judge(
     now: Duration,
     jitter: &mut dyn Jitter,
 ) -> Result<Duration, RequestError> {
-    let failure = match target {
-        Target::Leader(..) | Target::Replica(..) => failure.of_named_partition(retry.failures()),
-        Target::Any | Target::Controller | Target::Node(_) => failure,
-    };
-    match retry.failed(&failure, now, jitter) {
+    let is_partition = matches!(target, Target::Leader(..) | Target::Replica(..));
+    // The metadata named it if a broker was asked for it, now or before.
+    let is_named = is_partition && (node.is_some() || retry.failures() > 0);
+    let judged =
+        if is_named { failure.clone().of_named_partition(retry.failures()) } else { failure.clone() };
+    match retry.failed(&judged, now, jitter) {
         Verdict::GiveUp => Err(RequestError::gave_up(failure)),
+        // There was no time to find out more.
+        Verdict::BudgetSpent if !failure.is_retryable() => Err(RequestError::gave_up(failure)),
         Verdict::BudgetSpent => Err(RequestError::budget_spent(retry.failures(), &failure)),
         Verdict::Again { after, route } => {
             correct_route(routing, target, node, &route);
@@ -106,19 +109,21 @@ mod tests {
             }
         }
         let unheard_of = || Failure::Refused(ErrorOutcome::new(ErrorCode::UnknownTopic, "no such topic"));
-        let attempts = |target: Target<'_>| {
-            let mut retry = Retry::new(RetryPolicy::default(), Repeat::Harmless, Duration::ZERO);
+        let attempts = |target: Target<'_>, node, policy| {
+            let mut retry = Retry::new(policy, Repeat::Harmless, Duration::ZERO);
             let mut routing = RoutingTable::default();
             let mut judge =
-                || judge(&mut retry, &mut routing, target, Some(1), unheard_of(), Duration::ZERO, &mut Least);
+                || judge(&mut retry, &mut routing, target, node, unheard_of(), Duration::ZERO, &mut Least);
             let again = (0..100).take_while(|_| judge().is_ok()).count();
-            (again, judge().unwrap_err().to_string())
+            let error = judge().unwrap_err();
+            assert!(matches!(error, RequestError::Refused { .. }), "{error}");
+            again
         };
-        let (again, error) = attempts(Target::Leader("t", 0));
-        assert!(
-            (3..20).contains(&again) && error.contains("no such topic"),
-            "{again} attempts, then: {error}"
-        );
-        assert_eq!(attempts(Target::Any).0, 0, "whoever asks whether there is such a topic is told");
+        let (patient, leader) = (RetryPolicy::default(), Target::Leader("t", 0));
+        assert!((3..10).contains(&attempts(leader, Some(1), patient)));
+        let hasty = RetryPolicy { budget: Duration::ZERO, ..patient };
+        assert_eq!(attempts(leader, Some(1), hasty), 0, "no time to find out");
+        assert_eq!(attempts(leader, None, patient), 0, "the metadata does not name it");
+        assert_eq!(attempts(Target::Any, Some(1), patient), 0);
     }
 }

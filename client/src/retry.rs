@@ -47,7 +47,7 @@ pub enum Repeat {
 }
 
 /// Attempts for which a broker may not have heard of a topic that the metadata names.
-const UNHEARD_OF_ATTEMPTS_MAX: u32 = 8;
+const UNHEARD_OF_ATTEMPTS_MAX: u32 = 5;
 
 /// How an attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]

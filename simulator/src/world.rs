@@ -166,6 +166,7 @@ impl World {
                 rotation: shard,
                 election_ticks: settings.election_ticks,
                 heartbeat_ticks: 1,
+                busy_commits: 8,
                 message_bytes_max: settings.message_bytes,
                 inflight_messages_max: 16,
             },

@@ -53,6 +53,11 @@ pub struct Fetched {
 }
 
 impl Fetched {
+    /// Whether more is committed than these batches, which waiting would not add to them.
+    fn leaves_some(&self) -> bool {
+        self.batches.last().is_some_and(|last| last.last_lsn() < self.high_watermark)
+    }
+
     /// Bytes of all batches.
     pub fn bytes(&self) -> usize {
         self.batches.iter().map(|batch| batch.bytes.len()).sum()
@@ -68,8 +73,8 @@ pub struct FetchAnswer {
 }
 
 impl Broker {
-    /// Reads from partitions. Answers at once if any item fails; else as soon as there are `min_bytes`, or
-    /// when the time is up. What is read counts against `memory` until the lease is dropped.
+    /// Reads from partitions. Answers at once if any item fails, or has more than one read returns; else as soon as there
+    /// are `min_bytes`, or when the time is up. What is read counts against `memory` until the lease is dropped.
     pub async fn fetch(&self, fetch: &Fetch, memory: &ByteBudget) -> FetchAnswer {
         let deadline = Instant::now() + fetch.max_wait;
         let mut located = Vec::with_capacity(fetch.items.len());
@@ -81,9 +86,10 @@ impl Broker {
         loop {
             watches.iter_mut().for_each(|watch| drop(watch.borrow_and_update()));
             let answer = self.read_all(fetch, &located, memory).await;
-            let failed = answer.items.iter().any(Result::is_err);
+            let settled = |item: &Result<Fetched, _>| item.as_ref().map_or(true, Fetched::leaves_some);
+            let settled = answer.items.iter().any(settled);
             let bytes: usize = answer.items.iter().flatten().map(Fetched::bytes).sum();
-            if failed || bytes >= fetch.min_bytes.max(1) || Instant::now() >= deadline {
+            if settled || bytes >= fetch.min_bytes.max(1) || Instant::now() >= deadline {
                 return answer;
             }
             drop(answer);

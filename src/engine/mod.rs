@@ -27,6 +27,7 @@ use dashmap::DashMap;
 use lockstep_protocol::peer::{RaftMessage, RepairMessage};
 use lockstep_storage::{LogOptions, ReadFiles, io::Disk, salvage};
 use tokio::sync::{mpsc, oneshot, watch};
+use tokio::time::MissedTickBehavior;
 
 pub use crate::shard::positions::{Position, PositionCommit, PositionRefusal};
 pub use crate::shard::{
@@ -54,6 +55,10 @@ pub const METADATA_SHARD: ShardId = 0;
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
 /// Append messages on their way to one follower.
 const INFLIGHT_MESSAGES_MAX: usize = 128;
+/// Entries that a leader commits in a tick before it leaves commits to be told with the next ones.
+const BUSY_COMMITS: u64 = 8;
+/// Where a tick is longer, each commit is told at once: readers at a follower would have to wait for the next one.
+const SHORT_TICK: Duration = Duration::from_millis(100);
 /// Files that readers keep open, of all shards together.
 pub const READ_FILES_MAX: usize = 256;
 /// How long a log is idle before it is sealed. Where many shards are written in turn, sealing each at once doubles the syncs.
@@ -353,13 +358,16 @@ impl Engine {
         let weak = Arc::downgrade(&self.inner);
         tokio::spawn(async move {
             let mut interval = tokio::time::interval(FREE_SPACE_PERIOD);
+            interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
             let mut was_full = false;
             loop {
                 interval.tick().await;
                 let Some(inner) = weak.upgrade() else { return };
                 let reserve = inner.options.free_space_reserve_bytes;
+                // Full until there is a little more than the reserve: not full and not full again with each file of others.
+                let wanted = if was_full { reserve + reserve / 16 } else { reserve };
                 let disk = Arc::clone(&inner.disk);
-                let full = blocking(move || disk.free_bytes().is_ok_and(|free| free < reserve)).await;
+                let full = blocking(move || disk.free_bytes().is_ok_and(|free| free < wanted)).await;
                 if full != was_full {
                     was_full = full;
                     tracing::warn!(full, reserve, "free space crossed the reserve");
@@ -390,6 +398,7 @@ impl Engine {
                 rotation: shard,
                 election_ticks: options.election_ticks,
                 heartbeat_ticks: options.heartbeat_ticks,
+                busy_commits: if options.tick <= SHORT_TICK { BUSY_COMMITS } else { u64::MAX },
                 message_bytes_max: MESSAGE_BYTES_MAX,
                 inflight_messages_max: INFLIGHT_MESSAGES_MAX,
             },

@@ -28,9 +28,6 @@ pub use changes::added_by;
 
 /// How often a leader speaks while a follower has not confirmed all it was sent, in ticks.
 const REPEAT_TICKS: u64 = 2;
-/// A leader that commits so many times in a tick says so with the next entries it sends, which come soon, and not by itself:
-/// of the messages of a single record in flight, that is every other one. What is left to say, the next tick says.
-const BUSY_COMMITS: u64 = 8;
 /// Committed entries are handed back as stubs; this bounds how many at a time.
 const COMMITTED_STUB_BYTES_MAX: u64 = 1 << 20;
 
@@ -180,8 +177,10 @@ impl Group {
         }
         self.ticks += 1;
         self.hasten();
+        // Before the library's tick, which may forget who answers.
+        let commits_untold = self.has_untold_commits();
         self.node.tick();
-        self.repeat_unconfirmed();
+        self.repeat_unconfirmed(commits_untold);
         self.pace_commits();
         self.pin_timeout();
         self.rest.note(self.is_quiet());
@@ -222,18 +221,28 @@ impl Group {
 
     /// A message that was lost is repeated when its follower answers a heartbeat. Idle groups speak rarely; those with
     /// something on its way must not wait that long, and what was committed without a word even less.
-    fn repeat_unconfirmed(&mut self) {
-        let is_due = self.ticks.is_multiple_of(REPEAT_TICKS) || !self.node.raft.should_bcast_commit();
-        if is_due && self.role() == Role::Leader && self.has_unconfirmed() {
+    fn repeat_unconfirmed(&mut self, commits_untold: bool) {
+        let is_due = self.ticks.is_multiple_of(REPEAT_TICKS) && self.has_unconfirmed();
+        if self.role() == Role::Leader && (is_due || commits_untold) {
             self.node.ping();
         }
+    }
+
+    /// Whether this leader knows of a follower that has what is committed and does not know it.
+    fn has_untold_commits(&self) -> bool {
+        let (node, commit) = (self.options.node, self.commit());
+        let is_untold = |(id, progress): (&u64, &raft::Progress)| {
+            let has = progress.matched.min(commit);
+            *id != node && progress.recent_active && progress.committed_index < has
+        };
+        self.role() == Role::Leader && self.node.raft.prs().iter().any(is_untold)
     }
 
     /// Decides whether this leader tells its followers of each commit by itself, until the next tick.
     fn pace_commits(&mut self) {
         let committed = self.commit().saturating_sub(self.committed_at_tick);
         self.committed_at_tick = self.commit();
-        self.node.skip_bcast_commit(committed >= BUSY_COMMITS);
+        self.node.skip_bcast_commit(committed >= self.options.busy_commits);
     }
 
     /// Whether this leader waits for others: for the answers to a read, or for one that answers to hold everything and to

@@ -2,7 +2,7 @@
 //!
 //! What holds:
 //! - A group is quiet while its leader is known and nothing is under way: all it has is committed and synced, and, of a
-//!   leader, held by every replica that answers. Quiet for half an election timeout, it rests.
+//!   leader, held and known to be committed by every replica that answers. Quiet for half an election timeout, it rests.
 //! - At rest one tick in [`TICKS_AT_REST`] counts: heartbeats, election timeouts and the leader's look at its quorum come
 //!   by that much later, at the leader and at its followers alike.
 //! - Whatever is said or asked wakes it, except heartbeats and their answers; so does the loss of its leader's broker, for

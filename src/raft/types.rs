@@ -15,6 +15,9 @@ pub struct GroupOptions {
     pub heartbeat_ticks: usize,
     /// Body and envelope bytes in one append message, at least one entry.
     pub message_bytes_max: u64,
+    /// A leader that commits so many entries in a tick says so with the next ones it sends, which come soon, and not by itself:
+    /// of the messages of a single record in flight that is every other one. What is left to say, the next tick says.
+    pub busy_commits: u64,
     /// Append messages on their way to one follower.
     pub inflight_messages_max: usize,
 }

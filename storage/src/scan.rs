@@ -18,7 +18,7 @@ use std::io;
 use std::sync::Arc;
 
 /// Bytes fetched at a time while scanning.
-const READ_AHEAD_BYTES: usize = 256 << 10;
+pub(crate) const READ_AHEAD_BYTES: usize = 256 << 10;
 /// And at least, for a caller that says how many it wants: less is not cheaper.
 const READ_AHEAD_MIN_BYTES: usize = 4 << 10;
 /// And at most, for one that does: a message's worth, and what an index's point may lie before it.
@@ -170,7 +170,10 @@ impl Cursor {
             let ahead = length.max(self.read_ahead).min(remaining);
             self.buffer = match self.file.read_at(ahead, self.position) {
                 // What cannot be read may be of no concern yet.
-                Err(_) if ahead > length => self.file.read_at(length, self.position)?,
+                Err(_) if ahead > length => {
+                    self.read_ahead = READ_AHEAD_MIN_BYTES;
+                    self.file.read_at(length, self.position)?
+                }
                 read => read?,
             };
             self.buffer_position = self.position;

@@ -174,6 +174,7 @@ impl Cluster {
                 rotation: 1,
                 election_ticks: ELECTION_TICKS,
                 heartbeat_ticks: 1,
+                busy_commits: 8,
                 message_bytes_max: 1 << 20,
                 inflight_messages_max: 64,
             },

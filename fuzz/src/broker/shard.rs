@@ -64,6 +64,7 @@ impl Host {
             rotation: 7,
             election_ticks: 4,
             heartbeat_ticks: 1,
+            busy_commits: 8,
             message_bytes_max: 1024,
             inflight_messages_max: 4,
         };

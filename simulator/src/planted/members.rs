@@ -66,6 +66,7 @@ fn options() -> ShardOptions {
             rotation: 1,
             election_ticks: 5,
             heartbeat_ticks: 1,
+            busy_commits: 8,
             message_bytes_max: 1 << 20,
             inflight_messages_max: 8,
         },

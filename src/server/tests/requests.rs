@@ -114,6 +114,23 @@ async fn a_fetch_at_the_tail_waits_for_the_next_batch() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_fetch_waits_for_no_more_than_it_may_return_anyway() {
+    let root = tempfile::tempdir().unwrap();
+    let server = single(root.path()).await;
+    let mut client = Client::connect(server.addresses().native).await;
+    client.create_topic("t", 1).await.unwrap();
+    client.produce("t", batch(&["a"])).await.unwrap();
+    client.produce("t", batch(&["b"])).await.unwrap();
+    let item = FetchItem { topic: "t".into(), partition: 0, from_lsn: 1, max_bytes: 1 };
+    let (max_wait_ms, min_bytes) = (600_000, 1 << 20);
+    let request = FetchRequest { max_wait_ms, min_bytes, max_bytes: 1 << 20, items: vec![item] };
+    let answered = tokio::time::timeout(PATIENCE, client.call_with(&request, Vec::new())).await;
+    let (_, payload) = answered.expect("it is not waited for what would not come");
+    assert_eq!(values(payload), [(1, "a".to_owned())]);
+    server.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_fetch_inside_a_batch_gets_the_whole_batch_however_small_the_limit() {
     let root = tempfile::tempdir().unwrap();
     let server = single(root.path()).await;

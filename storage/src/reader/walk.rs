@@ -11,7 +11,7 @@ use crate::group::segment_path;
 use crate::index::{Point, Segment, SegmentIndex};
 use crate::io::{DiskFile, OpenMode};
 use crate::log::Damage;
-use crate::scan::{Cursor, Frame, ScanError, load_index};
+use crate::scan::{Cursor, Frame, READ_AHEAD_BYTES, ScanError, load_index};
 use std::sync::Arc;
 
 /// What a walk starts at.
@@ -76,7 +76,7 @@ impl<'a> Walk<'a> {
             shared,
             successor: successor(view, segment.number),
             target,
-            wanted_bytes: usize::MAX,
+            wanted_bytes: READ_AHEAD_BYTES,
             start: index.map(|index| target.start(index)),
             segment: segment.clone(),
             file: None,
