@@ -7,6 +7,7 @@ use std::collections::BTreeSet;
 use cluster::{Cluster, ELECTION_TICKS};
 use lockstep::{
     cluster::moves::{Move, Step},
+    raft::Membership,
     raft::MembershipChange::{AddLearner, AddVoter, Remove},
     shard::{Answer, Command, Event, Health, Input},
 };
@@ -278,6 +279,34 @@ fn a_learner_behind_the_log_start_gets_the_checkpoint_and_what_follows() {
     assert!(cluster.events(4).iter().any(|event| matches!(event, Event::SnapshotInstalled { .. })));
     assert_eq!(cluster.records(4).last(), cluster.records(1).last());
     assert_eq!(cluster.describe(4).learners, [4]);
+}
+
+#[test]
+fn a_newcomer_writes_down_no_membership_that_nobody_made() {
+    let mut cluster = Cluster::with_segments(3, 65536);
+    cluster.elect(1);
+    // More than one message takes: until a follower applies a change, it opens no segment.
+    let value = "v".repeat(16 << 10);
+    let fill =
+        |cluster: &mut Cluster, records| (0..records).for_each(|_| drop(cluster.produce(1, &[&value])));
+    fill(&mut cluster, 156);
+    cluster.add_node(5, &[1, 2, 3]);
+    cluster.change_membership(1, vec![AddLearner(5)]);
+    fill(&mut cluster, 104);
+    cluster.command(1, Command::Trim { log_start: 150 });
+    cluster.settle();
+    // Until it comes to the entry that makes it a learner, it is one by the snapshot it was given alone.
+    cluster.add_node(4, &[1, 2, 3]);
+    cluster.change_membership(1, vec![AddLearner(4)]);
+    cluster.wait_until("the learner has it all", |cluster| cluster.describe(4).last_lsn == 260);
+    assert!(cluster.events(4).iter().any(|event| matches!(event, Event::SnapshotInstalled { .. })));
+    cluster.command(1, Command::Trim { log_start: 240 });
+    cluster.wait_until("only what came after the first change is kept", |cluster| {
+        cluster.oldest_checkpoint(4).membership_index > 0
+    });
+    let checkpoint = cluster.oldest_checkpoint(4);
+    assert!(checkpoint.index < cluster.describe(4).membership_index, "of before its time");
+    assert_eq!(Membership::decode(&checkpoint.membership).unwrap().learners, [5]);
 }
 
 #[test]

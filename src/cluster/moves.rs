@@ -151,7 +151,9 @@ impl Move<'_> {
     }
 }
 
-/// Whether a replica answers, and lacks so little that the next few messages bring it.
+/// Whether a replica answers, and lacks so little that the next few messages bring it. One that lacks nothing may still be
+/// probed: where nothing is written, nothing ends that.
 pub(super) fn is_close(replica: &ReplicaProgress) -> bool {
-    replica.recent_active && replica.state == "replicate" && replica.lag_entries <= NEAR_ENTRIES
+    let is_fed = replica.state == "replicate" && replica.lag_entries <= NEAR_ENTRIES;
+    replica.recent_active && (is_fed || replica.lag_entries == 0)
 }

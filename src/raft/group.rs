@@ -24,7 +24,7 @@ use super::{
 };
 use crate::random::Random;
 use changes::VotedBefore;
-pub use changes::added_by;
+pub use changes::{added_by, names};
 
 /// How often a leader speaks while a follower has not confirmed all it was sent, in ticks.
 const REPEAT_TICKS: u64 = 2;

@@ -26,7 +26,7 @@ mod rest;
 mod store;
 mod types;
 
-pub use group::{Group, Ready, added_by};
+pub use group::{Group, Ready, added_by, names};
 pub use membership::{Membership, MembershipError};
 pub use message::{entry_from_wire, entry_to_wire};
 pub use store::{CatchingUp, ColdRead, ColdReadId, NEAR_ENTRIES};

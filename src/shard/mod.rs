@@ -77,6 +77,9 @@ pub struct Shard {
     state: ShardState,
     membership: Membership,
     membership_index: u64,
+    /// A learner only because it was given a snapshot of before its time: no membership that it knows names it. What it writes
+    /// down of the membership must not either, or whoever gets a snapshot of that has a learner that nobody made.
+    is_guest: bool,
     /// The entry before that made the same membership.
     membership_confirmed: bool,
 
@@ -241,6 +244,7 @@ impl Shard {
         self.state = ShardState::from_checkpoint(&checkpoint).ok_or_else(unreadable)?;
         self.membership = Membership::decode(&checkpoint.membership).map_err(|_| unreadable())?;
         self.membership_index = checkpoint.membership_index;
+        self.is_guest = !self.membership.nodes().contains(&self.node);
         self.membership_confirmed = false;
         self.backlog = Backlog::default();
         self.waiters.fail_all(&AppendError::OutcomeUnknown, outputs);

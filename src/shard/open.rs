@@ -154,6 +154,7 @@ impl Shard {
             state.membership_applied(entry.index);
         }
         group.look_for_leader();
+        let is_guest = !membership.nodes().contains(&node);
         let mut opened = Self {
             id: shard,
             node,
@@ -164,6 +165,7 @@ impl Shard {
             state,
             membership,
             membership_index,
+            is_guest,
             membership_confirmed: false,
             requests: Default::default(),
             waiters: Default::default(),

@@ -22,7 +22,7 @@ use super::{
     types::{Answer, AppendError, Event, Health, Input, Output},
     waiters::Confirm,
 };
-use crate::raft::{Membership, ProposeError, Ready, ReplicaProgress, Role, StepError};
+use crate::raft::{Membership, ProposeError, Ready, ReplicaProgress, Role, StepError, names};
 
 /// How often a leader whose disk is full hands over: the next one's may be full too, and would hand it back.
 const STEP_DOWN_TICKS: u64 = 200;
@@ -248,6 +248,9 @@ impl Shard {
             self.vote_ready = number;
         }
         self.send(&mut ready, outputs);
+        if let Some(first) = ready.entries.first() {
+            self.forget_acknowledgements(first.index);
+        }
         if let Some(checkpoint) = ready.snapshot.take() {
             self.install(checkpoint, outputs)?;
         }
@@ -340,15 +343,20 @@ impl Shard {
         self.group.log_mut().truncate(from_index).map_err(|error| Health::Failed(error.to_string()))?;
         self.state.roll_back(from_index);
         self.backlog.roll_back(from_index);
-        // The leader that these would speak to is of the past, and they would speak of what is no longer here.
-        let term = self.group.term();
-        self.held.retain(|(_, message)| message.term == term || !message.acknowledges_from(from_index));
+        self.forget_acknowledgements(from_index);
         // Whoever waited for this suffix must not be told of what replaces it.
         if !planted::is_active(Bug::TellWaitersOfAnotherLeadersEntry) {
             self.waiters.fail_all(&AppendError::OutcomeUnknown, outputs);
         }
         outputs.push(Output::Event(Event::RolledBack { from_index, entries }));
         Ok(())
+    }
+
+    /// Entries from here on are new: a leader of the past is not told of what it had here, or would have had, had it not been
+    /// replaced within the turn.
+    fn forget_acknowledgements(&mut self, from_index: u64) {
+        let term = self.group.term();
+        self.held.retain(|(_, message)| message.term == term || !message.acknowledges_from(from_index));
     }
 
     /// Opens a new segment where the log asks for one. Not between a membership entry's append and its apply, for the
@@ -367,8 +375,10 @@ impl Shard {
 
     fn apply_membership(&mut self, entry: &Entry, outputs: &mut Vec<Output>) {
         self.state.membership_applied(entry.index);
+        self.is_guest &= !names(entry, self.node);
         match self.group.apply_membership(entry) {
-            Ok(membership) => {
+            Ok(mut membership) => {
+                membership.learners.retain(|learner| !self.is_guest || *learner != self.node);
                 self.membership_confirmed = membership == self.membership;
                 self.membership = membership;
                 self.membership_index = entry.index;

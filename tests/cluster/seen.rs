@@ -5,7 +5,7 @@ use lockstep::{
     shard::{self, Event, Health},
 };
 use lockstep_protocol::record::RecordIter;
-use lockstep_storage::{CachedRead, LogReader, io::fake::FakeDisk, reader::ReadError};
+use lockstep_storage::{CachedRead, Checkpoint, LogReader, io::fake::FakeDisk, reader::ReadError};
 
 use super::Cluster;
 
@@ -94,6 +94,12 @@ impl Cluster {
 
     pub fn describe(&self, node: u64) -> shard::ShardDescription {
         self.nodes[&node].replica.as_ref().expect("the node runs").describe()
+    }
+
+    /// The oldest checkpoint that a node keeps: what it would give to one without any log.
+    pub fn oldest_checkpoint(&self, node: u64) -> &Checkpoint {
+        let replica = self.nodes[&node].replica.as_ref().expect("the node runs");
+        replica.shard().expect("it takes part").oldest_checkpoint()
     }
 
     pub fn health(&self, node: u64) -> Health {

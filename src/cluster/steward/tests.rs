@@ -57,6 +57,19 @@ fn next(steward: &mut Steward, state: &MetadataState, leader: &ShardDescription,
 }
 
 #[test]
+fn a_new_replica_that_lacks_nothing_gets_its_vote_even_if_nothing_is_written_any_more() {
+    let state = state(&[move_to(&[1, 2, 3, 4])]);
+    let mut leader = leader(1, &[1, 2, 3], &[4]);
+    // Consensus goes on probing a follower that refused something once, until it takes one more entry.
+    let newcomer = leader.replicas.iter_mut().find(|replica| replica.node == 4).unwrap();
+    newcomer.state = "probe";
+    let votes = Some(Act::Propose(vec![AddVoter(4)], 7));
+    assert_eq!(next(&mut Steward::new(1), &state, &leader, 0), votes);
+    leader.replicas.iter_mut().for_each(|replica| replica.lag_entries = u64::from(replica.node == 4));
+    assert_eq!(next(&mut Steward::new(1), &state, &leader, 0), None, "it lacks one");
+}
+
+#[test]
 fn a_leader_that_moves_away_hands_over_before_it_goes_and_three_times_at_the_most() {
     let state = state(&[move_to(&[2, 3, 4])]);
     let mut steward = Steward::new(1);

@@ -25,13 +25,22 @@ pub(super) struct VotedBefore {
 
 /// The nodes that a membership entry adds; none if it is none, or does not read.
 pub fn added_by(entry: &Entry) -> Vec<u64> {
+    let changes = changes_of(entry);
+    let added = changes.iter().filter(|single| single.get_change_type() == ConfChangeType::AddNode);
+    added.map(|single| single.node_id).collect()
+}
+
+/// Whether a membership entry says anything of a node.
+pub fn names(entry: &Entry, node: u64) -> bool {
+    changes_of(entry).iter().any(|single| single.node_id == node)
+}
+
+fn changes_of(entry: &Entry) -> Vec<ConfChangeSingle> {
     if entry.kind != EntryKind::MembershipV2 || entry.body.len() > MEMBERSHIP_BODY_BYTES_MAX {
         return Vec::new();
     }
-    let changes =
-        ConfChangeV2::parse_from_bytes(&entry.body).map(|change| change.changes).unwrap_or_default();
-    let added = changes.iter().filter(|single| single.get_change_type() == ConfChangeType::AddNode);
-    added.map(|single| single.node_id).collect()
+    let change = ConfChangeV2::parse_from_bytes(&entry.body);
+    change.map(|change| change.changes.into_iter().collect()).unwrap_or_default()
 }
 
 impl Group {

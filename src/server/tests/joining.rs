@@ -113,6 +113,9 @@ async fn a_directory_of_another_cluster_does_not_join_and_is_left_as_it_is() {
     single(&data).await.stop().await;
     let identity = std::fs::read(data.join("identity.json")).unwrap();
     let servers = cluster(root.path(), 3).await;
+    for (node, server) in (1..).zip(&servers) {
+        known_to_all(&servers, node, &server.addresses().peer.to_string()).await;
+    }
     let refused = Server::start(joining_config(&servers, &data)).await.err().unwrap();
     assert!(matches!(&refused, ServerError::Join { .. }), "{refused}");
     assert!(refused.to_string().contains("give an empty directory"), "{refused}");
