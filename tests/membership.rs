@@ -287,8 +287,11 @@ fn a_newcomer_writes_down_no_membership_that_nobody_made() {
     cluster.elect(1);
     // More than one message takes: until a follower applies a change, it opens no segment.
     let value = "v".repeat(16 << 10);
-    let fill =
-        |cluster: &mut Cluster, records| (0..records).for_each(|_| drop(cluster.produce(1, &[&value])));
+    let fill = |cluster: &mut Cluster, records| {
+        for _ in 0..records {
+            cluster.produce(1, &[&value]);
+        }
+    };
     fill(&mut cluster, 156);
     cluster.add_node(5, &[1, 2, 3]);
     cluster.change_membership(1, vec![AddLearner(5)]);
