@@ -17,7 +17,7 @@
 mod error;
 mod joining;
 mod listeners;
-mod open_files;
+pub(crate) mod open_files;
 mod running;
 mod start;
 

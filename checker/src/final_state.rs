@@ -52,6 +52,12 @@ impl ReplicaLog {
         }
     }
 
+    /// The batches in it, as client and number, as often as they stand there; no foreign ones.
+    pub fn batches(&self) -> impl Iterator<Item = (u64, u64)> + '_ {
+        let known = self.runs.iter().filter(|log_run| !log_run.run.is_foreign());
+        known.map(|log_run| (log_run.run.client, log_run.run.number))
+    }
+
     /// How many records.
     #[must_use]
     pub fn count(&self) -> u64 {

@@ -28,6 +28,17 @@ pub enum LoadError {
     /// A promise was broken: the run counts as nothing.
     #[error("violation: {0}; the run counts as nothing")]
     Violation(String),
+    /// There is no telling whether a promise was broken.
+    #[error(
+        "no replica of partition {partition} can be read, so the run cannot be checked and has no figures; start its brokers"
+    )]
+    Unread {
+        /// The partition.
+        partition: u32,
+    },
+    /// Somebody ended it before anything was measured.
+    #[error("stopped before anything was measured")]
+    Stopped,
     /// The operating system refuses what is needed.
     #[error("{what}: {error}")]
     System {

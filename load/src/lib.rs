@@ -5,7 +5,9 @@
 //! - At a fixed rate (*open loop*) a latency counts from when the record was *to be* sent. A stall of the brokers delays
 //!   the sends behind it, and each of them counts the delay. Without a rate (*closed loop*) it counts from the send.
 //! - What was in flight when the time ran out is waited for, and its latency counts.
-//! - A run ends in figures only if every acknowledged record is committed and every subscriber got every record, once.
+//! - A run ends in figures only if the checker finds every acknowledged record where it was said to be, on every replica, and
+//!   every subscriber got every record, once.
+//! - Each record has a key of 16 bytes beside its value, by which the checker knows it.
 //! - Nothing here knows of a command line; the rig and the benches drive the same loads.
 //!
 //! ```no_run
@@ -29,10 +31,12 @@
 //! | [`lane`] | one stream of sends, in an open or closed loop |
 //! | [`series`] | latencies and throughput, gathered by many, as figures over time |
 //! | [`mod@run`], `topic`, `writer`, `subscriber`, `reader` | a load against brokers |
+//! | [`audit`], `key` | the checker's judgement of it |
 //! | [`outcome`] | what came of it, and as JSON |
 //! | [`plot`], [`report`] | the same as pictures |
 //! | [`limits`] | what the machine can do at all |
 
+pub mod audit;
 pub mod lane;
 pub mod limits;
 pub mod outcome;
@@ -44,6 +48,7 @@ pub mod run;
 pub mod series;
 
 mod error;
+mod key;
 mod reader;
 mod subscriber;
 mod topic;

@@ -1,9 +1,11 @@
 //! What came of a load.
 
-use std::time::Duration;
+use std::ops::Range;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::{Value, json};
 
+use crate::audit::Checked;
 use crate::plan::{Batching, Plan};
 use crate::run::Found;
 use crate::series::{Figures, Latencies};
@@ -20,12 +22,16 @@ pub struct Outcome {
     pub topic: String,
     /// Its partitions.
     pub partitions: u32,
+    /// From when to when was measured, by the machine's clock.
+    pub measured: Range<SystemTime>,
     /// The figures.
     pub found: Found,
     /// When the last reader had caught up, if that was the load, and if it had.
     pub caught_up: Option<Duration>,
     /// Whether the run was stopped before its time.
     pub stopped_early: bool,
+    /// What the checker has found to be as it should.
+    pub checked: Checked,
 }
 
 impl Outcome {
@@ -53,7 +59,16 @@ impl Outcome {
             "partitions": self.partitions,
             "settings": settings(&self.plan),
             "stopped_early": self.stopped_early,
+            "measured_from_unix_ms": unix_ms(self.measured.start),
+            "measured_to_unix_ms": unix_ms(self.measured.end),
+            // With one there is no outcome.
             "violations": 0,
+            "checked": {
+                "acknowledged_records": self.checked.acknowledged_records,
+                "replica_records": self.checked.replica_records,
+                "replicas": self.checked.replicas,
+                "replicas_unread": self.checked.replicas_unread,
+            },
         });
         for (name, figures) in self.series() {
             json[name] = figures_json(figures);
@@ -66,6 +81,11 @@ impl Outcome {
         }
         json
     }
+}
+
+fn unix_ms(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn settings(plan: &Plan) -> Value {
@@ -83,6 +103,8 @@ fn settings(plan: &Plan) -> Value {
         "rate": plan.rate,
         "in_flight": plan.in_flight,
         "subscribers": plan.subscribers,
+        "subscriber_connections": plan.subscriber_connections,
+        "replication": plan.replication,
         "readers": plan.readers,
         "fill_bytes": plan.fill_bytes,
         "warm_up_seconds": plan.warm_up.as_secs_f64(),

@@ -7,6 +7,15 @@ use lockstep_client::ClientOptions;
 /// Bytes at the front of a value that tell whose it is and when it was due.
 pub const STAMP_BYTES: usize = 16;
 
+/// The longest value of a record.
+pub const RECORD_BYTES_MAX: usize = 64 << 20;
+/// Most connections, partitions, subscribers or readers.
+const COUNT_MAX: u32 = 100_000;
+/// Most bytes of one send's values.
+const SEND_BYTES_MAX: u64 = 1 << 30;
+/// The longest run.
+const TIME_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// What is done to the brokers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Load {
@@ -107,6 +116,8 @@ pub struct Plan {
     pub in_flight: u32,
     /// Subscribers, each to all partitions.
     pub subscribers: u32,
+    /// Connections that the subscribers share; 0 for one each.
+    pub subscriber_connections: u32,
     /// Readers from the first record on, each of all partitions.
     pub readers: u32,
     /// Bytes of values written before anything is measured.
@@ -137,6 +148,7 @@ impl Plan {
                 Load::FanOut => 100,
                 _ => u32::from(load.subscribes()),
             },
+            subscriber_connections: 0,
             readers: u32::from(reads),
             fill_bytes: if reads { 256 << 20 } else { 0 },
             warm_up: if load == Load::CatchUp { Duration::ZERO } else { Duration::from_secs(2) },
@@ -199,10 +211,28 @@ impl Plan {
         if self.load == Load::CatchUp && !self.warm_up.is_zero() {
             return Err(PlanError::WarmUp);
         }
-        if self.load.reads() && self.fill_bytes < self.record_bytes as u64 {
+        // A topic that somebody names may be full.
+        if self.load.reads() && self.topic.is_none() && self.fill_bytes < self.record_bytes as u64 {
             return Err(PlanError::NothingToRead);
         }
-        Ok(())
+        self.check_bounds()
+    }
+
+    fn check_bounds(&self) -> Result<(), PlanError> {
+        let sent = (self.record_bytes as u64).saturating_mul(self.records_per_send().into());
+        let bounds = [
+            ("record bytes", self.record_bytes as u64, RECORD_BYTES_MAX as u64),
+            ("bytes in a batch", sent, SEND_BYTES_MAX),
+            ("partitions", self.partitions.into(), COUNT_MAX.into()),
+            ("connections", self.connections.into(), COUNT_MAX.into()),
+            ("subscribers", self.subscribers.into(), COUNT_MAX.into()),
+            ("readers", self.readers.into(), COUNT_MAX.into()),
+            ("seconds", self.duration.max(self.warm_up).as_secs(), TIME_MAX.as_secs()),
+        ];
+        match bounds.into_iter().find(|(_, asked, most)| asked > most) {
+            Some((what, asked, most)) => Err(PlanError::TooMany { what, asked, most }),
+            None => Ok(()),
+        }
     }
 }
 
@@ -214,6 +244,16 @@ pub enum PlanError {
     Zero {
         /// Of what.
         what: &'static str,
+    },
+    /// There is too much of something.
+    #[error("{asked} {what}: give at most {most}")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// What was given.
+        asked: u64,
+        /// What is possible.
+        most: u64,
     },
     /// The rate is no rate.
     #[error("a rate of {rate} records a second: give a number above 0, or none for as many as are taken")]
@@ -265,5 +305,10 @@ mod tests {
             refused(Plan { warm_up: Duration::from_secs(1), ..Plan::new(Load::CatchUp) }).contains("leave")
         );
         assert!(refused(Plan { fill_bytes: 0, ..Plan::new(Load::Consume) }).contains("nothing to read"));
+        assert!(refused(Plan { record_bytes: usize::MAX, ..plan() }).contains("at most 67108864"));
+        let large = Batching::Records(u32::MAX);
+        assert!(refused(Plan { batching: large, ..plan() }).contains("bytes in a batch: give at most"));
+        let long = Duration::from_secs_f64(1e18);
+        assert!(refused(Plan { warm_up: long, ..plan() }).contains("seconds: give at most"));
     }
 }

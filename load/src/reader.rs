@@ -16,9 +16,8 @@ pub(crate) struct Reader {
     pub(crate) client: Client,
     pub(crate) topic: Arc<str>,
     pub(crate) partitions: u32,
-    pub(crate) record_bytes: u64,
     /// Records that are there from the beginning on.
-    pub(crate) filled: u64,
+    pub(crate) there: u64,
     pub(crate) clock: Arc<Clock>,
     pub(crate) series: Arc<Series>,
 }
@@ -26,6 +25,7 @@ pub(crate) struct Reader {
 impl Reader {
     /// Reads to the end and begins anew, until the time is over.
     pub(crate) async fn again_and_again(self) -> Result<(), LoadError> {
+        tokio::time::sleep_until(self.clock.instant(Duration::ZERO)).await;
         while self.clock.now() < self.clock.measured_to() {
             let mut consumer =
                 self.client.consumer(&*self.topic).from(Start::Earliest).until_end().open().await?;
@@ -35,20 +35,26 @@ impl Reader {
                     return Ok(());
                 }
                 let Some(batch) = consumer.next_batch().await else { break };
-                read += self.take(&batch?, &mut asked);
+                read += self.take(&batch?, &mut asked)?;
             }
-            if read < self.filled {
-                let filled = self.filled;
-                return Err(LoadError::Violation(format!("a reader got {read} of {filled} records")));
-            }
+            self.check_whole(read)?;
         }
         Ok(())
     }
 
+    fn check_whole(&self, read: u64) -> Result<(), LoadError> {
+        let there = self.there;
+        if read >= there {
+            return Ok(());
+        }
+        Err(LoadError::Violation(format!("a reader got {read} of {there} records")))
+    }
+
     /// Reads until it is at the end of every partition; says when that was, `None` if time was over before.
     pub(crate) async fn catch_up(self) -> Result<Option<Duration>, LoadError> {
+        tokio::time::sleep_until(self.clock.instant(Duration::ZERO)).await;
         let mut consumer = self.client.consumer(&*self.topic).from(Start::Earliest).open().await?;
-        let mut at_end = BTreeMap::new();
+        let (mut at_end, mut read) = (BTreeMap::new(), 0);
         let mut asked = self.clock.now();
         let mut wait = tokio::time::interval(Duration::from_millis(100));
         while self.clock.now() < self.clock.measured_to() {
@@ -59,22 +65,26 @@ impl Reader {
             };
             let Some(batch) = batch else { break };
             let batch = batch?;
-            self.take(&batch, &mut asked);
+            read += self.take(&batch, &mut asked)?;
             at_end.insert(batch.partition, batch.last_lsn >= batch.high_watermark);
             if at_end.len() == self.partitions as usize && at_end.values().all(|at_end| *at_end) {
+                self.check_whole(read)?;
                 return Ok(Some(self.clock.now()));
             }
         }
         Ok(None)
     }
 
-    /// Counts a batch. Its latency is how long the reader waited for it.
-    fn take(&self, batch: &ConsumedBatch, asked: &mut Duration) -> u64 {
-        let records = batch.last_lsn - batch.first_lsn + 1;
+    /// Counts a batch, record by record, as whoever reads them would. Its latency is how long the reader waited for it.
+    fn take(&self, batch: &ConsumedBatch, asked: &mut Duration) -> Result<u64, LoadError> {
+        let (mut records, mut bytes) = (0, 0);
+        for record in batch.records() {
+            records += 1;
+            bytes += record?.value.map_or(0, |value| value.len() as u64);
+        }
         let ended = self.clock.now();
-        let bytes = records * self.record_bytes;
         self.series.record(self.number, &Sample { began: *asked, ended, records, bytes });
         *asked = ended;
-        records
+        Ok(records)
     }
 }

@@ -3,27 +3,29 @@
 //! 1. Make the topic, or find it; fill it, if there is to be something to read.
 //! 2. Connect everybody; subscribers stand ready before the first record is sent.
 //! 3. Run for the warm-up and the measured time; wait for what is in flight.
-//! 4. Compare what is committed with what was acknowledged; remove the topic.
+//! 4. Have the checker judge what was acknowledged and shown against what every replica holds; remove the topic.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
+use bytes::Bytes;
 use lockstep_client::{Client, Start};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
+use crate::audit::{Audit, Checked, LaneSends};
 use crate::error::LoadError;
 use crate::lane::{Lane, Loop};
 use crate::outcome::Outcome;
 use crate::pace::{Alarm, Clock, Schedule};
-use crate::plan::{Load, Plan, Target};
+use crate::plan::{Load, Plan, PlanError, Target};
 use crate::reader::Reader;
 use crate::series::{Figures, Series};
-use crate::subscriber::Subscriber;
+use crate::subscriber::{Shown, Subscriber};
 use crate::topic::Topic;
 use crate::writer::{self, Writer};
 
@@ -33,6 +35,10 @@ const SLOTS: u32 = 120;
 const SLOT_MIN: Duration = Duration::from_millis(100);
 /// The longest slot: a live line should move.
 const SLOT_MAX: Duration = Duration::from_secs(1);
+/// Between two looks at whether somebody wants it to end.
+const LOOK_PAUSE: Duration = Duration::from_millis(100);
+/// Sends that a run keeps for the checker, of all lanes together: half a gigabyte at the most.
+const SENDS_KEPT: usize = 20_000_000;
 /// Between the last preparation and the first send.
 const RUN_UP: Duration = Duration::from_millis(20);
 
@@ -74,6 +80,11 @@ pub enum Progress<'a> {
     },
     /// The time is over; what is in flight is waited for.
     Finishing,
+    /// The checker reads what the replicas hold.
+    Checking {
+        /// Records read, of all replicas together.
+        records: u64,
+    },
 }
 
 /// Figures of each kind of operation that a load has.
@@ -116,22 +127,69 @@ async fn run_on(
     stop: &Stop,
     watch: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Outcome, LoadError> {
-    let mut filled = 0;
+    let (mut filled, mut there) = (0, 0);
     if plan.load.reads() {
         let of = plan.fill_bytes;
-        filled = topic.fill(plan, &mut |bytes| watch(Progress::Filling { bytes, of })).await?;
+        let mut told = |bytes| {
+            watch(Progress::Filling { bytes, of });
+            !stop.is_asked()
+        };
+        filled = topic.fill(plan, &mut told).await?;
+        there = topic.kept().await?;
+        if there == 0 {
+            return Err(PlanError::NothingToRead.into());
+        }
     }
-    let run = Running::start(topic, target, plan, tag, filled).await?;
-    let (written, caught_up, found) = run.measure(stop, watch).await?;
-    topic.check(filled + written).await?;
+    let begins = topic.begins().await?;
+    let run = Running::start(topic, target, plan, tag, there).await?;
+    let measured_from = SystemTime::now() + RUN_UP + plan.warm_up;
+    let ended = run.measure(stop, watch).await?;
+    let written: u64 = ended.lanes.iter().map(|lane| lane.acknowledged.sends).sum();
+    topic.check(filled + written * u64::from(plan.records_per_send())).await?;
+    let checked = audit(topic, plan, tag, &begins, &ended, watch).await?;
     Ok(Outcome {
         plan: plan.clone(),
         topic: topic.name.to_string(),
         partitions: topic.partitions,
-        found,
-        caught_up,
+        measured: measured_from..measured_from + ended.measured,
+        found: ended.found,
+        caught_up: ended.caught_up,
         stopped_early: stop.is_asked(),
+        checked,
     })
+}
+
+/// Holds everything that was acknowledged against what every replica holds.
+async fn audit(
+    topic: &Topic,
+    plan: &Plan,
+    tag: u64,
+    begins: &[u64],
+    ended: &Ended,
+    watch: &mut dyn FnMut(Progress<'_>),
+) -> Result<Checked, LoadError> {
+    let audit = Audit {
+        client: &topic.client,
+        topic: &topic.name,
+        tag: writer::short(tag),
+        is_ours: topic.is_ours,
+        records_per_send: plan.records_per_send(),
+        filler: &Bytes::from(writer::filler(plan.record_bytes)),
+        is_stamped: plan.is_stamped(),
+    };
+    let mut all = Checked::default();
+    if !plan.load.writes() {
+        return Ok(all);
+    }
+    for (partition, from_lsn) in (0..).zip(begins) {
+        // Of a topic that others write to, a subscriber is shown theirs as well.
+        let shown = ended.shown.iter().filter(|(of, _)| topic.is_ours && *of == partition);
+        let mut shown = shown.map(|(_, read)| read.clone()).collect();
+        let before = all.replica_records;
+        let mut told = |records| watch(Progress::Checking { records: before + records });
+        all.add(&audit.partition(partition, *from_lsn, &ended.lanes, &mut shown, &mut told).await?);
+    }
+    Ok(all)
 }
 
 async fn connect(target: &Target) -> Result<Client, LoadError> {
@@ -154,12 +212,24 @@ impl Gathering {
     }
 }
 
+/// A load that has run.
+struct Ended {
+    lanes: Vec<LaneSends>,
+    /// What the first subscriber was shown.
+    shown: Shown,
+    caught_up: Option<Duration>,
+    found: Found,
+    /// How long it was measured.
+    measured: Duration,
+}
+
 /// A load that runs.
 struct Running {
     clock: Arc<Clock>,
     duration: Duration,
-    writers: JoinSet<Result<u64, LoadError>>,
-    subscribers: JoinSet<Result<(), LoadError>>,
+    records_per_send: u64,
+    writers: JoinSet<Result<LaneSends, LoadError>>,
+    subscribers: JoinSet<Result<Shown, LoadError>>,
     readers: JoinSet<Result<Option<Duration>, LoadError>>,
     all_acknowledged: watch::Sender<Option<u64>>,
     gatherings: [Gathering; 3],
@@ -172,7 +242,7 @@ impl Running {
         target: &Target,
         plan: &Plan,
         tag: u64,
-        filled: u64,
+        there: u64,
     ) -> Result<Self, LoadError> {
         let consumers = Self::open_consumers(topic, target, plan).await?;
         let producers = Self::open_producers(target, plan).await?;
@@ -180,6 +250,7 @@ impl Running {
         let clock = Arc::new(Clock::new(Instant::now() + RUN_UP, plan.warm_up, plan.duration));
         let mut running = Self {
             duration: plan.duration,
+            records_per_send: plan.records_per_send().into(),
             writers: JoinSet::new(),
             subscribers: JoinSet::new(),
             readers: JoinSet::new(),
@@ -189,12 +260,12 @@ impl Running {
             load: plan.load,
         };
         running.start_subscribers(consumers, plan, tag);
-        running.start_readers(readers, topic, plan, filled);
+        running.start_readers(readers, topic, plan, there);
         running.start_writers(&producers, topic, plan, tag)?;
         Ok(running)
     }
 
-    /// Subscribers share as many clients as there are connections.
+    /// Each subscriber has a client of its own, unless they are to share some.
     async fn open_consumers(
         topic: &Topic,
         target: &Target,
@@ -203,7 +274,7 @@ impl Running {
         let mut consumers = Vec::new();
         let mut clients = Vec::new();
         for number in 0..plan.subscribers as usize {
-            if clients.len() < plan.connections as usize {
+            if plan.subscriber_connections == 0 || clients.len() < plan.subscriber_connections as usize {
                 clients.push(connect(target).await?);
             }
             let client: &Client = &clients[number % clients.len()];
@@ -243,20 +314,20 @@ impl Running {
                 clock: Arc::clone(&self.clock),
                 series: Arc::clone(&self.gatherings[1].series),
                 acknowledged: self.all_acknowledged.subscribe(),
+                shown: (number == 0).then(Shown::new),
             };
             self.subscribers.spawn(subscriber.run());
         }
     }
 
-    fn start_readers(&mut self, clients: Vec<Client>, topic: &Topic, plan: &Plan, filled: u64) {
+    fn start_readers(&mut self, clients: Vec<Client>, topic: &Topic, plan: &Plan, there: u64) {
         for (number, client) in clients.into_iter().enumerate() {
             let reader = Reader {
                 number,
                 client,
                 topic: Arc::clone(&topic.name),
                 partitions: topic.partitions,
-                record_bytes: plan.record_bytes as u64,
-                filled,
+                there,
                 clock: Arc::clone(&self.clock),
                 series: Arc::clone(&self.gatherings[2].series),
             };
@@ -282,29 +353,29 @@ impl Running {
         let sends_per_second = plan.rate.map(|rate| rate / f64::from(plan.records_per_send()));
         for number in 0..lanes {
             let producer = producers[number as usize % producers.len()].clone();
-            let (name, partition) = (Arc::clone(&topic.name), number % topic.partitions);
             let pace = match sends_per_second {
                 Some(rate) => Loop::Open(Schedule::new(rate, number, lanes), Alarm::precise()?),
                 None => Loop::Closed(plan.in_flight),
             };
             let lane = Lane {
                 number: number as usize,
-                append: Writer::new(producer, name, partition, plan, plan.is_stamped().then_some(tag)),
+                append: Writer::new(producer, topic, number, plan, tag),
                 clock: Arc::clone(&self.clock),
                 series: Arc::clone(&self.gatherings[0].series),
+                keeps: SENDS_KEPT / lanes as usize,
             };
-            self.writers.spawn(lane.run(pace));
+            let partition = number % topic.partitions;
+            self.writers.spawn(async move {
+                Ok(LaneSends { lane: number, partition, acknowledged: lane.run(pace).await? })
+            });
         }
         Ok(())
     }
 
-    /// Runs until everybody is done; returns the records written, when the last reader had caught up, and all figures.
-    async fn measure(
-        mut self,
-        stop: &Stop,
-        watch: &mut dyn FnMut(Progress<'_>),
-    ) -> Result<(u64, Option<Duration>, Found), LoadError> {
+    /// Runs until everybody is done.
+    async fn measure(mut self, stop: &Stop, watch: &mut dyn FnMut(Progress<'_>)) -> Result<Ended, LoadError> {
         let slot = (self.duration / SLOTS).clamp(SLOT_MIN, SLOT_MAX);
+        let mut looks = tokio::time::interval(LOOK_PAUSE);
         let mut slots = tokio::time::interval_at(self.clock.instant(self.clock.measured_from() + slot), slot);
         slots.set_missed_tick_behavior(MissedTickBehavior::Delay);
         watch(Progress::WarmingUp);
@@ -312,16 +383,14 @@ impl Running {
             &mut self.writers,
             &mut self.subscribers,
             &mut self.readers,
-            &self.all_acknowledged,
+            (&self.all_acknowledged, self.records_per_send),
             (self.load == Load::CatchUp).then_some(&*self.clock),
         ));
-        let (written, caught_up) = loop {
+        let (lanes, caught_up, shown) = loop {
             tokio::select! {
                 ended = &mut done => break ended?,
+                _ = looks.tick() => if stop.is_asked() { self.clock.stop() },
                 _ = slots.tick() => {
-                    if stop.is_asked() {
-                        self.clock.stop();
-                    }
                     self.gatherings.iter_mut().for_each(Gathering::drain);
                     let measured = self.clock.now().saturating_sub(self.clock.measured_from());
                     if self.clock.now() < self.clock.measured_to() {
@@ -334,22 +403,28 @@ impl Running {
             }
         };
         self.gatherings.iter_mut().for_each(Gathering::drain);
-        Ok((written, caught_up, Self::found(self.load, &self.gatherings)))
+        let found = Self::found(self.load, &self.gatherings);
+        let measured = self.clock.measured_to().saturating_sub(self.clock.measured_from());
+        if measured.is_zero() {
+            return Err(LoadError::Stopped);
+        }
+        Ok(Ended { lanes, shown, caught_up, found, measured })
     }
 
     /// Waits for all tasks: the writers first, since subscribers end when they have what those wrote.
     async fn all_done(
-        writers: &mut JoinSet<Result<u64, LoadError>>,
-        subscribers: &mut JoinSet<Result<(), LoadError>>,
+        writers: &mut JoinSet<Result<LaneSends, LoadError>>,
+        subscribers: &mut JoinSet<Result<Shown, LoadError>>,
         readers: &mut JoinSet<Result<Option<Duration>, LoadError>>,
-        all_acknowledged: &watch::Sender<Option<u64>>,
+        (all_acknowledged, records_per_send): (&watch::Sender<Option<u64>>, u64),
         ends_with_readers: Option<&Clock>,
-    ) -> Result<(u64, Option<Duration>), LoadError> {
+    ) -> Result<(Vec<LaneSends>, Option<Duration>, Shown), LoadError> {
         let written = async {
-            let mut written = 0;
-            all(writers, |records| written += records).await?;
-            all_acknowledged.send_replace(Some(written));
-            Ok(written)
+            let mut lanes: Vec<LaneSends> = Vec::new();
+            all(writers, |lane| lanes.push(lane)).await?;
+            let sends: u64 = lanes.iter().map(|lane| lane.acknowledged.sends).sum();
+            all_acknowledged.send_replace(Some(sends * records_per_send));
+            Ok(lanes)
         };
         let caught_up = async {
             let mut last = Some(Duration::ZERO);
@@ -364,9 +439,12 @@ impl Running {
             }
             Ok(last.filter(|_| any && ends_with_readers.is_some()))
         };
-        let delivered = all(subscribers, |()| {});
-        let (written, caught_up, ()) = tokio::try_join!(written, caught_up, delivered)?;
-        Ok((written, caught_up))
+        let delivered = async {
+            let mut shown = Shown::new();
+            all(subscribers, |of_one| shown.extend(of_one)).await?;
+            Ok(shown)
+        };
+        tokio::try_join!(written, caught_up, delivered)
     }
 
     fn found(load: Load, gatherings: &[Gathering; 3]) -> Found {

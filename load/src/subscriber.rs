@@ -3,16 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use lockstep_client::{ConsumedBatch, Consumer};
+use lockstep_checker::{Read, RecordId};
+use lockstep_client::{ConsumeError, ConsumedBatch, ConsumedRecord, Consumer};
 use tokio::sync::watch;
 
 use crate::error::LoadError;
-use crate::pace::Clock;
+use crate::key;
+use crate::pace::{Clock, nanoseconds};
 use crate::series::{Sample, Series};
 use crate::writer;
 
 /// How long the last records may take to arrive once all of them are acknowledged.
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Batches that a subscriber keeps for the checker, at most.
+const SHOWN_MAX: usize = 1 << 20;
 
 /// A subscriber to all partitions.
 pub(crate) struct Subscriber {
@@ -24,16 +29,21 @@ pub(crate) struct Subscriber {
     pub(crate) series: Arc<Series>,
     /// How many records were acknowledged in all, once that is known.
     pub(crate) acknowledged: watch::Receiver<Option<u64>>,
+    /// What it is shown, for the checker, if it keeps that.
+    pub(crate) shown: Option<Shown>,
 }
+
+/// What one subscriber was shown, each batch with its partition.
+pub(crate) type Shown = Vec<(u32, Read)>;
 
 impl Subscriber {
     /// Takes records until it has all that were acknowledged.
-    pub(crate) async fn run(mut self) -> Result<(), LoadError> {
+    pub(crate) async fn run(mut self) -> Result<Shown, LoadError> {
         let mut delivered = 0;
         loop {
             let all = *self.acknowledged.borrow();
             match all {
-                Some(all) if delivered == all => return Ok(()),
+                Some(all) if delivered == all => return Ok(self.shown.unwrap_or_default()),
                 Some(all) if delivered > all => return Err(too_many(delivered, all)),
                 _ => {}
             }
@@ -46,7 +56,7 @@ impl Subscriber {
                 changed = self.acknowledged.changed(), if all.is_none() => {
                     // The writers failed: they say why.
                     if changed.is_err() {
-                        return Ok(());
+                        return Ok(Shown::new());
                     }
                 }
                 () = tokio::time::sleep(PATIENCE), if all.is_some() => return Err(too_few(delivered, all)),
@@ -55,14 +65,31 @@ impl Subscriber {
     }
 
     /// Counts a batch. All its records count from when its first was due: none of them was due before it.
-    fn take(&self, batch: &ConsumedBatch) -> Result<u64, LoadError> {
+    fn take(&mut self, batch: &ConsumedBatch) -> Result<u64, LoadError> {
         let first = batch.records().next().transpose()?;
         let value = first.and_then(|record| record.value).unwrap_or_default();
         let Some(began) = writer::began(&value, self.tag) else { return Ok(0) };
         let records = batch.last_lsn - batch.first_lsn + 1;
-        let bytes = records * self.record_bytes;
-        self.series.record(self.number, &Sample { began, ended: self.clock.now(), records, bytes });
+        let (bytes, ended) = (records * self.record_bytes, self.clock.now());
+        self.series.record(self.number, &Sample { began, ended, records, bytes });
+        self.keep(batch, ended);
         Ok(records)
+    }
+
+    fn keep(&mut self, batch: &ConsumedBatch, at: Duration) {
+        let Some(shown) = self.shown.as_mut().filter(|shown| shown.len() < SHOWN_MAX) else { return };
+        let tag = writer::short(self.tag);
+        let id = |record: Result<ConsumedRecord, ConsumeError>| {
+            let key = record.ok().and_then(|record| record.key);
+            key::id(key.as_deref(), tag).unwrap_or(RecordId::FOREIGN)
+        };
+        let records = (batch.first_lsn..).zip(batch.records().map(id)).collect();
+        let completed = nanoseconds(at);
+        let (reader, node, from_lsn, invoked) = (self.number as u64, 0, batch.first_lsn, 0);
+        let continues = !shown.is_empty();
+        let read =
+            Read { reader, node, from_lsn, invoked, completed, high_watermark: None, records, continues };
+        shown.push((batch.partition, read));
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct Topic {
     pub(crate) partitions: u32,
     /// Whether the run made it: then nobody else writes to it.
     pub(crate) is_ours: bool,
-    client: Client,
+    pub(crate) client: Client,
     keep: bool,
     /// The last LSNs before the run, added up.
     records_before: u64,
@@ -51,17 +51,41 @@ impl Topic {
         Ok(topic)
     }
 
-    /// The committed last LSNs of all partitions, added up.
+    /// The committed last LSN of each partition.
+    async fn ends(&self) -> Result<Vec<u64>, LoadError> {
+        let mut ends = Vec::new();
+        for partition in 0..self.partitions {
+            ends.push(self.client.tail(&self.name, partition, true).await?.high_watermark);
+        }
+        Ok(ends)
+    }
+
+    /// The same, added up.
     async fn records(&self) -> Result<u64, LoadError> {
+        Ok(self.ends().await?.into_iter().sum())
+    }
+
+    /// Where the records of the run begin: the next LSN of each partition, before anything is measured.
+    pub(crate) async fn begins(&self) -> Result<Vec<u64>, LoadError> {
+        Ok(self.ends().await?.into_iter().map(|end| end + 1).collect())
+    }
+
+    /// How many records there are to read.
+    pub(crate) async fn kept(&self) -> Result<u64, LoadError> {
         let mut records = 0;
         for partition in 0..self.partitions {
-            records += self.client.tail(&self.name, partition, true).await?.high_watermark;
+            let tail = self.client.tail(&self.name, partition, true).await?;
+            records += (tail.high_watermark + 1).saturating_sub(tail.log_start.max(1));
         }
         Ok(records)
     }
 
-    /// Writes the plan's fill; returns how many records that were. `told` hears of the bytes so far.
-    pub(crate) async fn fill(&self, plan: &Plan, told: &mut dyn FnMut(u64)) -> Result<u64, LoadError> {
+    /// Writes the plan's fill; returns how many records that were. `told` hears of the bytes so far, and says whether to go on.
+    pub(crate) async fn fill(
+        &self,
+        plan: &Plan,
+        told: &mut dyn FnMut(u64) -> bool,
+    ) -> Result<u64, LoadError> {
         let producer = self.client.producer().batch_bytes(FILL_BATCH_BYTES).build().await?;
         let value = Bytes::from(writer::filler(plan.record_bytes));
         let records = plan.fill_bytes / plan.record_bytes as u64;
@@ -74,7 +98,9 @@ impl Topic {
             let _delivery = producer.enqueue(record).await?;
             bytes += plan.record_bytes as u64;
             if bytes >= next_step {
-                told(bytes);
+                if !told(bytes) {
+                    return Err(LoadError::Stopped);
+                }
                 next_step += FILL_STEP_BYTES;
             }
         }

@@ -8,10 +8,11 @@ use lockstep_client::producer::now_ms;
 use lockstep_client::{BatchDelivery, Client, Delivery, Producer, ProducerRecord, Record};
 
 use crate::error::LoadError;
+use crate::key;
 use crate::lane::Append;
 use crate::pace::nanoseconds;
 use crate::plan::{Batching, Plan, STAMP_BYTES};
-use crate::topic::client_batching;
+use crate::topic::{Topic, client_batching};
 
 /// Batches in flight per partition where the client groups records: the client's own default.
 const CLIENT_BATCHES_IN_FLIGHT: usize = 5;
@@ -24,8 +25,10 @@ pub(crate) struct Writer {
     batching: Batching,
     /// A value without a stamp.
     filler: Bytes,
-    /// The run's tag, if values are stamped.
-    tag: Option<u64>,
+    /// The run's tag, and the lane's number: a part of each key.
+    tag: u64,
+    lane: u32,
+    is_stamped: bool,
 }
 
 /// A send that is not acknowledged yet.
@@ -46,52 +49,63 @@ pub(crate) async fn producer(client: &Client, plan: &Plan) -> Result<Producer, L
 }
 
 impl Writer {
-    pub(crate) fn new(
-        producer: Producer,
-        topic: Arc<str>,
-        partition: u32,
-        plan: &Plan,
-        tag: Option<u64>,
-    ) -> Self {
+    pub(crate) fn new(producer: Producer, topic: &Topic, lane: u32, plan: &Plan, tag: u64) -> Self {
         let filler = Bytes::from(filler(plan.record_bytes));
-        Self { producer, topic, partition, batching: plan.batching, filler, tag }
+        let (name, partition) = (Arc::clone(&topic.name), lane % topic.partitions);
+        let is_stamped = plan.is_stamped();
+        Self { producer, topic: name, partition, batching: plan.batching, filler, tag, lane, is_stamped }
+    }
+
+    fn record(&self, number: u64, index: u32, value: Bytes) -> Record {
+        // A lane would have to send for weeks to have no number left.
+        let number = u32::try_from(number).unwrap_or(u32::MAX);
+        let key = key::of(short(self.tag), self.lane, number, index);
+        Record::new(now_ms(), value).with_key(key)
     }
 
     fn value(&self, began: Duration) -> Bytes {
-        let Some(tag) = self.tag else { return self.filler.clone() };
+        if !self.is_stamped {
+            return self.filler.clone();
+        }
         let mut value = BytesMut::with_capacity(self.filler.len());
-        value.put_u64(tag);
+        value.put_u64(self.tag);
         value.put_u64(nanoseconds(began));
         value.put_slice(&self.filler[STAMP_BYTES..]);
         value.freeze()
     }
 }
 
+/// A run's tag, as its keys have it.
+pub(crate) fn short(tag: u64) -> u32 {
+    tag as u32
+}
+
 impl Append for Writer {
     type Pending = Pending;
 
-    async fn append(&self, began: Duration) -> Result<Pending, LoadError> {
-        let record = Record::new(now_ms(), self.value(began));
+    async fn append(&self, number: u64, began: Duration) -> Result<Pending, LoadError> {
+        let value = self.value(began);
         match self.batching {
             Batching::Client { .. } => {
                 let (topic, partition) = (Arc::clone(&self.topic), Some(self.partition));
+                let record = self.record(number, 0, value);
                 let record = ProducerRecord { topic, partition, record };
                 Ok(Pending::Record(self.producer.enqueue(record).await?))
             }
             Batching::Records(count) => {
-                let records = vec![record; count as usize];
+                let records: Vec<_> =
+                    (0..count).map(|index| self.record(number, index, value.clone())).collect();
                 let delivery = self.producer.enqueue_batch(&self.topic, self.partition, &records).await?;
                 Ok(Pending::Batch(delivery))
             }
         }
     }
 
-    async fn acknowledged(pending: Pending) -> Result<(), LoadError> {
-        match pending {
-            Pending::Record(delivery) => delivery.ack().await.map(|_| ())?,
-            Pending::Batch(delivery) => delivery.ack().await.map(|_| ())?,
-        }
-        Ok(())
+    async fn acknowledged(pending: Pending) -> Result<u64, LoadError> {
+        Ok(match pending {
+            Pending::Record(delivery) => delivery.ack().await?.lsn,
+            Pending::Batch(delivery) => delivery.ack().await?.first_lsn,
+        })
     }
 
     fn records(&self) -> u64 {

@@ -18,13 +18,17 @@ use super::output::Output;
 use args::{CatchUpArgs, ConsumeArgs, EndToEndArgs, FanOutArgs, MixedArgs, ProduceArgs, RunArgs};
 use live::Live;
 
+/// The exit code of who was interrupted, as shells have it.
+const INTERRUPTED: i32 = 130;
+
 /// The loads.
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
 With --rate the loop is open: a latency counts from when the record was to be sent, so that a stall counts for every
 record it delays. Without it the loop is closed: as many records as are taken, and latencies count from the send.
-Each run makes a topic and removes it again, unless --topic names one. A run in which a record is lost or invented, or
-not delivered to a subscriber, has no figures.
+Each run makes a topic and removes it again, unless --topic names one. After it every replica is read again and held
+against what was acknowledged: a run in which a record is lost or invented, or not delivered to a subscriber, has no
+figures. Ctrl-C ends a run early; what was measured until then counts.
 
 Examples:
   lockstep bench produce
@@ -63,6 +67,8 @@ pub(crate) fn run(command: BenchCommand, output: &mut Output) -> Result<ExitCode
 
 fn measure(plan: &Plan, args: &RunArgs, output: &mut Output) -> Result<ExitCode, CliError> {
     plan.check()?;
+    // Each subscriber may have connections of its own.
+    crate::server::open_files::raise();
     let report = args.report.as_deref().map(check_report).transpose()?;
     let target = Target {
         brokers: args.brokers.brokers.clone(),
@@ -74,6 +80,10 @@ fn measure(plan: &Plan, args: &RunArgs, output: &mut Output) -> Result<ExitCode,
         tokio::spawn(async move {
             if tokio::signal::ctrl_c().await.is_ok() {
                 asked.now();
+            }
+            // Who asks again does not want to wait for what is in flight, nor for the checker.
+            if tokio::signal::ctrl_c().await.is_ok() {
+                std::process::exit(INTERRUPTED);
             }
         });
         let live = Live::new();

@@ -21,7 +21,7 @@ pub(super) fn provide_for(config: &Config, replicas: usize) {
 }
 
 /// Raises the soft limit to the hard one; returns what is in force, nothing for no limit.
-fn raise() -> Option<u64> {
+pub(crate) fn raise() -> Option<u64> {
     let found = getrlimit(Resource::Nofile);
     let raised = Rlimit { current: found.maximum, maximum: found.maximum };
     match setrlimit(Resource::Nofile, raised) {

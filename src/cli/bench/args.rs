@@ -10,6 +10,9 @@ use lockstep_load::{Load, Plan};
 use crate::cli::brokers::BrokerArgs;
 use crate::cli::exit::CliError;
 
+/// Megabytes to read, if nothing else is said.
+const FILL_MB: u64 = 256;
+
 /// What every load has.
 #[derive(Debug, Args)]
 pub(super) struct RunArgs {
@@ -69,9 +72,9 @@ struct WriteArgs {
 /// What there is to read.
 #[derive(Debug, Args)]
 struct ReadArgs {
-    /// Megabytes written before anything is measured.
-    #[arg(long, value_name = "MB", default_value_t = 256)]
-    fill: u64,
+    /// Megabytes written before anything is measured; without it 256, or, with --topic, none.
+    #[arg(long, value_name = "MB")]
+    fill: Option<u64>,
     /// Readers, each of everything.
     #[arg(long, value_name = "COUNT", default_value_t = 1)]
     readers: u32,
@@ -110,6 +113,9 @@ pub(crate) struct FanOutArgs {
     /// Subscribers, each of which gets everything.
     #[arg(long, value_name = "COUNT", default_value_t = 100)]
     subscribers: u32,
+    /// Connections that the subscribers share; without it each has its own.
+    #[arg(long, value_name = "COUNT", default_value_t = 0, hide_default_value = true)]
+    subscriber_connections: u32,
     #[command(flatten)]
     write: WriteArgs,
     #[command(flatten)]
@@ -161,7 +167,8 @@ impl EndToEndArgs {
 
 impl FanOutArgs {
     pub(super) fn plan(&self) -> Result<Plan, CliError> {
-        let plan = Plan { subscribers: self.subscribers, ..self.run.plan(Load::FanOut)? };
+        let Self { subscribers, subscriber_connections, .. } = *self;
+        let plan = Plan { subscribers, subscriber_connections, ..self.run.plan(Load::FanOut)? };
         self.write.apply(plan)
     }
 }
@@ -213,9 +220,10 @@ impl WriteArgs {
 
 impl ReadArgs {
     fn apply(&self, mut plan: Plan) -> Result<Plan, CliError> {
-        plan.fill_bytes = self.fill.checked_mul(1_000_000).ok_or_else(|| {
-            CliError::Usage(format!("--fill {}: that is more than any disk holds", self.fill))
-        })?;
+        let fill = self.fill.unwrap_or(if plan.topic.is_some() { 0 } else { FILL_MB });
+        plan.fill_bytes = fill
+            .checked_mul(1_000_000)
+            .ok_or_else(|| CliError::Usage(format!("--fill {fill}: that is more than any disk holds")))?;
         plan.readers = self.readers;
         Ok(plan)
     }

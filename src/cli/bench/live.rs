@@ -29,6 +29,9 @@ impl Live {
                 format!("{:.0} of {:.0} s{}", elapsed.as_secs_f64(), of.as_secs_f64(), now(found))
             }
             Progress::Finishing => "waiting for what is in flight".to_owned(),
+            Progress::Checking { records } => {
+                format!("checking what the replicas hold: {} records", thousands(*records as f64))
+            }
         });
     }
 

@@ -1,6 +1,7 @@
 //! What came of a load, as text.
 
 use lockstep_load::Outcome;
+use lockstep_load::audit::Checked;
 use lockstep_load::outcome::{PERCENTILES, percentile_name};
 use lockstep_load::report::{bytes, thousands, time};
 
@@ -19,7 +20,10 @@ pub(super) fn text(outcome: &Outcome) -> String {
                 thousands(figures.records_per_second()),
                 bytes(figures.bytes_per_second()),
             ];
-            row.extend(PERCENTILES.map(|percent| time(figures.latencies.percentile(percent))));
+            row.extend(PERCENTILES.map(|percent| match figures.latencies.count() {
+                0 => "-".to_owned(),
+                _ => time(figures.latencies.percentile(percent)),
+            }));
             row
         })
         .collect();
@@ -57,6 +61,16 @@ fn remarks(outcome: &Outcome) -> Vec<String> {
             remarks.push("the readers had not caught up when the time was over".to_owned());
         }
         None => {}
+    }
+    let Checked { acknowledged_records, replicas, replicas_unread, .. } = outcome.checked;
+    if replicas > 0 {
+        let acknowledged = thousands(acknowledged_records as f64);
+        remarks.push(format!(
+            "checked: {acknowledged} acknowledged records, each in its place on {replicas} replicas"
+        ));
+    }
+    if replicas_unread > 0 {
+        remarks.push(format!("{replicas_unread} replicas could not be read, and were not checked"));
     }
     if outcome.stopped_early {
         remarks.push("stopped before its time".to_owned());
