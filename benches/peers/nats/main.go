@@ -74,7 +74,7 @@ func (f *figures) add(began, ended time.Duration, count int64) {
 	f.lock.Lock()
 	defer f.lock.Unlock()
 	if measures(began) {
-		microseconds := max(1, (ended-began+999*time.Nanosecond).Microseconds())
+		microseconds := max(1, (ended - began + 999*time.Nanosecond).Microseconds())
 		_ = f.latencies.RecordValues(min(microseconds, latencyMaxUs), count)
 	}
 	if measures(ended) {
@@ -118,12 +118,15 @@ func main() {
 	default:
 		log.Fatalf("no such load: %s", load)
 	}
+	deleteStreams()
 	series := map[string]any{}
 	for name, f := range map[string]*figures{"acknowledged": acknowledged, "delivered": delivered, "read": read} {
 		if f.latencies.TotalCount() > 0 {
 			series[name] = f.json()
 		}
 	}
+	series["measured_from_unix_ms"] = origin.Add(from).UnixMilli()
+	series["measured_to_unix_ms"] = origin.Add(till).UnixMilli()
 	text, err := json.Marshal(series)
 	must(err)
 	fmt.Println(string(text))
@@ -157,6 +160,16 @@ func createStreams() {
 		})
 		cancel()
 		must(err)
+	}
+}
+
+// deleteStreams leaves nothing that the next case would run on top of.
+func deleteStreams() {
+	js := connect()
+	for partition := range *partitions {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		must(js.DeleteStream(ctx, streamName(partition)))
+		cancel()
 	}
 }
 
@@ -227,7 +240,7 @@ func send(js jetstream.JetStream, connection int) int64 {
 			binary.BigEndian.PutUint64(value[8:], uint64(began))
 		}
 		if *inFlight == 1 {
-			_, err := js.Publish(context.Background(), subject(partition), value)
+			_, err := js.Publish(context.Background(), subject(partition), value) // ends by the client's own timeout
 			must(err)
 			acknowledged.add(began, now(), 1)
 		} else {
@@ -282,15 +295,23 @@ func subscribe(js jetstream.JetStream, partition int, done *sync.WaitGroup, all 
 var seen atomic.Int64
 
 func consume() {
-	js := connect(jetstream.WithPublishAsyncMaxPending(*inFlight))
+	js := connect(jetstream.WithPublishAsyncMaxPending(*inFlight), jetstream.WithPublishAsyncErrHandler(
+		func(_ jetstream.JetStream, _ *nats.Msg, err error) { log.Fatalf("a message was not stored: %v", err) }))
 	messages := *fill * 1_000_000 / int64(*size)
 	for message := range messages {
 		partition := int(message) % *partitions
 		_, err := js.PublishAsync(subject(partition), filler, jetstream.WithStallWait(patience))
 		must(err)
 	}
-	<-js.PublishAsyncComplete()
+	select {
+	case <-js.PublishAsyncComplete():
+	case <-time.After(patience):
+		log.Fatalf("%d messages were not acknowledged", js.PublishAsyncPending())
+	}
 	start()
+	// Waiting for a message has no end of its own, and one for each would cost the reader time.
+	watchdog := time.AfterFunc(till+patience, func() { log.Fatal("messages that are there could not be read") })
+	defer watchdog.Stop()
 	var done sync.WaitGroup
 	for range *readers {
 		done.Add(1)

@@ -31,7 +31,18 @@ pub(crate) enum PeersError {
     /// The machine's limits cannot be measured.
     #[error("{0}")]
     Limits(#[from] lockstep_load::LoadError),
-    /// Somebody pressed Ctrl-C.
+    /// A case took longer than anything in it may take.
+    #[error("{command} was still running after {seconds} seconds")]
+    TooLong {
+        /// What was run.
+        command: String,
+        /// How long it had.
+        seconds: u64,
+    },
+    /// A promise was broken.
+    #[error("VIOLATION: {0}")]
+    Violation(String),
+    /// Somebody pressed Ctrl-C, or asked this process to end.
     #[error("interrupted")]
     Interrupted,
 }

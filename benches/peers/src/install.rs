@@ -1,8 +1,11 @@
 //! Fetching and building what is compared, once, into a cache.
 
+mod versions;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use crate::error::PeersError;
 use crate::process::output_of;
@@ -18,7 +21,19 @@ pub(crate) const RABBITMQ_SERVER: &str = "/usr/lib/rabbitmq/bin/rabbitmq-server"
 pub(crate) struct Program {
     pub(crate) system: System,
     pub(crate) tool: Tool,
+    /// Of the broker and of its client.
+    pub(crate) versions: String,
 }
+
+/// What can be measured, and what cannot.
+pub(crate) struct Installed {
+    pub(crate) programs: Vec<Program>,
+    /// System, and why not.
+    pub(crate) skipped: Vec<(&'static str, String)>,
+}
+
+/// How long a download or a build may take.
+const PATIENCE: Duration = Duration::from_secs(30 * 60);
 
 /// Where its parts are.
 pub(crate) enum Tool {
@@ -50,11 +65,11 @@ pub(crate) fn all(
     systems: &[System],
     cache: &Path,
     lockstep: Option<&Path>,
-) -> Result<Vec<Program>, PeersError> {
+) -> Result<Installed, PeersError> {
     fs::create_dir_all(cache).map_err(PeersError::io(cache))?;
     let cache = fs::canonicalize(cache).map_err(PeersError::io(cache))?;
     eprintln!("downloads and builds go to {}", cache.display());
-    let mut programs = Vec::new();
+    let (mut programs, mut skipped) = (Vec::new(), Vec::new());
     for system in systems {
         let tool = match system {
             System::Lockstep => self::lockstep(lockstep),
@@ -63,14 +78,18 @@ pub(crate) fn all(
             System::Rabbitmq => rabbitmq(&cache.join("rabbitmq")),
         };
         match tool {
-            Ok(tool) => programs.push(Program { system: *system, tool }),
-            Err(error) => eprintln!("SKIPPED {}: {error}", system.name()),
+            Ok(tool) => programs.push(Program { system: *system, versions: versions::of(&tool), tool }),
+            Err(PeersError::Interrupted) => return Err(PeersError::Interrupted),
+            Err(error) => {
+                eprintln!("SKIPPED {}: {error}", system.name());
+                skipped.push((system.name(), error.to_string()));
+            }
         }
     }
     if programs.is_empty() {
         return Err(PeersError::Missing("nothing is left to be measured".to_owned()));
     }
-    Ok(programs)
+    Ok(Installed { programs, skipped })
 }
 
 fn lockstep(program: Option<&Path>) -> Result<Tool, PeersError> {
@@ -110,13 +129,13 @@ fn java_load(cache: &Path, pom: &str, class: &str) -> Result<String, PeersError>
         let mut maven = Command::new("mvn");
         maven.args(["-q", "-B", "-f"]).arg(&pom).arg("dependency:copy-dependencies");
         maven.arg(format!("-DoutputDirectory={}", libraries.display())).arg("-DincludeScope=runtime");
-        output_of(&mut maven).map(drop)
+        output_of(&mut maven, PATIENCE).map(drop)
     })?;
     let jars = format!("{}/*", libraries.display());
     let mut compiler = Command::new("javac");
     compiler.args(["-nowarn", "--release", "17", "-cp", &jars, "-d"]).arg(&classes);
     compiler.arg("-sourcepath").arg(sources("java"));
-    output_of(compiler.arg(sources("java/lockstep/peers").join(format!("{class}.java"))))?;
+    output_of(compiler.arg(sources("java/lockstep/peers").join(format!("{class}.java"))), PATIENCE)?;
     Ok(format!("{}:{jars}", classes.display()))
 }
 
@@ -135,11 +154,11 @@ fn nats(cache: &Path) -> Result<Tool, PeersError> {
     fs::create_dir_all(cache).map_err(PeersError::io(cache))?;
     once(cache, NATS_SERVER, || {
         eprintln!("building the NATS server from its Go module");
-        output_of(Command::new("go").args(["install", NATS_SERVER]).env("GOBIN", cache)).map(drop)
+        output_of(Command::new("go").args(["install", NATS_SERVER]).env("GOBIN", cache), PATIENCE).map(drop)
     })?;
     let load = cache.join("nats-load");
     let mut build = Command::new("go");
-    output_of(build.current_dir(sources("nats")).args(["build", "-o"]).arg(&load).arg("."))?;
+    output_of(build.current_dir(sources("nats")).args(["build", "-o"]).arg(&load).arg("."), PATIENCE)?;
     Ok(Tool::Nats { server: cache.join("nats-server"), load })
 }
 

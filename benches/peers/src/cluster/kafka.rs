@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{BROKERS, free_ports, says, wait_until};
+use super::{BROKERS, PATIENCE, free_ports, says, wait_until};
 use crate::error::PeersError;
 use crate::install::Kafka;
 use crate::process::{Broker, output_of};
@@ -20,7 +20,8 @@ const JVM: [&str; 8] = [
     "-Djava.awt.headless=true",
 ];
 const CLUSTER_ID: &str = "bG9ja3N0ZXAtcGVlcnMtMQ";
-/// Replication as its documentation recommends it for data that matters.
+/// Replication as its documentation recommends it for data that matters; and the files of a topic that is gone do not stay
+/// for a minute, until later cases are measured.
 const REPLICATION: &str = "\
 default.replication.factor=3
 min.insync.replicas=2
@@ -28,6 +29,7 @@ offsets.topic.replication.factor=3
 transaction.state.log.replication.factor=3
 transaction.state.log.min.isr=2
 group.initial.rebalance.delay.ms=0
+log.segment.delete.delay.ms=1000
 ";
 
 fn is_synced(system: System) -> bool {
@@ -37,11 +39,14 @@ fn is_synced(system: System) -> bool {
 pub(super) fn settings(system: System) -> String {
     let sync = if is_synced(system) { ", log.flush.interval.messages=1" } else { "" };
     format!(
-        "KRaft, combined roles; replication.factor=3, min.insync.replicas=2{sync}; the rest as it comes; JVM {}; \
-         client: kafka-clients for Java, acks=all, idempotent, buffer.memory=64 MiB; for throughput \
-         batch.size=1,000,000 (so that four for each partition fit into the buffer: 167,772 with 100) and \
-         linger.ms=10, else 16 KiB and 0; consumer: max.partition.fetch.bytes=8 MiB, \
-         max.poll.records=100,000",
+        "KRaft, combined roles; replication.factor=3, min.insync.replicas=2, \
+         log.segment.delete.delay.ms=1000 (and 3 s between cases, so that the files are gone){sync}; the rest as it comes; JVM {}; \
+         client: kafka-clients for Java, acks=all, idempotent, buffer.memory=64 MiB, max.request.size=8 MiB, \
+         32,768 records in flight for each connection (4,096 in small batches, 1 in the single cases), of which it sends 5 batches to a broker at \
+         once; for throughput batch.size=1,000,000 (so that four for each partition that a connection sends to fit into the \
+         buffer: 671,088 in partitions-100) and linger.ms=10, in small batches 8 KiB and 0, else 16 KiB and 0; \
+         consumer: max.partition.fetch.bytes=8 MiB, max.poll.records=100,000, receive.buffer.bytes=-1 (the kernel's); \
+         fan-out: a thin client, one connection for each subscriber",
         JVM[..7].join(" ")
     )
 }
@@ -69,7 +74,8 @@ pub(super) fn start(
         );
         std::fs::write(&settings, text).map_err(PeersError::io(&settings))?;
         let mut format = kafka.java(&["-Xmx256M"]);
-        output_of(format.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"]).arg(&settings))?;
+        format.args(["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c"]).arg(&settings);
+        output_of(&mut format, PATIENCE)?;
         let log = directory.join(format!("{node}.log"));
         let mut command = kafka.java(&JVM);
         brokers.push(Broker::start(command.arg("kafka.Kafka").arg(&settings), log.clone())?);

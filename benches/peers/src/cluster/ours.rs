@@ -8,7 +8,7 @@ use super::{says, wait_until};
 use crate::error::PeersError;
 use crate::process::Broker;
 
-pub(super) const SETTINGS: &str = "lockstep up, all settings as they come: a record is acknowledged when it is synced on two of three replicas";
+pub(super) const SETTINGS: &str = "lockstep up, all settings as they come: a record is acknowledged when it is synced on two of three replicas; client: ours for Rust, 32,768 records in flight for each connection (4,096 for each partition in small batches, 1 in the single cases), of which it sends 5 batches to a broker at once; fan-out: one connection for each subscriber";
 
 pub(super) fn start(program: &Path, directory: &Path) -> Result<(Vec<Broker>, String), PeersError> {
     let base = free_base()?;

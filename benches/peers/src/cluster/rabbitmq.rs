@@ -12,8 +12,8 @@ use crate::install::RABBITMQ_SERVER;
 use crate::process::Broker;
 
 pub(super) const SETTINGS: &str = "streams on all three nodes, acknowledged by a majority from memory, as they come: no setting makes \
-     them sync; a stream for each partition; client: stream-client for Java, dynamic batches of up to 500 records (100 where \
-     latency counts, 1 in the single cases), 10,000 unconfirmed, no sub-entries; consumer: credit for 10 chunks";
+     them sync; a stream for each partition; client: stream-client for Java, dynamic batches of up to 500 records (8 in small batches, 100 \
+     where latency counts, 1 in the single cases), 10,000 unconfirmed, no sub-entries; consumer: credit for 10 chunks";
 
 pub(super) fn start(directory: &Path) -> Result<(Vec<Broker>, String), PeersError> {
     let ports = free_ports(2 * BROKERS + 1);

@@ -9,7 +9,6 @@ use super::{CaseResults, OURS, Results};
 
 /// Appends a second of Kafka 1.0.1 with a sync per append: one partition, 2 KiB (eBay, 2018, on other machines).
 const EBAY_2018: [(f64, f64); 4] = [(1.0, 3_330.0), (8.0, 1_170.0), (32.0, 310.0), (128.0, 165.0)];
-const SINGLE: &str = "single-";
 
 pub(super) fn of(results: &Results) -> String {
     let mut body = String::new();
@@ -19,7 +18,7 @@ pub(super) fn of(results: &Results) -> String {
     body.push_str(&tables(&super::markdown::of(results)));
     page(
         "Lockstep and its peers",
-        "Three brokers each, on one machine, one system at a time, rounds interleaved",
+        "Three brokers each, on one machine, one system at a time; within a round they follow one another, minutes apart",
         &body,
         "Medians of all rounds; ratios are taken within a round.",
     )
@@ -28,20 +27,19 @@ pub(super) fn of(results: &Results) -> String {
 fn charts(results: &Results) -> Vec<Chart> {
     let mut charts: Vec<Chart> = connections_chart(results).into_iter().collect();
     // Reads have none: one client waits for a message, another for a batch.
-    let has_latency = |case: &&CaseResults| case.is_written && !case.name.starts_with(SINGLE);
+    let has_latency = |case: &&CaseResults| case.is_written && !case.is_single();
     charts.extend(results.cases.iter().filter(has_latency).map(latency_chart));
     charts
 }
 
 /// Records a second as connections are added.
 fn connections_chart(results: &Results) -> Option<Chart> {
-    let cases: Vec<&CaseResults> =
-        results.cases.iter().filter(|case| case.name.starts_with(SINGLE)).collect();
+    let cases: Vec<&CaseResults> = results.cases.iter().filter(|case| case.is_single()).collect();
     let names = cases.first()?.systems.iter().map(|system| system.name.clone());
     let line = |name: String| {
         let points = cases.iter().filter_map(|case| {
-            let system = case.systems.iter().find(|system| system.name == name)?;
-            Some((f64::from(case.connections), system.spread(|round| round.records_per_second)?.median))
+            let system = case.system(&name)?;
+            Some((f64::from(case.connections), system.spread(|round| Some(round.records_per_second))?.median))
         });
         Line { points: points.collect(), name, filled: false, marked: true }
     };

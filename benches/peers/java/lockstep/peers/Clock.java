@@ -3,10 +3,12 @@ package lockstep.peers;
 /** Nanoseconds since the load began: first those that do not count, then those that are measured. */
 final class Clock {
     private static final long BEGINS_IN_NS = 20_000_000;
+    private static final long NS_IN_MS = 1_000_000;
 
     private final long warmUpNs;
     private final long durationNs;
     private volatile long origin;
+    private volatile long originUnixMs;
     private volatile long end;
 
     Clock(double warmUpSeconds, double durationSeconds) {
@@ -17,6 +19,7 @@ final class Clock {
     void start() {
         end = warmUpNs + durationNs;
         origin = System.nanoTime() + BEGINS_IN_NS;
+        originUnixMs = System.currentTimeMillis() + BEGINS_IN_NS / NS_IN_MS;
     }
 
     long now() {
@@ -27,8 +30,21 @@ final class Clock {
         return at >= end;
     }
 
+    long leftNs() {
+        return Math.max(0, end - now());
+    }
+
     boolean measures(long at) {
         return at >= warmUpNs && at < end;
+    }
+
+    /** By the wall clock, so that others can tell what the brokers used meanwhile. */
+    long measuredFromUnixMs() {
+        return originUnixMs + warmUpNs / NS_IN_MS;
+    }
+
+    long measuredToUnixMs() {
+        return originUnixMs + (warmUpNs + durationNs) / NS_IN_MS;
     }
 
     double measuredSeconds() {

@@ -24,6 +24,8 @@ public final class KafkaLoad extends Load {
     private static final int BUFFER_BYTES = 64 << 20;
     /** A sender needs room for several batches of each partition, or it waits for its own buffer. */
     private static final int BATCHES_EACH = 4;
+    /** The brokers remove a topic's files a second after it: that is to be over when the next case begins. */
+    private static final long FILES_STAY_MS = 3_000;
     private static final Duration POLL = Duration.ofMillis(100);
 
     private KafkaLoad(Map<String, String> options) {
@@ -41,13 +43,21 @@ public final class KafkaLoad extends Load {
         }
     }
 
+    @Override
+    void deleteTopic() throws Exception {
+        try (Admin admin = Admin.create(Map.of("bootstrap.servers", brokers))) {
+            admin.deleteTopics(List.of(topic)).all().get();
+        }
+        Thread.sleep(FILES_STAY_MS);
+    }
+
     /** Acknowledged by all in-sync replicas, idempotent; the rest as the case asks, or the client's defaults. */
     @Override
     Sender sender() {
         Map<String, Object> config = new HashMap<>();
         config.put("bootstrap.servers", brokers);
         config.put("acks", "all");
-        config.put("batch.size", Math.min(number("batch-bytes", 1 << 20), BUFFER_BYTES / BATCHES_EACH / partitions));
+        config.put("batch.size", Math.min(number("batch-bytes", 1 << 20), BUFFER_BYTES / BATCHES_EACH / partitionsOfSender()));
         config.put("linger.ms", number("linger", 0));
         config.put("max.request.size", 8 << 20);
         config.put("buffer.memory", (long) BUFFER_BYTES);

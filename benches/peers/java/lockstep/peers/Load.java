@@ -1,5 +1,6 @@
 package lockstep.peers;
 
+import java.math.BigInteger;
 import java.nio.ByteBuffer;
 import java.util.ArrayList;
 import java.util.HashMap;
@@ -27,7 +28,8 @@ import java.util.function.BooleanSupplier;
  */
 abstract class Load {
     private static final int STAMP_BYTES = 16;
-    private static final long PATIENCE_NS = 30_000_000_000L;
+    /** How long anything may take that ought to be over. */
+    protected static final long PATIENCE_NS = 30_000_000_000L;
 
     private final Map<String, String> options;
     protected final String brokers;
@@ -109,6 +111,9 @@ abstract class Load {
     /** Makes the topic, with all its partitions on three brokers. */
     abstract void createTopic() throws Exception;
 
+    /** Removes it again: the next case is not to run on top of what this one left. */
+    abstract void deleteTopic() throws Exception;
+
     /** A connection that is ready to send. */
     abstract Sender sender() throws Exception;
 
@@ -122,6 +127,11 @@ abstract class Load {
 
     /** Reads everything from the beginning, again and again, until the time is over. `records` are there. */
     abstract void readAgainAndAgain(long records) throws Exception;
+
+    /** Of all partitions, those that one sender sends to: its turns come round to the same ones again. */
+    protected final int partitionsOfSender() {
+        return partitions / BigInteger.valueOf(partitions).gcd(BigInteger.valueOf(connections)).intValue();
+    }
 
     /** So many records came for one question, or one delivery, that took so long. */
     protected final void wereRead(long began, long ended, long count) {
@@ -139,6 +149,7 @@ abstract class Load {
                 case "consume" -> consume();
                 default -> throw new IllegalArgumentException("no such load: " + load);
             }
+            deleteTopic();
         } catch (Exception error) {
             error.printStackTrace();
             System.exit(1);
@@ -329,6 +340,8 @@ abstract class Load {
                 series.add("\"" + name + "\":" + figures.json(recordBytes));
             }
         });
+        series.add("\"measured_from_unix_ms\":" + clock.measuredFromUnixMs());
+        series.add("\"measured_to_unix_ms\":" + clock.measuredToUnixMs());
         return "{" + String.join(",", series) + "}";
     }
 }

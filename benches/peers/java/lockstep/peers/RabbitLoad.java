@@ -10,6 +10,7 @@ import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.TimeUnit;
 import java.util.concurrent.atomic.AtomicLong;
 import java.util.function.BooleanSupplier;
 
@@ -39,6 +40,13 @@ public final class RabbitLoad extends Load {
     void createTopic() {
         for (int partition = 0; partition < partitions; partition++) {
             environment.streamCreator().stream(stream(partition)).create();
+        }
+    }
+
+    @Override
+    void deleteTopic() {
+        for (int partition = 0; partition < partitions; partition++) {
+            environment.deleteStream(stream(partition));
         }
     }
 
@@ -106,8 +114,11 @@ public final class RabbitLoad extends Load {
                     all.countDown();
                 }
             });
-            all.await();
+            boolean came = all.await(PATIENCE_NS + clock.leftNs(), TimeUnit.NANOSECONDS);
             consumers.forEach(Consumer::close);
+            if (!came) {
+                throw new IllegalStateException("only " + seen + " of " + records + " records could be read");
+            }
         }
     }
 }
