@@ -13,13 +13,14 @@
 //! - A replica that cannot be read is counted, not taken for a violation: one broker may be away.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use bytes::Bytes;
 use lockstep_checker::{
     Append, AppendOutcome, FinalState, History, Operation, Read, RecordId, ReplicaLog, Trim, check,
 };
-use lockstep_client::{Client, ConsumeError, ConsumedBatch, Consumer, Start};
+use lockstep_client::{Client, ConsumeError, ConsumedBatch, ConsumedRecord, Consumer, Start};
 
 use crate::error::LoadError;
 use crate::key;
@@ -86,8 +87,9 @@ impl Audit<'_> {
         told: &mut dyn FnMut(u64),
     ) -> Result<Checked, LoadError> {
         let tail = self.client.tail(self.topic, partition, true).await?.high_watermark;
-        let (mut copies, mut checked) = self.open_copies(partition, from_lsn).await?;
-        let mut start = copies.iter().map(|copy| copy.next_lsn).max().unwrap_or(from_lsn);
+        let replicas = self.replicas(partition).await?;
+        let (mut copies, mut start) = self.open_copies(partition, &replicas, from_lsn).await;
+        let mut checked = Checked::default();
         let mut sends = Sends::of(lanes, partition, self.records_per_send);
         if start == from_lsn
             && let Some(first) = sends.before(from_lsn).next()
@@ -114,21 +116,25 @@ impl Audit<'_> {
             checked.replica_records += state.replicas.iter().map(ReplicaLog::count).sum::<u64>();
             told(checked.replica_records);
             if is_last {
-                checked.replicas_unread += checked.replicas - copies.len() as u64;
                 checked.replicas = copies.len() as u64;
+                checked.replicas_unread = (replicas.len() - copies.len()) as u64;
                 return Ok(checked);
             }
             start = end + 1;
         }
     }
 
-    /// A reader of each replica that can be read, all from the same LSN on.
-    async fn open_copies(&self, partition: u32, from_lsn: u64) -> Result<(Vec<Copy>, Checked), LoadError> {
-        let described = self.client.describe_topic(self.topic).await?.topic;
-        let replicas = described.partitions.get(partition as usize).map(|route| route.replicas.clone());
-        let replicas = replicas.unwrap_or_default();
+    /// Where a partition's replicas are.
+    async fn replicas(&self, partition: u32) -> Result<Vec<u64>, LoadError> {
+        let mut described = self.client.describe_topic(self.topic).await?.topic;
+        let route = described.partitions.get_mut(partition as usize);
+        Ok(route.map(|route| std::mem::take(&mut route.replicas)).unwrap_or_default())
+    }
+
+    /// A reader of each replica that can be read, all from the same LSN on: the first that every one of them keeps.
+    async fn open_copies(&self, partition: u32, replicas: &[u64], from_lsn: u64) -> (Vec<Copy>, u64) {
         let mut starts = BTreeMap::new();
-        for node in &replicas {
+        for node in replicas {
             if let Ok(tail) = self.client.tail_of_node(*node, self.topic, partition).await {
                 starts.insert(*node, tail.log_start);
             }
@@ -141,8 +147,7 @@ impl Audit<'_> {
                 copies.push(Copy { node, consumer, next_lsn, is_broken: false });
             }
         }
-        let (read, all) = (copies.len() as u64, replicas.len() as u64);
-        Ok((copies, Checked { replicas: read, replicas_unread: all - read, ..Checked::default() }))
+        (copies, next_lsn)
     }
 
     /// The next window of every copy, and its last LSN. Copies that cannot be read any more are left out from then on.
@@ -180,27 +185,17 @@ impl Audit<'_> {
     /// Whose the records of a batch are.
     fn ids(&self, batch: &ConsumedBatch) -> Vec<RecordId> {
         let stamped = if self.is_stamped { STAMP_BYTES } else { 0 };
-        let id = |(lsn, record): (u64, Result<lockstep_client::ConsumedRecord, ConsumeError>)| {
+        let id = |(lsn, record): (u64, Result<ConsumedRecord, ConsumeError>)| {
             let Ok(record) = record else { return RecordId::FOREIGN };
+            let value = record.value.as_deref().and_then(|value| value.get(stamped..));
             match key::id(record.key.as_deref(), self.tag) {
-                Some(id)
-                    if record
-                        .value
-                        .is_some_and(|value| value.get(stamped..) == self.filler.get(stamped..)) =>
-                {
-                    id
-                }
+                Some(id) if value == self.filler.get(stamped..) => id,
                 None if !self.is_ours => RecordId::new(STRANGER, lsn, 0),
                 _ => RecordId::FOREIGN,
             }
         };
         (batch.first_lsn..).zip(batch.records()).map(id).collect()
     }
-}
-
-/// The batches in some logs: client and number.
-fn ids_of(state: &FinalState) -> impl Iterator<Item = (u64, u64)> + '_ {
-    state.replicas.iter().flat_map(ReplicaLog::batches)
 }
 
 /// One replica's log, read on and on.
@@ -279,12 +274,7 @@ impl Sends {
     }
 
     /// What happened within some LSNs of a partition.
-    fn history(
-        &mut self,
-        state: &FinalState,
-        lsns: std::ops::RangeInclusive<u64>,
-        seen: &mut Vec<Read>,
-    ) -> History {
+    fn history(&mut self, state: &FinalState, lsns: RangeInclusive<u64>, seen: &mut Vec<Read>) -> History {
         let mut history = History::default();
         if *lsns.start() > 1 {
             history.push(Operation::Trim(Trim { invoked: 0, before_lsn: *lsns.start() }));
@@ -294,7 +284,8 @@ impl Sends {
             told.insert((send.client, send.number));
             history.push(Operation::Append(send.append(self.records_per_send)));
         }
-        for (client, number) in ids_of(state).filter(|id| !told.contains(id)).collect::<BTreeSet<_>>() {
+        let stored: BTreeSet<_> = state.replicas.iter().flat_map(ReplicaLog::batches).collect();
+        for (client, number) in stored.difference(&told).copied() {
             let records = match client {
                 STRANGER => 1,
                 _ if self.has_unkept(client, number) => self.records_per_send,
@@ -314,7 +305,7 @@ impl Sends {
     }
 
     /// Those within some LSNs; each is returned once.
-    fn within(&mut self, lsns: &std::ops::RangeInclusive<u64>) -> Vec<Send> {
+    fn within(&mut self, lsns: &RangeInclusive<u64>) -> Vec<Send> {
         let rest = &self.by_lsn[self.next..];
         let below = rest.iter().take_while(|send| send.sent.first_lsn < *lsns.start()).count();
         let within = rest[below..].iter().take_while(|send| lsns.contains(&send.sent.first_lsn)).count();
@@ -356,7 +347,11 @@ mod tests {
             };
             let mut kept_sends: Vec<Sent> = (0..3).map(sent).collect();
             kept_sends.truncate(if lane == 1 { kept } else { 3 });
-            LaneSends { lane, partition: 0, acknowledged: Acknowledged { sends: 3, kept: kept_sends } }
+            LaneSends {
+                lane,
+                partition: 0,
+                acknowledged: Acknowledged { sends: 3, records: 6, kept: kept_sends },
+            }
         };
         vec![lane(0), lane(1)]
     }

@@ -7,7 +7,7 @@
 //! 12  u32  the record's place in its send, from 0
 //! ```
 //!
-//! A key, and not a part of the value: the values of a run are one allocation, which is shared.
+//! A key, and not a part of the value: the values of a lane are one allocation, which is shared.
 
 use bytes::Bytes;
 use lockstep_checker::RecordId;

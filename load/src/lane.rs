@@ -80,6 +80,8 @@ pub struct Sent {
 pub struct Acknowledged {
     /// Sends.
     pub sends: u64,
+    /// Their records.
+    pub records: u64,
     /// The first of them, in the order of their numbers.
     pub kept: Vec<Sent>,
 }
@@ -97,7 +99,7 @@ impl<A: Append> Lane<A> {
     /// # Errors
     /// The first send that failed; nothing is sent after it.
     pub async fn run(self, pace: Loop) -> Result<Acknowledged, LoadError> {
-        tokio::time::sleep_until(self.clock.instant(Duration::ZERO)).await;
+        self.clock.begun().await;
         let (waiting, collected) = mpsc::channel(WAITING_MAX);
         let send = async {
             let sent = match pace {
@@ -184,6 +186,7 @@ impl<A: Append> Lane<A> {
             let first_lsn = A::acknowledged(pending).await?;
             let ended = self.clock.now();
             acknowledged.sends += 1;
+            acknowledged.records += records;
             if acknowledged.kept.len() < self.keeps {
                 let (began, ended) = (nanoseconds(began), nanoseconds(ended));
                 acknowledged.kept.push(Sent { first_lsn, began, ended });

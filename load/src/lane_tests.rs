@@ -49,7 +49,7 @@ async fn latencies(pace: Loop, stalls: bool) -> Latencies {
     let sent = lane.run(pace).await.unwrap();
     let mut figures = Figures::default();
     series.drain_into(&mut figures);
-    assert_eq!(figures.latencies.count(), sent.sends, "nothing is lost on the way to the figures");
+    assert_eq!(figures.latencies.count(), sent.records, "nothing is lost on the way to the figures");
     figures.latencies
 }
 
@@ -86,19 +86,22 @@ async fn without_a_stall_an_open_loop_has_no_long_latency() {
     assert!(latencies.max().as_millis() <= 3, "{:?}", latencies.max());
 }
 
-/// Takes sends and fails the acknowledgement of one.
-struct Failing;
+/// Takes so long for each send, and fails its acknowledgement or not.
+struct Taking {
+    time: Duration,
+    fails: bool,
+}
 
-impl Append for Failing {
-    type Pending = ();
+impl Append for Taking {
+    type Pending = bool;
 
-    async fn append(&self, _: u64, _: Duration) -> Result<(), LoadError> {
-        sleep(Duration::from_millis(1)).await;
-        Ok(())
+    async fn append(&self, _: u64, _: Duration) -> Result<bool, LoadError> {
+        sleep(self.time).await;
+        Ok(self.fails)
     }
 
-    async fn acknowledged((): ()) -> Result<u64, LoadError> {
-        Err(LoadError::Violation("planted".into()))
+    async fn acknowledged(fails: bool) -> Result<u64, LoadError> {
+        if fails { Err(LoadError::Violation("planted".into())) } else { Ok(1) }
     }
 
     fn records(&self) -> u64 {
@@ -116,33 +119,10 @@ async fn a_failed_send_ends_the_lane_at_once() {
         let started = Instant::now();
         let clock = Arc::new(Clock::new(started, Duration::ZERO, RUN));
         let series = Arc::new(Series::new(Arc::clone(&clock)));
-        let lane = Lane { number: 0, append: Failing, clock, series, keeps: 0 };
+        let append = Taking { time: Duration::from_millis(1), fails: true };
+        let lane = Lane { number: 0, append, clock, series, keeps: 0 };
         assert!(matches!(lane.run(pace).await, Err(LoadError::Violation(_))));
         assert!(started.elapsed() < Duration::from_secs(1));
-    }
-}
-
-/// Takes ten milliseconds for each send: a tenth of what it is asked for.
-struct Slow;
-
-impl Append for Slow {
-    type Pending = ();
-
-    async fn append(&self, _: u64, _: Duration) -> Result<(), LoadError> {
-        sleep(Duration::from_millis(10)).await;
-        Ok(())
-    }
-
-    async fn acknowledged((): ()) -> Result<u64, LoadError> {
-        Ok(1)
-    }
-
-    fn records(&self) -> u64 {
-        1
-    }
-
-    fn bytes(&self) -> u64 {
-        1
     }
 }
 
@@ -150,7 +130,9 @@ impl Append for Slow {
 async fn what_was_due_and_never_sent_counts_with_the_time_it_had_waited() {
     let clock = Arc::new(Clock::new(Instant::now(), Duration::from_secs(5), RUN));
     let series = Arc::new(Series::new(Arc::clone(&clock)));
-    let lane = Lane { number: 0, append: Slow, clock, series: Arc::clone(&series), keeps: 0 };
+    // A tenth of what it is asked for.
+    let append = Taking { time: Duration::from_millis(10), fails: false };
+    let lane = Lane { number: 0, append, clock, series: Arc::clone(&series), keeps: 0 };
     let sent = lane.run(open()).await.unwrap().sends;
     let mut figures = Figures::default();
     series.drain_into(&mut figures);

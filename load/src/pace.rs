@@ -41,6 +41,11 @@ impl Clock {
         self.origin + time
     }
 
+    /// Waits until the run begins.
+    pub(crate) async fn begun(&self) {
+        tokio::time::sleep_until(self.origin).await;
+    }
+
     /// When measuring begins.
     #[must_use]
     pub fn measured_from(&self) -> Duration {

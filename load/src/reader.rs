@@ -25,7 +25,7 @@ pub(crate) struct Reader {
 impl Reader {
     /// Reads to the end and begins anew, until the time is over.
     pub(crate) async fn again_and_again(self) -> Result<(), LoadError> {
-        tokio::time::sleep_until(self.clock.instant(Duration::ZERO)).await;
+        self.clock.begun().await;
         while self.clock.now() < self.clock.measured_to() {
             let mut consumer =
                 self.client.consumer(&*self.topic).from(Start::Earliest).until_end().open().await?;
@@ -52,7 +52,7 @@ impl Reader {
 
     /// Reads until it is at the end of every partition; says when that was, `None` if time was over before.
     pub(crate) async fn catch_up(self) -> Result<Option<Duration>, LoadError> {
-        tokio::time::sleep_until(self.clock.instant(Duration::ZERO)).await;
+        self.clock.begun().await;
         let mut consumer = self.client.consumer(&*self.topic).from(Start::Earliest).open().await?;
         let (mut at_end, mut read) = (BTreeMap::new(), 0);
         let mut asked = self.clock.now();

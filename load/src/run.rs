@@ -143,10 +143,9 @@ async fn run_on(
     let begins = topic.begins().await?;
     let run = Running::start(topic, target, plan, tag, there).await?;
     let measured_from = SystemTime::now() + RUN_UP + plan.warm_up;
-    let ended = run.measure(stop, watch).await?;
-    let written: u64 = ended.lanes.iter().map(|lane| lane.acknowledged.sends).sum();
-    topic.check(filled + written * u64::from(plan.records_per_send())).await?;
-    let checked = audit(topic, plan, tag, &begins, &ended, watch).await?;
+    let mut ended = run.measure(stop, watch).await?;
+    topic.check(filled + written(&ended.lanes)).await?;
+    let checked = audit(topic, plan, tag, &begins, &mut ended, watch).await?;
     Ok(Outcome {
         plan: plan.clone(),
         topic: topic.name.to_string(),
@@ -159,13 +158,18 @@ async fn run_on(
     })
 }
 
+/// How many records were written: all of them were acknowledged.
+fn written(lanes: &[LaneSends]) -> u64 {
+    lanes.iter().map(|lane| lane.acknowledged.records).sum()
+}
+
 /// Holds everything that was acknowledged against what every replica holds.
 async fn audit(
     topic: &Topic,
     plan: &Plan,
     tag: u64,
     begins: &[u64],
-    ended: &Ended,
+    ended: &mut Ended,
     watch: &mut dyn FnMut(Progress<'_>),
 ) -> Result<Checked, LoadError> {
     let audit = Audit {
@@ -183,8 +187,8 @@ async fn audit(
     }
     for (partition, from_lsn) in (0..).zip(begins) {
         // Of a topic that others write to, a subscriber is shown theirs as well.
-        let shown = ended.shown.iter().filter(|(of, _)| topic.is_ours && *of == partition);
-        let mut shown = shown.map(|(_, read)| read.clone()).collect();
+        let shown = ended.shown.extract_if(.., |(of, _)| topic.is_ours && *of == partition);
+        let mut shown = shown.map(|(_, read)| read).collect();
         let before = all.replica_records;
         let mut told = |records| watch(Progress::Checking { records: before + records });
         all.add(&audit.partition(partition, *from_lsn, &ended.lanes, &mut shown, &mut told).await?);
@@ -227,7 +231,6 @@ struct Ended {
 struct Running {
     clock: Arc<Clock>,
     duration: Duration,
-    records_per_send: u64,
     writers: JoinSet<Result<LaneSends, LoadError>>,
     subscribers: JoinSet<Result<Shown, LoadError>>,
     readers: JoinSet<Result<Option<Duration>, LoadError>>,
@@ -250,7 +253,6 @@ impl Running {
         let clock = Arc::new(Clock::new(Instant::now() + RUN_UP, plan.warm_up, plan.duration));
         let mut running = Self {
             duration: plan.duration,
-            records_per_send: plan.records_per_send().into(),
             writers: JoinSet::new(),
             subscribers: JoinSet::new(),
             readers: JoinSet::new(),
@@ -383,7 +385,7 @@ impl Running {
             &mut self.writers,
             &mut self.subscribers,
             &mut self.readers,
-            (&self.all_acknowledged, self.records_per_send),
+            &self.all_acknowledged,
             (self.load == Load::CatchUp).then_some(&*self.clock),
         ));
         let (lanes, caught_up, shown) = loop {
@@ -416,14 +418,13 @@ impl Running {
         writers: &mut JoinSet<Result<LaneSends, LoadError>>,
         subscribers: &mut JoinSet<Result<Shown, LoadError>>,
         readers: &mut JoinSet<Result<Option<Duration>, LoadError>>,
-        (all_acknowledged, records_per_send): (&watch::Sender<Option<u64>>, u64),
+        all_acknowledged: &watch::Sender<Option<u64>>,
         ends_with_readers: Option<&Clock>,
     ) -> Result<(Vec<LaneSends>, Option<Duration>, Shown), LoadError> {
         let written = async {
             let mut lanes: Vec<LaneSends> = Vec::new();
             all(writers, |lane| lanes.push(lane)).await?;
-            let sends: u64 = lanes.iter().map(|lane| lane.acknowledged.sends).sum();
-            all_acknowledged.send_replace(Some(sends * records_per_send));
+            all_acknowledged.send_replace(Some(written(&lanes)));
             Ok(lanes)
         };
         let caught_up = async {

@@ -86,9 +86,9 @@ impl Subscriber {
         let records = (batch.first_lsn..).zip(batch.records().map(id)).collect();
         let completed = nanoseconds(at);
         let (reader, node, from_lsn, invoked) = (self.number as u64, 0, batch.first_lsn, 0);
-        let continues = !shown.is_empty();
-        let read =
-            Read { reader, node, from_lsn, invoked, completed, high_watermark: None, records, continues };
+        // Whether it goes on from another is for whoever judges some of them.
+        let (high_watermark, continues) = (None, false);
+        let read = Read { reader, node, from_lsn, invoked, completed, high_watermark, records, continues };
         shown.push((batch.partition, read));
     }
 }

@@ -269,9 +269,7 @@ mod tests {
     #[test]
     fn the_last_words_of_a_broker_that_ended_are_told() {
         let parent = tempfile::tempdir().unwrap();
-        let log = parent.path().join("log");
-        let mut command = Command::new("sh");
-        let mut broker = Broker::start(command.args(["-c", "echo no disk"]), log).unwrap();
+        let mut broker = shell(parent.path(), "echo no disk");
         let _ = broker.child.wait();
         let error = broker.check_alive().unwrap_err().to_string();
         assert!(error.contains("no disk"), "{error}");
@@ -282,17 +280,28 @@ mod tests {
         assert!(peak_resident_bytes(&[std::process::id()]) > 0.0);
     }
 
-    /// Those that a shell started, as soon as there are any but `not`.
-    fn started_by(shell: u32, not: &BTreeSet<u32>) -> BTreeSet<u32> {
+    fn shell(directory: &Path, script: &str) -> Broker {
+        Broker::start(Command::new("sh").args(["-c", script]), directory.join("log")).unwrap()
+    }
+
+    /// What a look finds, as soon as it finds something.
+    fn wait_for<T>(in_vain: &str, mut look: impl FnMut() -> Option<T>) -> T {
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
-            let found = named(&with_descendants(&[shell]), "sleep");
-            if !found.is_empty() && found != *not {
+            if let Some(found) = look() {
                 return found;
             }
-            assert!(Instant::now() < deadline, "the shell starts nothing");
+            assert!(Instant::now() < deadline, "{in_vain}");
             std::thread::sleep(POLL_PAUSE);
         }
+    }
+
+    /// Those that a shell started, as soon as there are any but `not`.
+    fn started_by(shell: u32, not: &BTreeSet<u32>) -> BTreeSet<u32> {
+        wait_for("the shell starts nothing", || {
+            let found = named(&with_descendants(&[shell]), "sleep");
+            (!found.is_empty() && found != *not).then_some(found)
+        })
     }
 
     fn signal(pid: u32) {
@@ -303,9 +312,7 @@ mod tests {
     #[test]
     fn a_broker_that_was_started_again_is_another_process() {
         let parent = tempfile::tempdir().unwrap();
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "while :; do sleep 1000; done"]);
-        let broker = Broker::start(&mut shell, parent.path().join("log")).unwrap();
+        let broker = shell(parent.path(), "while :; do sleep 1000; done");
         let before = started_by(broker.pid(), &BTreeSet::new());
         before.iter().copied().for_each(signal);
         assert_ne!(started_by(broker.pid(), &before), before);
@@ -314,17 +321,13 @@ mod tests {
     #[test]
     fn what_a_broker_started_does_not_outlive_it() {
         let parent = tempfile::tempdir().unwrap();
-        let mut shell = Command::new("sh");
-        shell.args(["-c", "sleep 1000 & wait"]);
-        let broker = Broker::start(&mut shell, parent.path().join("log")).unwrap();
+        let broker = shell(parent.path(), "sleep 1000 & wait");
         let child = *started_by(broker.pid(), &BTreeSet::new()).first().unwrap();
         drop(broker);
-        let deadline = Instant::now() + Duration::from_secs(10);
         // Nobody but the system's first process is left to wait for it: till then it has no memory.
-        while peak_resident_bytes_of(child).is_some() {
-            assert!(Instant::now() < deadline, "{child} is left behind");
-            std::thread::sleep(POLL_PAUSE);
-        }
+        wait_for(&format!("{child} is left behind"), || {
+            peak_resident_bytes_of(child).is_none().then_some(())
+        });
     }
 
     #[test]

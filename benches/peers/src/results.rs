@@ -19,6 +19,8 @@ use crate::error::PeersError;
 
 /// The system that others are compared with.
 const OURS: &str = "lockstep";
+
+/// One case, against every system.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 struct CaseResults {
     name: String,
