@@ -174,7 +174,15 @@ async fn a_consumer_goes_on_at_another_broker_when_its_own_dies() {
     let cluster = FakeCluster::start().await;
     fill(&cluster, 30).await;
     cluster.state().subscribe_faults.push_back(SubscribeFault::DieAfter(7));
-    let consumer = connect(&cluster).await.consumer(TOPIC).from_node(2).until_end().open().await.unwrap();
+    let consumer = connect(&cluster)
+        .await
+        .consumer(TOPIC)
+        .from_node(2)
+        .credit_bytes(1)
+        .until_end()
+        .open()
+        .await
+        .unwrap();
     assert_eq!(read_all(consumer).await.unwrap(), (1..=30).collect::<Vec<u64>>());
     let asked = cluster.state().subscribed_at.clone();
     assert_eq!(asked[0], 2, "the preferred broker first");
@@ -186,7 +194,7 @@ async fn a_consumer_does_not_go_on_in_another_topic_of_the_same_name() {
     let cluster = FakeCluster::start().await;
     fill(&cluster, 30).await;
     cluster.state().subscribe_faults.push_back(SubscribeFault::DieAfter(7));
-    let consumer = connect(&cluster).await.consumer(TOPIC).until_end().open().await.unwrap();
+    let consumer = connect(&cluster).await.consumer(TOPIC).credit_bytes(1).until_end().open().await.unwrap();
     cluster.state().topic_id = 2;
     let refused = read_all(consumer).await.unwrap_err();
     assert!(matches!(refused, ConsumeError::MadeAnew { .. }), "{refused}");

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use lockstep::raft::Membership;
 use lockstep_storage::io::FakeDisk;
-use lockstep_storage::{LogReader, ScrubCursor, SegmentPool, WriteGroup};
+use lockstep_storage::{Cache, LogReader, ScrubCursor, SegmentPool, WriteGroup};
 
 use crate::brokers::{Broker, Identity};
 use crate::kinds::FaultKind;
@@ -92,6 +92,8 @@ pub struct Process {
     pub damage_read: u64,
     /// Segment files for reuse.
     pub pool: Option<Arc<SegmentPool>>,
+    /// Memory for the newest entries of all its shards.
+    pub cache: Arc<Cache>,
     /// It has been asked to stop.
     pub stopping: Option<Stopping>,
     /// What it knows of the cluster, if that is one of brokers.
@@ -209,7 +211,7 @@ impl Node {
 
 impl Process {
     /// A process that hosts nothing yet.
-    pub fn new(node: u64, pool: Option<Arc<SegmentPool>>) -> Self {
+    pub fn new(node: u64, pool: Option<Arc<SegmentPool>>, cache: Arc<Cache>) -> Self {
         Self {
             node,
             hosted: BTreeMap::new(),
@@ -226,6 +228,7 @@ impl Process {
             disk_full: false,
             damage_read: 0,
             pool,
+            cache,
             stopping: None,
             broker: None,
         }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use lockstep::engine::METADATA_SHARD;
 use lockstep::shard::OpenError;
 use lockstep_storage::io::{Disk, FakeDisk};
-use lockstep_storage::{RecoveryError, ScrubCursor, SegmentPool};
+use lockstep_storage::{Cache, RecoveryError, ScrubCursor, SegmentPool};
 
 use crate::node::{Hosted, Process};
 use crate::queue::{Event, MILLISECOND, Time};
@@ -31,7 +31,7 @@ impl World {
             0 => None,
             files => SegmentPool::open(Arc::<FakeDisk>::clone(&disk), files, 0).ok().map(Arc::new),
         };
-        let mut process = Process::new(id, pool);
+        let mut process = Process::new(id, pool, Cache::new(self.plan.cluster.cache_bytes));
         for partition in 0..self.plan.shards {
             let shard = shard_of(partition);
             if self.plan.brokers || !self.is_here(id, shard) {
@@ -70,7 +70,8 @@ impl World {
         peers: Vec<u64>,
         process: &mut Process,
     ) -> Option<Result<Hosted, OpenError>> {
-        let options = self.shard_options(id, shard, process.pool.clone());
+        let mut options = self.shard_options(id, shard, process.pool.clone());
+        options.log.cache = Arc::clone(&process.cache);
         let disk: Arc<dyn Disk> = Arc::<FakeDisk>::clone(&self.nodes[&id].disk);
         let random = self.random.split();
         let mut outputs = Vec::new();

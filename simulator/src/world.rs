@@ -155,7 +155,6 @@ impl World {
             log: LogOptions {
                 shard,
                 segment_bytes: settings.segment_bytes,
-                cache_bytes: settings.cache_bytes,
                 index_interval_bytes: 4 << 10,
                 pool,
                 ..LogOptions::default()

@@ -121,7 +121,8 @@ pub struct Limits {
 pub struct Storage {
     /// The size at which a segment file is closed and the next begun.
     pub segment_bytes: u64,
-    /// Memory per partition for its newest entries, shared by replication and consumers.
+    /// Memory for the newest entries of all partitions, shared by replication and consumers; those that are written to share it
+    /// evenly.
     pub cache_bytes: u64,
     /// Segment files kept ready for busy partitions, written ahead or left by retention; 0 for none.
     pub spare_segments: usize,
@@ -242,7 +243,7 @@ impl Default for Storage {
     fn default() -> Self {
         Storage {
             segment_bytes: 64 << 20,
-            cache_bytes: 16 << 20,
+            cache_bytes: 128 << 20,
             spare_segments: 4,
             free_space_reserve_bytes: 256 << 20,
             scrub_bytes_per_second: 4 << 20,

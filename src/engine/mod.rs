@@ -25,7 +25,7 @@ use std::{
 
 use dashmap::DashMap;
 use lockstep_protocol::peer::{RaftMessage, RepairMessage};
-use lockstep_storage::{LogOptions, ReadFiles, io::Disk, salvage};
+use lockstep_storage::{Cache, LogOptions, ReadFiles, io::Disk, salvage};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::MissedTickBehavior;
 
@@ -85,8 +85,8 @@ pub struct EngineOptions {
     pub heartbeat_ticks: usize,
     /// Bytes of a segment before the next is begun.
     pub segment_bytes: u64,
-    /// Bytes of the newest entries that each shard keeps in memory.
-    pub cache_bytes_per_shard: usize,
+    /// Bytes of the newest entries that are kept in memory, of all shards together.
+    pub cache_bytes: usize,
     /// What all randomness of this node comes from.
     pub seed: u64,
     /// Segment files written ahead or kept for reuse, at the most.
@@ -124,6 +124,7 @@ struct Inner {
     shown: DashMap<ShardId, ShardView>,
     segments: Option<Arc<Segments>>,
     pace: Option<Arc<Pace>>,
+    cache: Arc<Cache>,
     read_files: Arc<ReadFiles>,
     random: Mutex<Random>,
 }
@@ -142,6 +143,7 @@ impl Engine {
             .collect();
         let random = Mutex::new(Random::new(options.seed));
         let read_files = ReadFiles::new(READ_FILES_MAX);
+        let cache = Cache::new(options.cache_bytes);
         let inner = Inner {
             options,
             disk,
@@ -151,6 +153,7 @@ impl Engine {
             shown: DashMap::new(),
             segments,
             pace,
+            cache,
             read_files,
             random,
         };
@@ -387,7 +390,7 @@ impl Engine {
             log: LogOptions {
                 shard,
                 segment_bytes: options.segment_bytes,
-                cache_bytes: options.cache_bytes_per_shard,
+                cache: Arc::clone(&self.inner.cache),
                 pool: self.inner.segments.as_ref().map(|segments| Arc::clone(&segments.pool)),
                 read_files: Arc::clone(&self.inner.read_files),
                 ..LogOptions::default()

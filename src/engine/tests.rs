@@ -22,7 +22,7 @@ fn options() -> EngineOptions {
         election_ticks: 10,
         heartbeat_ticks: 1,
         segment_bytes: 1 << 20,
-        cache_bytes_per_shard: 1 << 20,
+        cache_bytes: 1 << 20,
         seed: 7,
         spare_segments_max: 0,
         free_space_reserve_bytes: 0,

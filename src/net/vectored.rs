@@ -18,10 +18,17 @@ pub(super) async fn write_frames(
     frames: &[EncodedFrame],
     patience: Duration,
 ) -> std::io::Result<u64> {
-    let pieces = frames.iter().flat_map(|frame| std::iter::once(&frame.head).chain(&frame.payload));
-    let mut slices: Vec<IoSlice<'_>> =
-        pieces.filter(|piece| !piece.is_empty()).map(|piece| IoSlice::new(piece)).collect();
-    let mut rest = &mut slices[..];
+    let pieces = frames.iter().flat_map(EncodedFrame::pieces);
+    let mut slices: Vec<IoSlice<'_>> = pieces.map(|piece| IoSlice::new(piece)).collect();
+    write_slices(stream, &mut slices, patience).await
+}
+
+/// Writes the slices, none of them empty, back to back; otherwise like [`write_frames`].
+pub(super) async fn write_slices(
+    stream: &mut (impl AsyncWrite + Unpin),
+    mut rest: &mut [IoSlice<'_>],
+    patience: Duration,
+) -> std::io::Result<u64> {
     let mut written = 0;
     while !rest.is_empty() {
         let some = rest.len().min(PIECES_MAX);

@@ -74,7 +74,7 @@ pub(super) fn engine_options(config: &Config, seed: u64) -> EngineOptions {
         election_ticks: config.raft.election_ticks,
         heartbeat_ticks: config.raft.heartbeat_ticks,
         segment_bytes: config.storage.segment_bytes,
-        cache_bytes_per_shard: usize::try_from(config.storage.cache_bytes).unwrap_or(usize::MAX),
+        cache_bytes: usize::try_from(config.storage.cache_bytes).unwrap_or(usize::MAX),
         seed,
         spare_segments_max: config.storage.spare_segments,
         free_space_reserve_bytes: config.storage.free_space_reserve_bytes,

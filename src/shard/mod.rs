@@ -269,7 +269,7 @@ impl Shard {
             leader: self.group.leader().filter(|leader| leads || *leader != self.node),
             is_leader: leads,
             fence: self.state.fence(),
-            leader_time_ms: self.state.leader_time_ms(),
+            leader_time_ms: committed.leader_time_ms,
             health: broken.unwrap_or(full),
         };
         assert!(view.high_watermark >= self.view.high_watermark, "the high watermark never goes back");

@@ -59,6 +59,8 @@ pub struct Committed {
     pub last_lsn: u64,
     /// Its log start.
     pub log_start: u64,
+    /// The leader's time of its last batch or command, in milliseconds since 1970; 0 without one.
+    pub leader_time_ms: i64,
 }
 
 /// One uncommitted entry, and how to take it back.
@@ -67,6 +69,7 @@ struct Change {
     index: u64,
     last_lsn: u64,
     log_start: u64,
+    leader_time_ms: i64,
     before_lsn: u64,
     before_leader_time_ms: i64,
     undo: Undo,
@@ -108,6 +111,7 @@ impl ShardState {
             index: checkpoint.index,
             last_lsn: checkpoint.last_lsn,
             log_start: checkpoint.log_start,
+            leader_time_ms: checkpoint.leader_time_ms,
         };
         bytes.is_empty().then_some(Self {
             fence,
@@ -173,6 +177,7 @@ impl ShardState {
             index: entry.index,
             last_lsn: self.last_lsn,
             log_start: self.log_start,
+            leader_time_ms: self.leader_time_ms,
             before_lsn: self.last_lsn,
             before_leader_time_ms: self.leader_time_ms,
             undo: Undo::Nothing,
@@ -184,6 +189,7 @@ impl ShardState {
             (change.undo, change.undo_positions) = self.apply_body(entry, &envelope).map_err(error)?;
             change.log_start = self.log_start;
             self.leader_time_ms = self.leader_time_ms.max(envelope.leader_time_ms);
+            change.leader_time_ms = self.leader_time_ms;
         } else if planted::is_active(Bug::GiveSystemEntryAnLsn) {
             change.last_lsn += 1;
         }
@@ -240,8 +246,8 @@ impl ShardState {
         let before = self.committed;
         while self.tail.front().is_some_and(|change| change.index <= index) {
             let Some(change) = self.tail.pop_front() else { break };
-            self.committed =
-                Committed { index: change.index, last_lsn: change.last_lsn, log_start: change.log_start };
+            let Change { index, last_lsn, log_start, leader_time_ms, .. } = change;
+            self.committed = Committed { index, last_lsn, log_start, leader_time_ms };
         }
         self.committed != before
     }

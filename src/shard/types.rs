@@ -194,7 +194,7 @@ pub struct ShardView {
     pub is_leader: bool,
     /// The fencing epoch.
     pub fence: u64,
-    /// The leader's time of the last entry, in milliseconds since 1970.
+    /// The leader's time of the last committed batch or command, in milliseconds since 1970; 0 without one.
     pub leader_time_ms: i64,
     /// Whether the replica works.
     pub health: Health,

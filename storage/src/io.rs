@@ -109,6 +109,9 @@ pub trait DiskFile: Send + Sync {
     /// Any.
     fn read_at(&self, length: usize, position: u64) -> io::Result<Bytes>;
 
+    /// What stands there will be read soon: it may be fetched meanwhile. A hint, which nobody has to follow.
+    fn will_read(&self, _length: usize, _position: u64) {}
+
     /// Makes contents and length durable (`fdatasync`).
     ///
     /// # Errors

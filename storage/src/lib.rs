@@ -12,6 +12,7 @@
 //!
 //! Every byte on disk is drawn in `docs/storage-format.md`.
 
+mod cache;
 mod checkpoint;
 mod codec;
 mod cut;
@@ -33,6 +34,7 @@ pub mod segment;
 mod tail;
 pub mod vote;
 
+pub use cache::Cache;
 pub use checkpoint::{Checkpoint, MAX_CHECKPOINT_BYTES};
 pub use entry::{Entry, EntryError, EntryKind, MAX_BODY_BYTES, MAX_SYSTEM_BODY_BYTES};
 pub use envelope::{BODY_PREFIX_BYTES, ENVELOPE_BYTES, Envelope, EnvelopeError, EnvelopeKind};

@@ -28,6 +28,7 @@ pub use errors::{
 };
 pub use options::{LogOptions, RollState};
 
+use crate::cache::CacheShare;
 use crate::checkpoint::{Checkpoint, MAX_CHECKPOINT_BYTES};
 use crate::entry::{Entry, EntryKind};
 use crate::frame::{
@@ -81,6 +82,7 @@ pub struct Synced {
 pub struct Log {
     pub(crate) shared: Arc<Shared>,
     pub(crate) options: LogOptions,
+    pub(crate) cache: CacheShare,
     pub(crate) tip: Tip,
     pub(crate) terms: Vec<TermRun>,
     /// Membership entries that Raft may still ask for: those since the last roll, and those not applied by then.
@@ -363,6 +365,7 @@ impl Log {
         self.queue_frame(place.position, [seal, Bytes::new(), Bytes::new()]);
         self.sealed = true;
         self.seal_wanted = false;
+        self.keep_cached(self.options.cache.resting_bytes(), self.synced_index);
     }
 
     /// Whether nothing is left to write, not even a seal.
@@ -436,8 +439,15 @@ impl Log {
         self.shared.view()
     }
 
-    fn evict(&self) {
-        self.view().tail.evict(self.options.cache_bytes, self.synced_index, self.commit);
+    fn evict(&mut self) {
+        self.keep_cached(self.cache.limit_bytes(), self.synced_index);
+    }
+
+    /// Drops from memory what is above a limit and in the file for good.
+    pub(crate) fn keep_cached(&mut self, limit_bytes: usize, synced_index: u64) {
+        let mut view = self.shared.view();
+        view.tail.evict(limit_bytes, synced_index, self.commit);
+        self.cache.holds(view.tail.cost_bytes());
     }
 
     fn check_open(&self) -> Result<(), LogFailed> {

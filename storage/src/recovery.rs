@@ -18,6 +18,7 @@
 mod headers;
 mod replay;
 
+use crate::cache::CacheShare;
 use crate::checkpoint::Checkpoint;
 use crate::entry::{Entry, EntryError};
 use crate::group::Writer;
@@ -235,6 +236,7 @@ impl<'a> Recovery<'a> {
         let log = Log {
             shared: Arc::new(Shared::new(place.disk.clone(), place.path.to_owned(), &place.options, view)),
             options: place.options.clone(),
+            cache: CacheShare::new(&place.options.cache),
             tip: Tip::of(&base),
             terms,
             memberships: BTreeMap::new(),

@@ -24,6 +24,9 @@ const READ_AHEAD_MIN_BYTES: usize = 4 << 10;
 /// And at most, for one that does: a message's worth, and what an index's point may lie before it.
 const READ_AHEAD_MAX_BYTES: usize = (1 << 20) + (128 << 10);
 
+/// How far behind a read of so many bytes the next ones are announced to the disk: it fetches them while these are on their way.
+const ANNOUNCED_BYTES: usize = 3 << 20;
+
 /// One verified frame.
 #[derive(Clone, Debug)]
 pub(crate) struct Frame {
@@ -168,6 +171,11 @@ impl Cursor {
         let at = (self.position - self.buffer_position) as usize;
         if at + length > self.buffer.len() {
             let ahead = length.max(self.read_ahead).min(remaining);
+            if self.read_ahead >= READ_AHEAD_MAX_BYTES / 2 {
+                let behind = self.position + ahead as u64;
+                let announced = self.end.saturating_sub(behind).min(ANNOUNCED_BYTES as u64);
+                self.file.will_read(announced as usize, behind);
+            }
             self.buffer = match self.file.read_at(ahead, self.position) {
                 // What cannot be read may be of no concern yet.
                 Err(_) if ahead > length => {

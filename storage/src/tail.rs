@@ -95,6 +95,11 @@ pub(crate) struct Tail {
 }
 
 impl Tail {
+    /// What the entries take of memory.
+    pub(crate) fn cost_bytes(&self) -> usize {
+        self.cost_bytes
+    }
+
     pub(crate) fn push(&mut self, slot: Slot) {
         debug_assert!(self.slots.back().is_none_or(|last| last.index + 1 == slot.index));
         self.cost_bytes += slot.cost_bytes();

@@ -6,7 +6,7 @@ mod common;
 
 use common::entry;
 use lockstep_storage::io::{Disk, RealDisk};
-use lockstep_storage::{Checkpoint, Log, LogOptions, ReadFiles, RollState};
+use lockstep_storage::{Cache, Checkpoint, Log, LogOptions, ReadFiles, RollState};
 use std::sync::Arc;
 
 const LOGS: u64 = 60;
@@ -28,7 +28,7 @@ fn a_log_keeps_one_file_open_and_all_readers_together_no_more_than_they_may() {
         let options = LogOptions {
             shard,
             read_files: Arc::clone(&read_files),
-            cache_bytes: 0,
+            cache: Cache::new(0),
             ..LogOptions::default()
         };
         let directory = shard.to_string();

@@ -9,8 +9,8 @@ use lockstep_storage::io::Disk;
 use lockstep_storage::io::fake::FakeDisk;
 use lockstep_storage::io::real::RealDisk;
 use lockstep_storage::{
-    CachedRead, Checkpoint, EntriesError, EntryKind, Finding, Log, LogOptions, ReadError, Replay, RollState,
-    SegmentPool, inspect,
+    Cache, CachedRead, Checkpoint, EntriesError, EntryKind, Finding, Log, LogOptions, ReadError, Replay,
+    RollState, SegmentPool, inspect,
 };
 use std::sync::Arc;
 
@@ -90,7 +90,8 @@ fn an_entry_is_readable_before_it_is_written_and_never_above_what_is_visible() {
 
 #[test]
 fn a_cached_read_takes_all_that_fits_however_many_batches_that_are() {
-    let mut rig = Rig::new(LogOptions { segment_bytes: 1 << 20, cache_bytes: 1 << 20, ..small_options() });
+    let mut rig =
+        Rig::new(LogOptions { segment_bytes: 1 << 20, cache: Cache::new(1 << 20), ..small_options() });
     (0..1000).for_each(|_| rig.append(1, 1, 20));
     (0..300).for_each(|_| rig.append_system(EntryKind::Normal, b""));
     rig.append(1, 1, 20);

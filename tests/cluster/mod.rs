@@ -23,7 +23,7 @@ use lockstep::{
 };
 use lockstep_protocol::peer::{RaftMessage, RepairMessage};
 use lockstep_storage::{
-    GroupOutcome, LogOptions, LogReader, WriteGroup,
+    Cache, GroupOutcome, LogOptions, LogReader, WriteGroup,
     io::{
         Disk,
         fake::{FakeDisk, Fault},
@@ -165,7 +165,7 @@ impl Cluster {
             log: LogOptions {
                 shard: 1,
                 segment_bytes: self.segment_bytes,
-                cache_bytes: self.cache_bytes,
+                cache: Cache::new(self.cache_bytes),
                 ..LogOptions::default()
             },
             group: GroupOptions {

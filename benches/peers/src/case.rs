@@ -66,8 +66,9 @@ pub(crate) const ON_ONE_PARTITION: [(&str, &str); 2] =
 const SINGLE_CONNECTIONS: [u32; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
 /// Subscribers of the fan-out cases.
 const FAN_OUT_SUBSCRIBERS: [u32; 2] = [2, 1000];
-/// Records a second in them: each goes to all subscribers.
-const FAN_OUT_RATE: u32 = 50;
+/// Records a second in them: each goes to all subscribers. At twice that, Kafka falls behind on two processors, and what is
+/// measured is its queue.
+const FAN_OUT_RATE: u32 = 25;
 
 /// All of them.
 pub(crate) fn all(rate: u32, times: Times) -> Vec<Case> {
@@ -250,7 +251,7 @@ mod tests {
         let cases = all(300, TIMES);
         let asked = |name: &str| cases.iter().find(|case| case.name == name).unwrap().asked_rate();
         assert_eq!(asked("latency"), Some(300.0));
-        assert_eq!(asked("fan-out-1000"), Some(50_000.0));
+        assert_eq!(asked("fan-out-1000"), Some(25_000.0));
         assert_eq!(asked("throughput"), None);
     }
 }

@@ -39,6 +39,8 @@ pub struct Following {
     has_read: bool,
     /// What the last push called committed.
     high_watermark: u64,
+    /// Bytes that were taken of the subscription that is open, and are not given back yet.
+    taken_bytes: u64,
 }
 
 /// One push, checked.
@@ -49,14 +51,6 @@ pub struct Pushed {
     /// Whether the end was reached: the rest is not wanted.
     pub done: bool,
     payload_bytes: u64,
-}
-
-impl Pushed {
-    /// What is told the broker once the batches are taken, so that it sends as much again.
-    #[must_use]
-    pub fn credit(&self, subscription: u32) -> Credit {
-        Credit { subscription, bytes: self.payload_bytes }
-    }
 }
 
 /// Why a subscription ended, or an attempt at one.
@@ -80,8 +74,17 @@ impl Following {
         follow_log_start: bool,
         window: Window,
     ) -> Self {
-        let (restarted, has_read, high_watermark) = (true, false, 0);
-        Self { topic, position, end, follow_log_start, window, restarted, has_read, high_watermark }
+        Self {
+            topic,
+            position,
+            end,
+            follow_log_start,
+            window,
+            restarted: true,
+            has_read: false,
+            high_watermark: 0,
+            taken_bytes: 0,
+        }
     }
 
     /// The topic it reads.
@@ -105,6 +108,7 @@ impl Following {
     /// A subscription that goes on where the last one ended.
     pub fn subscribe(&mut self) -> SubscribeRequest {
         self.restarted = true;
+        self.taken_bytes = 0;
         if planted::is_active(Bug::SkipAfterReconnect) {
             self.position.next_lsn = self.position.next_lsn.max(self.high_watermark + 1);
         }
@@ -142,6 +146,15 @@ impl Following {
         Ok(Pushed { batches, done: self.is_done(), payload_bytes })
     }
 
+    /// A push's batches were taken: what the broker is told, so that it sends as much again. Half of the window at a time, so that
+    /// it need not be told of each push and never waits for a reader that keeps up.
+    #[must_use]
+    pub fn taken(&mut self, pushed: &Pushed, subscription: u32) -> Option<Credit> {
+        self.taken_bytes += pushed.payload_bytes;
+        let is_due = self.taken_bytes >= self.window.credit_bytes / 2;
+        is_due.then(|| Credit { subscription, bytes: std::mem::take(&mut self.taken_bytes) })
+    }
+
     /// What a failure means for this reader; `failures` counts the attempts before it.
     pub fn judge(&mut self, failure: Failure, failures: u32) -> Ended {
         let Failure::Refused(error) = &failure else { return Ended::Failed(failure) };
@@ -173,5 +186,52 @@ impl Following {
             return Err(ConsumeError::BeyondTail { partition, from_lsn, next_lsn });
         }
         Ok(Failure::lagging(BEHIND))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn following(credit_bytes: u64) -> Following {
+        let window = Window { credit_bytes, push_bytes_max: 1 << 20 };
+        let position = Position { partition: 0, next_lsn: 1 };
+        Following::new("topic".to_owned(), position, None, true, window)
+    }
+
+    fn pushed(payload_bytes: u64) -> Pushed {
+        Pushed { batches: Vec::new(), done: false, payload_bytes }
+    }
+
+    #[test]
+    fn credit_is_given_back_by_halves_of_the_window_and_the_broker_always_has_some() {
+        let mut following = following(1_000);
+        following.subscribe();
+        let mut left: i64 = 1_000;
+        let mut told = 0;
+        for bytes in [1, 499, 500, 3, 2_500, 400, 99, 1] {
+            assert!(left > 0, "the broker may push");
+            left -= bytes;
+            if let Some(credit) = following.taken(&pushed(bytes as u64), 7) {
+                assert_eq!(credit.subscription, 7);
+                (left, told) = (left + credit.bytes as i64, told + 1);
+            }
+        }
+        assert_eq!((left, told), (1_000, 4));
+    }
+
+    #[test]
+    fn a_window_of_one_byte_is_given_back_at_each_push() {
+        let mut following = following(1);
+        assert_eq!(following.taken(&pushed(40), 7), Some(Credit { subscription: 7, bytes: 40 }));
+    }
+
+    #[test]
+    fn a_new_subscription_is_not_given_what_was_taken_of_the_last_one() {
+        let mut following = following(1_000);
+        assert_eq!(following.taken(&pushed(400), 7), None);
+        following.subscribe();
+        assert_eq!(following.taken(&pushed(400), 8), None);
+        assert_eq!(following.taken(&pushed(100), 8), Some(Credit { subscription: 8, bytes: 500 }));
     }
 }

@@ -165,8 +165,10 @@ impl PartitionReader {
             if let Err(stop) = self.pass_on(&mut pushed).await {
                 return stop;
             }
-            let credit = pushed.credit(subscription.pushes.correlation());
-            if let Err(failure) = subscription.connection.tell(&credit).await {
+            let credit = self.following.taken(&pushed, subscription.pushes.correlation());
+            if let Some(credit) = credit
+                && let Err(failure) = subscription.connection.tell(&credit).await
+            {
                 return Stop::Failed(node, failure);
             }
         }

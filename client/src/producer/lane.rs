@@ -31,6 +31,10 @@ use crate::client::Client;
 use crate::error::{ProduceError, RequestError};
 use crate::retry::Repeat;
 
+/// Batches without an answer beside which one that is not full may leave: one that is being synced and one on its way to be.
+/// More make the brokers busier with each record, and all of them later.
+const PARTIAL_IN_FLIGHT_MAX: usize = 2;
+
 /// The producer's id and epoch, or none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Identity {
@@ -262,7 +266,7 @@ impl Lane {
     #[must_use]
     pub fn deadline(&self) -> Option<Duration> {
         let open = self.open.as_ref()?;
-        let may_leave = self.in_flight.len() < self.settings.in_flight_max && self.queued.is_empty();
+        let may_leave = self.partial_may_leave() && self.queued.is_empty();
         may_leave.then(|| open.since.saturating_add(self.settings.linger))
     }
 
@@ -356,8 +360,13 @@ impl Lane {
     fn open_is_due(&self, now: Duration) -> bool {
         self.open.as_ref().is_some_and(|open| {
             let full = open.builder.size_bytes() >= self.settings.batch_bytes;
-            full || now >= open.since.saturating_add(self.settings.linger)
+            full || (self.partial_may_leave() && now >= open.since.saturating_add(self.settings.linger))
         })
+    }
+
+    /// Whether a batch that is not full may leave: while others are on their way it had better grow.
+    fn partial_may_leave(&self) -> bool {
+        self.in_flight.len() < self.settings.in_flight_max.min(PARTIAL_IN_FLIGHT_MAX)
     }
 
     fn seal(&mut self) {

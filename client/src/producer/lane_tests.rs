@@ -222,3 +222,24 @@ fn an_abandoned_lane_tells_everyone_and_takes_nothing_more() {
     assert!(lane.is_idle());
     assert!(matches!(lane.push(&Record::new(0, "x"), 10, NOW), Err(ProduceError::Closed)));
 }
+
+#[test]
+fn records_gather_while_two_batches_are_on_their_way_and_what_is_full_or_flushed_leaves() {
+    let (mut lane, _) = lane(|settings| settings.batch_bytes = 200);
+    for _ in 0..2 {
+        push(&mut lane, "alone");
+        assert_eq!(sequence(&lane.next_dispatch(NOW).unwrap()).1, 1);
+    }
+    push(&mut lane, "third");
+    assert_eq!((lane.next_dispatch(NOW), lane.deadline()), (None, None), "nothing to wake up for");
+    push(&mut lane, "fourth");
+    lane.front_stored(&produced(1, 1));
+    assert_eq!(sequence(&lane.next_dispatch(NOW).unwrap()), (2, 2), "both in one");
+    (0..40).for_each(|_| drop(push(&mut lane, "0123456789")));
+    assert!(sequence(&lane.next_dispatch(NOW).unwrap()).1 > 5, "a full one does not wait");
+    while lane.next_dispatch(NOW).is_some() {}
+    lane.front_stored(&produced(2, 1));
+    push(&mut lane, "last");
+    lane.flush();
+    assert!(lane.next_dispatch(NOW).is_some(), "nor does one that somebody waits for");
+}

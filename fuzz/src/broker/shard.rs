@@ -12,7 +12,7 @@ use lockstep::shard::{
 use lockstep_protocol::peer::RaftMessage;
 use lockstep_protocol::{BatchBuilder, BatchHeader, ProducerSequence, Record};
 use lockstep_storage::io::{Disk, FakeDisk};
-use lockstep_storage::{LogOptions, LogReader, WriteGroup};
+use lockstep_storage::{Cache, LogOptions, LogReader, WriteGroup};
 
 use super::super::choices::Choices;
 use super::super::wire::raft_message;
@@ -54,7 +54,7 @@ impl Host {
         let log = LogOptions {
             shard: 7,
             segment_bytes: 8 << 10,
-            cache_bytes: 2 << 10,
+            cache: Cache::new(2 << 10),
             index_interval_bytes: 512,
             ..LogOptions::default()
         };

@@ -190,7 +190,9 @@ impl Subscriber {
             self.node = 1 + self.random.below(self.core.routing.nodes().count().max(1) as u64);
             return self.resume_at = around.now + self.random.below(30) * MILLISECOND;
         }
-        self.core.send(connected.1, &pushed.credit(correlation), Vec::new(), around);
+        if let Some(credit) = self.following.taken(&pushed, correlation) {
+            self.core.send(connected.1, &credit, Vec::new(), around);
+        }
     }
 
     /// Asks for a sign of life where nothing came for long, and gives up where none comes.

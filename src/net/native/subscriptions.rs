@@ -7,7 +7,7 @@
 //! - Pushes are whole batches in LSN order without a gap.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use lockstep_protocol::native::{
@@ -39,7 +39,7 @@ pub(super) struct Subscriptions {
 }
 
 struct Open {
-    credit: watch::Sender<i64>,
+    credit: Arc<watch::Sender<i64>>,
     task: Option<JoinHandle<()>>,
 }
 
@@ -58,7 +58,7 @@ impl Subscriptions {
     }
 
     /// Takes a place for a subscription, with its first credit.
-    fn reserve(&self, correlation: u32, credit_bytes: u64) -> Result<watch::Receiver<i64>, ErrorOutcome> {
+    fn reserve(&self, correlation: u32, credit_bytes: u64) -> Result<Arc<watch::Sender<i64>>, ErrorOutcome> {
         if credit_bytes == 0 || credit_bytes > CREDIT_MAX {
             return Err(ErrorCode::CreditExceeded.into());
         }
@@ -71,9 +71,9 @@ impl Subscriptions {
                 format!("a connection has at most {SUBSCRIPTIONS_MAX} subscriptions: open another one");
             return Err(ErrorOutcome::new(ErrorCode::Overloaded, message));
         }
-        let (credit, receiver) = watch::channel(i64::try_from(credit_bytes).unwrap_or(i64::MAX));
-        open.insert(correlation, Open { credit, task: None });
-        Ok(receiver)
+        let credit = Arc::new(watch::Sender::new(i64::try_from(credit_bytes).unwrap_or(i64::MAX)));
+        open.insert(correlation, Open { credit: Arc::clone(&credit), task: None });
+        Ok(credit)
     }
 
     fn forget(&self, correlation: u32) -> Option<JoinHandle<()>> {
@@ -125,13 +125,6 @@ impl Context {
         };
         self.answer::<UnsubscribeRequest>(frame, outcome).await
     }
-
-    fn take_credit(&self, correlation: u32, bytes: usize) {
-        if let Some(open) = self.subscriptions.lock().get(&correlation) {
-            let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
-            open.credit.send_modify(|credit| *credit = credit.saturating_sub(bytes));
-        }
-    }
 }
 
 /// Counts an open subscription for as long as it lives, however it ends.
@@ -154,7 +147,7 @@ async fn run(
     context: &Context,
     frame: &Frame,
     request: SubscribeRequest,
-    credit: watch::Receiver<i64>,
+    credit: Arc<watch::Sender<i64>>,
 ) -> Result<(), Gone> {
     let opened = context.broker.subscribe(&request.topic, request.partition, request.from_lsn).await;
     let subscription = match opened {
@@ -187,19 +180,24 @@ async fn push_all(
     context: &Context,
     correlation: u32,
     mut subscription: Subscription,
-    mut credit: watch::Receiver<i64>,
+    credit: Arc<watch::Sender<i64>>,
     most: usize,
 ) -> Result<Gone, FetchError> {
+    let mut granted = credit.subscribe();
     loop {
         subscription.ready().await?;
         if *credit.borrow() <= 0 {
             metrics::credit_waited();
         }
-        let Ok(granted) = credit.wait_for(|credit| *credit > 0).await.map(|credit| *credit) else {
+        let Ok(left) = granted.wait_for(|credit| *credit > 0).await.map(|credit| *credit) else {
             return Ok(Gone);
         };
-        let most = most.min(usize::try_from(granted).unwrap_or(usize::MAX));
-        let mut lease = context.memory.acquire(subscription.read_bytes_max(most)).await;
+        let most = most.min(usize::try_from(left).unwrap_or(usize::MAX));
+        let read_bytes_max = subscription.read_bytes_max(most);
+        let mut lease = match context.memory.try_acquire(read_bytes_max) {
+            Some(lease) => lease,
+            None => context.memory.acquire(read_bytes_max).await,
+        };
         let batches = subscription.read(most).await?;
         let Some(first) = batches.first() else {
             // There are records, and the log that has them is being opened again.
@@ -216,7 +214,7 @@ async fn push_all(
         };
         let records: u64 = batches.iter().map(|batch| u64::from(batch.record_count)).sum();
         let payload = batches.into_iter().map(|batch| batch.bytes).collect();
-        context.take_credit(correlation, bytes);
+        take(&credit, bytes);
         if context
             .outbound
             .send(EncodedFrame::push(correlation, &Ok(push), payload), Some(lease))
@@ -227,4 +225,13 @@ async fn push_all(
         }
         metrics::pushed(bytes as u64, records);
     }
+}
+
+/// Takes a push off the credit. Nobody waits for there to be less of it.
+fn take(credit: &watch::Sender<i64>, bytes: usize) {
+    let bytes = i64::try_from(bytes).unwrap_or(i64::MAX);
+    credit.send_if_modified(|credit| {
+        *credit = credit.saturating_sub(bytes);
+        false
+    });
 }

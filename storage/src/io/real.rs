@@ -4,9 +4,11 @@
 
 use super::{Disk, DiskFile, OpenMode};
 use bytes::Bytes;
+use rustix::buffer::spare_capacity;
+use rustix::fs::{Advice, fadvise};
 use std::fs::{self, File};
 use std::io::{self, IoSlice};
-use std::os::unix::fs::FileExt;
+use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -110,18 +112,24 @@ impl DiskFile for RealFile {
     }
 
     fn read_at(&self, length: usize, position: u64) -> io::Result<Bytes> {
-        let mut buffer = vec![0; length];
-        let mut filled = 0;
-        while filled < length {
-            match self.0.read_at(&mut buffer[filled..], position + filled as u64) {
+        let mut buffer = Vec::with_capacity(length);
+        while buffer.len() < length {
+            // The file may have more than was asked for, and the allocator may have given more.
+            let at = position + buffer.len() as u64;
+            match rustix::io::pread(&self.0, spare_capacity(&mut buffer), at) {
                 Ok(0) => break,
-                Ok(read) => filled += read,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Ok(_) | Err(rustix::io::Errno::INTR) => {}
+                Err(error) => return Err(error.into()),
             }
         }
-        buffer.truncate(filled);
+        buffer.truncate(length);
         Ok(buffer.into())
+    }
+
+    fn will_read(&self, length: usize, position: u64) {
+        let length = NonZeroU64::new(length as u64);
+        // A file system that does not know it reads as well without.
+        let _ = length.map(|length| fadvise(&self.0, position, Some(length), Advice::WillNeed));
     }
 
     fn sync_data(&self) -> io::Result<()> {

@@ -1,5 +1,6 @@
 //! What a log is told from outside.
 
+use crate::cache::Cache;
 use crate::pool::SegmentPool;
 use crate::reader::ReadFiles;
 use bytes::Bytes;
@@ -12,9 +13,9 @@ pub struct LogOptions {
     pub shard: u64,
     /// A segment is complete at this size, in bytes.
     pub segment_bytes: u64,
-    /// What the tail cache may take, in bytes: envelopes, bodies, and what it keeps about each entry. What is not
-    /// synced yet comes on top.
-    pub cache_bytes: usize,
+    /// What the newest entries may take of memory, with those of all logs that share it: envelopes, bodies, and what is kept
+    /// about each entry.
+    pub cache: Arc<Cache>,
     /// Distance of the points of the sparse index, in bytes.
     pub index_interval_bytes: u64,
     /// Where old segment files go and new ones may come from; without it they are removed and grown.
@@ -34,7 +35,7 @@ impl Default for LogOptions {
         Self {
             shard: 0,
             segment_bytes: 64 << 20,
-            cache_bytes: 16 << 20,
+            cache: Cache::new(16 << 20),
             index_interval_bytes: 64 << 10,
             pool: None,
             read_files: ReadFiles::new(1),

@@ -153,8 +153,8 @@ impl Recovery<'_> {
         visit(Replay::Entry(&frame.entry));
         self.report.replayed_entries += 1;
         self.log.admit(frame.entry.clone(), frame.envelope, frame.position, frame.header.chain);
-        let (limit, tip) = (self.log.options.cache_bytes, self.log.tip.index);
-        self.log.shared.view().tail.evict(limit, tip, self.log.commit);
+        let (limit, tip) = (self.log.options.cache.resting_bytes(), self.log.tip.index);
+        self.log.keep_cached(limit, tip);
     }
 
     fn damage(

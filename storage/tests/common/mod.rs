@@ -11,8 +11,8 @@ pub mod twin;
 use bytes::Bytes;
 use lockstep_storage::io::fake::FakeDisk;
 use lockstep_storage::{
-    CachedRead, Checkpoint, Entry, EntryKind, Envelope, EnvelopeKind, Log, LogOptions, LogReader, Recovered,
-    RecoveryError, RecoveryReport, Replay, RollState, Vote, WriteGroup,
+    Cache, CachedRead, Checkpoint, Entry, EntryKind, Envelope, EnvelopeKind, Log, LogOptions, LogReader,
+    Recovered, RecoveryError, RecoveryReport, Replay, RollState, Vote, WriteGroup,
 };
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -39,7 +39,7 @@ pub fn small_options() -> LogOptions {
     LogOptions {
         shard: 7,
         segment_bytes: 12 << 10,
-        cache_bytes: 3 << 10,
+        cache: Cache::new(3 << 10),
         index_interval_bytes: 1 << 10,
         ..LogOptions::default()
     }
