@@ -22,7 +22,7 @@ pub struct Tail {
     pub next_lsn: u64,
     /// The replica's Raft term.
     pub term: u64,
-    /// The leader's time on the last committed batch, in milliseconds since 1970 UTC; 0 if there is none.
+    /// The leader's time on the last committed batch or command, in milliseconds since 1970 UTC; 0 if there is none.
     pub leader_time_ms: u64,
 }
 

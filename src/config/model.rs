@@ -122,7 +122,7 @@ pub struct Storage {
     /// The size at which a segment file is closed and the next begun.
     pub segment_bytes: u64,
     /// Memory for the newest entries of all partitions, shared by replication and consumers; those that are written to share it
-    /// evenly.
+    /// evenly. Each that is not keeps 64 KiB at the most beside it.
     pub cache_bytes: u64,
     /// Segment files kept ready for busy partitions, written ahead or left by retention; 0 for none.
     pub spare_segments: usize,

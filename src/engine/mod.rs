@@ -85,7 +85,7 @@ pub struct EngineOptions {
     pub heartbeat_ticks: usize,
     /// Bytes of a segment before the next is begun.
     pub segment_bytes: u64,
-    /// Bytes of the newest entries that are kept in memory, of all shards together.
+    /// Bytes of the newest entries that are kept in memory, of all shards that are written to together.
     pub cache_bytes: usize,
     /// What all randomness of this node comes from.
     pub seed: u64,

@@ -172,6 +172,7 @@ impl Replica {
     pub fn go_on_from(&mut self, shown: &ShardView, outputs: &mut Vec<Output>) {
         self.view.high_watermark = self.view.high_watermark.max(shown.high_watermark);
         self.view.log_start = self.view.log_start.max(shown.log_start);
+        self.view.leader_time_ms = self.view.leader_time_ms.max(shown.leader_time_ms);
         self.reader_due = self.shard().is_some();
         outputs.retain(|output| !matches!(output, Output::Reader(_) | Output::View(_)));
         outputs.push(Output::View(self.view.clone()));
@@ -515,6 +516,7 @@ impl Replica {
                 ShardView {
                     high_watermark: now.high_watermark.max(told.high_watermark),
                     log_start: now.log_start.max(told.log_start),
+                    leader_time_ms: now.leader_time_ms.max(told.leader_time_ms),
                     health: self.health(),
                     ..now.clone()
                 }

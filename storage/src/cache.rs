@@ -3,7 +3,7 @@
 //! What holds:
 //! - Logs that are written to share it evenly: each may keep the whole divided by how many hold more than a log at rest. What one
 //!   has beyond that, because another came, it gives back with its next entry.
-//! - A log at rest keeps [`RESTING_BYTES`] at the most, and does not count.
+//! - A log at rest keeps [`RESTING_BYTES`] at the most, and does not count: it comes on top, and no share is smaller.
 //! - What is not synced yet is kept in any case, and comes on top.
 
 use std::sync::Arc;
@@ -21,7 +21,7 @@ pub struct Cache {
 }
 
 impl Cache {
-    /// At most `limit_bytes`, of all logs that are given it.
+    /// At most `limit_bytes` for all logs that are given it and written to; for what comes on top see the module.
     #[must_use]
     pub fn new(limit_bytes: usize) -> Arc<Self> {
         Arc::new(Self { limit_bytes, busy: AtomicUsize::new(0) })

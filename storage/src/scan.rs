@@ -24,8 +24,11 @@ const READ_AHEAD_MIN_BYTES: usize = 4 << 10;
 /// And at most, for one that does: a message's worth, and what an index's point may lie before it.
 const READ_AHEAD_MAX_BYTES: usize = (1 << 20) + (128 << 10);
 
-/// How far behind a read of so many bytes the next ones are announced to the disk: it fetches them while these are on their way.
+/// Who reads half a megabyte or more reads on: so many bytes behind it are announced to the disk, which fetches them while these are
+/// on their way.
 const ANNOUNCED_BYTES: usize = 3 << 20;
+/// See [`ANNOUNCED_BYTES`].
+const READS_ON_BYTES: usize = 512 << 10;
 
 /// One verified frame.
 #[derive(Clone, Debug)]
@@ -171,7 +174,7 @@ impl Cursor {
         let at = (self.position - self.buffer_position) as usize;
         if at + length > self.buffer.len() {
             let ahead = length.max(self.read_ahead).min(remaining);
-            if self.read_ahead >= READ_AHEAD_MAX_BYTES / 2 {
+            if self.read_ahead >= READS_ON_BYTES {
                 let behind = self.position + ahead as u64;
                 let announced = self.end.saturating_sub(behind).min(ANNOUNCED_BYTES as u64);
                 self.file.will_read(announced as usize, behind);

@@ -66,8 +66,7 @@ pub(crate) const ON_ONE_PARTITION: [(&str, &str); 2] =
 const SINGLE_CONNECTIONS: [u32; 8] = [1, 2, 4, 8, 16, 32, 64, 128];
 /// Subscribers of the fan-out cases.
 const FAN_OUT_SUBSCRIBERS: [u32; 2] = [2, 1000];
-/// Records a second in them: each goes to all subscribers. At twice that, Kafka falls behind on two processors, and what is
-/// measured is its queue.
+/// Records a second in them: each goes to all subscribers. Twice as many fill two processors, and what is measured is a queue.
 const FAN_OUT_RATE: u32 = 25;
 
 /// All of them.

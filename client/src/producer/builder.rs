@@ -50,8 +50,8 @@ impl ProducerBuilder {
         Self { client, settings }
     }
 
-    /// How long a batch waits for more records while there is room in flight. Default 0: while batches are in
-    /// flight the next one grows anyway.
+    /// How long a batch waits for more records while fewer than two are in flight. Default 0: beside two, the next one grows
+    /// in any case, until it is full, is flushed, or one of them is acknowledged.
     pub fn linger(mut self, linger: Duration) -> Self {
         self.settings.linger = linger;
         self

@@ -76,7 +76,7 @@ pub struct Conditions {
 pub struct LaneSettings {
     /// The partition.
     pub partition: u32,
-    /// How long an open batch waits for more.
+    /// How long an open batch waits for more while fewer than [`PARTIAL_IN_FLIGHT_MAX`] are in flight.
     pub linger: Duration,
     /// Bytes from which on a batch is closed.
     pub batch_bytes: usize,

@@ -21,8 +21,11 @@ use crate::net::vectored::write_frames;
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest frame before the other side is known.
 const STRANGER_FRAME_BYTES_MAX: usize = 16 << 10;
-/// Bytes read at once.
+/// Bytes of a buffer that is read into.
 const READ_BYTES: usize = 64 << 10;
+/// With less room than this in it, the next one is begun. Entries are kept as they lie in it: if each small message began
+/// another buffer, memory would hold a whole one for each of them.
+const READ_ROOM_BYTES: usize = 4 << 10;
 
 /// Why two brokers do not talk to each other.
 #[derive(Debug, thiserror::Error)]
@@ -78,7 +81,10 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             // The decoder has checked the length against the limit, or there is none yet.
             let announced =
                 self.buffer.first_chunk::<4>().map_or(0, |length| u32::from_le_bytes(*length) as usize + 4);
-            self.buffer.reserve(announced.saturating_sub(self.buffer.len()).max(READ_BYTES));
+            let missing = announced.saturating_sub(self.buffer.len());
+            if self.buffer.capacity() - self.buffer.len() < missing.max(READ_ROOM_BYTES) {
+                self.buffer.reserve(missing.max(READ_BYTES));
+            }
             match timeout(patience, self.stream.read_buf(&mut self.buffer)).await {
                 Err(_) => return Err(PeerError::Silent),
                 Ok(read) => match read? {
@@ -206,4 +212,35 @@ async fn check_directory(
     check.unwrap_or_else(|panicked| {
         Err(IdentityError::Io { path: directory.path().to_owned(), source: std::io::Error::other(panicked) })
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use lockstep_protocol::peer::{RaftMessage, WireEntry};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn small_entries_that_are_kept_share_buffers() {
+        let (mut near, far) = tokio::io::duplex(1 << 20);
+        let mut reader = FrameReader::new(far);
+        reader.trust();
+        let entry = WireEntry { body: Bytes::from(vec![7; 500]), ..WireEntry::default() };
+        let mut kept: Vec<Bytes> = Vec::new();
+        for index in 1..=200 {
+            let message = RaftMessage { index, entries: vec![entry.clone()], ..RaftMessage::default() };
+            let frame = PeerMessage::Raft { shard: 1, messages: vec![message] }.encode();
+            write_frames(&mut near, &[frame], TIMEOUT).await.unwrap();
+            let Ok((PeerMessage::Raft { messages, .. }, _)) = reader.next(TIMEOUT).await else {
+                panic!("message {index} arrives")
+            };
+            kept.extend(messages.into_iter().flat_map(|message| message.entries).map(|entry| entry.body));
+        }
+        let distance = |pair: &[Bytes]| (pair[1].as_ptr() as usize).wrapping_sub(pair[0].as_ptr() as usize);
+        let first = distance(&kept[..2]);
+        assert!(first < 1_000, "the second lies behind the first");
+        let elsewhere = kept.windows(2).filter(|pair| distance(pair) != first).count();
+        assert!(elsewhere <= 200 * first / (READ_BYTES - READ_ROOM_BYTES) + 1, "{elsewhere} began a buffer");
+    }
 }
