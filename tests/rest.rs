@@ -165,10 +165,7 @@ fn what_was_committed_without_a_word_is_told_again_if_the_word_was_lost() {
 fn a_log_is_sealed_once_and_not_before_it_has_been_idle_for_long_enough() {
     let mut cluster = Cluster::new(3);
     cluster.seal_ticks = 4;
-    for node in [1, 2, 3] {
-        cluster.crash(node, 1);
-        cluster.start(node);
-    }
+    cluster.restart_all();
     cluster.elect(1);
     cluster.produce(1, &["one"]);
     let syncs = |cluster: &Cluster| cluster.disk(1).counters().file_syncs;

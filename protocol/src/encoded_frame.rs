@@ -59,11 +59,6 @@ impl EncodedFrame {
         self.head.len() + self.payload.iter().map(Bytes::len).sum::<usize>()
     }
 
-    /// What it is written as, one after the other; none is empty.
-    pub fn pieces(&self) -> impl Iterator<Item = &Bytes> {
-        std::iter::once(&self.head).chain(&self.payload).filter(|piece| !piece.is_empty())
-    }
-
     /// The whole frame in one piece: a copy, for tests and small frames.
     #[must_use]
     pub fn to_bytes(&self) -> Bytes {

@@ -178,7 +178,7 @@ impl World {
         {
             return;
         }
-        let options = self.shard_options(node, shard, None);
+        let options = self.shard_options(node, shard);
         let first: Vec<u64> = (1..=self.plan.replicas).collect();
         let disk = Arc::clone(&self.nodes[&node].disk);
         let shared: Arc<dyn Disk> = Arc::<FakeDisk>::clone(&disk);

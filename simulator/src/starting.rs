@@ -70,8 +70,8 @@ impl World {
         peers: Vec<u64>,
         process: &mut Process,
     ) -> Option<Result<Hosted, OpenError>> {
-        let mut options = self.shard_options(id, shard, process.pool.clone());
-        options.log.cache = Arc::clone(&process.cache);
+        let mut options = self.shard_options(id, shard);
+        (options.log.pool, options.log.cache) = (process.pool.clone(), Arc::clone(&process.cache));
         let disk: Arc<dyn Disk> = Arc::<FakeDisk>::clone(&self.nodes[&id].disk);
         let random = self.random.split();
         let mut outputs = Vec::new();

@@ -113,7 +113,7 @@ impl World {
                 .expect("a fresh disk takes a directory");
             let formatted = voters.contains(&id) && !self.plan.brokers;
             for partition in 0..if formatted { self.plan.shards } else { 0 } {
-                let options = self.shard_options(id, shard_of(partition), None);
+                let options = self.shard_options(id, shard_of(partition));
                 shard::create(&disk, &options, &voters, &mut self.random).expect("a fresh disk takes a log");
             }
             node.disk.lie_about_syncs(self.plan.disk.lie);
@@ -142,12 +142,7 @@ impl World {
         }
     }
 
-    pub(crate) fn shard_options(
-        &self,
-        node: u64,
-        shard: u64,
-        pool: Option<Arc<lockstep_storage::SegmentPool>>,
-    ) -> ShardOptions {
+    pub(crate) fn shard_options(&self, node: u64, shard: u64) -> ShardOptions {
         let settings = &self.plan.cluster;
         ShardOptions {
             shard,
@@ -156,7 +151,6 @@ impl World {
                 shard,
                 segment_bytes: settings.segment_bytes,
                 index_interval_bytes: 4 << 10,
-                pool,
                 ..LogOptions::default()
             },
             group: GroupOptions {

@@ -38,6 +38,10 @@ impl ByteBudget {
     /// Waits, in order of asking, until `bytes` are free. More than the whole budget counts as all of it, so
     /// that what is allowed elsewhere can always pass here, alone.
     pub async fn acquire(&self, bytes: usize) -> ByteLease {
+        // Nearly always: then there is nothing to wait for, and no future to be made for it.
+        if let Some(lease) = self.try_acquire(bytes) {
+            return lease;
+        }
         let units = self.units_for(bytes);
         let permit = Arc::clone(&self.units).acquire_many_owned(units).await;
         let permit = permit.expect("the semaphore is never closed");

@@ -18,9 +18,13 @@ pub(super) async fn write_frames(
     frames: &[EncodedFrame],
     patience: Duration,
 ) -> std::io::Result<u64> {
-    let pieces = frames.iter().flat_map(EncodedFrame::pieces);
-    let mut slices: Vec<IoSlice<'_>> = pieces.map(|piece| IoSlice::new(piece)).collect();
-    write_slices(stream, &mut slices, patience).await
+    write_slices(stream, &mut slices(frames), patience).await
+}
+
+/// What frames are written as, one after the other; none is empty.
+pub(super) fn slices<'a>(frames: impl IntoIterator<Item = &'a EncodedFrame>) -> Vec<IoSlice<'a>> {
+    let pieces = frames.into_iter().flat_map(|frame| std::iter::once(&frame.head).chain(&frame.payload));
+    pieces.filter(|piece| !piece.is_empty()).map(|piece| IoSlice::new(piece)).collect()
 }
 
 /// Writes the slices, none of them empty, back to back; otherwise like [`write_frames`].

@@ -189,15 +189,17 @@ impl Cluster {
     /// Restarts everyone with so little memory for the newest entries that old ones have to be read from segments.
     pub fn limit_cache(&mut self, bytes: usize) {
         self.cache_bytes = bytes;
-        for node in self.running() {
-            self.crash(node, 0);
-            self.start(node);
-        }
+        self.restart_all();
     }
 
     /// Restarts everyone on disks whose syncs do nothing and succeed.
     pub fn let_disks_lie(&mut self) {
         self.disks_lie = true;
+        self.restart_all();
+    }
+
+    /// Restarts everyone who runs, one after the other: as the settings are now.
+    pub fn restart_all(&mut self) {
         for node in self.running() {
             self.crash(node, 0);
             self.start(node);

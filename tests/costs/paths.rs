@@ -56,10 +56,7 @@ impl Path {
         let mut cluster = Cluster::with_segments(3, 64 << 20);
         // As in production, a log is not at rest at the first tick: what was written last stays in memory.
         cluster.seal_ticks = 20;
-        for node in 1..=3 {
-            cluster.crash(node, 0);
-            cluster.start(node);
-        }
+        cluster.restart_all();
         cluster.elect(LEADER);
         let batch = batch(records, record_bytes);
         let frames = (0..batches).map(|number| produce_frame(number, &batch)).collect();

@@ -41,7 +41,7 @@ pub enum ProduceFault {
 /// What goes wrong at the next subscription.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SubscribeFault {
-    /// After so many batches the connection is lost.
+    /// After so many batches, and when it is given credit for them, the connection is lost.
     DieAfter(usize),
     /// The batch with this position in the log is left out.
     LeaveOut(usize),

@@ -142,7 +142,7 @@ impl World {
         let shard = wanted.shard;
         let disk = Arc::clone(&self.nodes[&id].disk);
         if wanted.may_be_made && !disk.exists(&directory(shard)).unwrap_or(false) {
-            let options = self.shard_options(id, shard, None);
+            let options = self.shard_options(id, shard);
             let shared: Arc<dyn Disk> = Arc::<FakeDisk>::clone(&disk);
             if let Err(error) = shard::create(&shared, &options, &wanted.founders, &mut self.random) {
                 self.disk_failed(id, &format!("shard {shard} is not created: {error}"));

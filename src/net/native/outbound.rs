@@ -16,7 +16,7 @@ use tokio::net::tcp::OwnedWriteHalf;
 use tokio::sync::mpsc;
 
 use crate::broker::ByteLease;
-use crate::net::vectored::write_slices;
+use crate::net::vectored::{slices, write_slices};
 
 /// Frames that may wait; whoever has more waits in turn.
 const FRAMES_QUEUED_MAX: usize = 128;
@@ -77,8 +77,7 @@ impl Outbound {
 impl Line {
     /// Writes as much as the socket takes at once. That it is broken is found by the task that writes the rest.
     fn write_now(&self, frame: &EncodedFrame) -> usize {
-        let slices: Vec<IoSlice<'_>> = frame.pieces().map(|piece| IoSlice::new(piece)).collect();
-        self.stream.try_write_vectored(&slices).unwrap_or(0)
+        self.stream.try_write_vectored(&slices([frame])).unwrap_or(0)
     }
 
     fn written(&self, frames: usize) {
@@ -124,8 +123,7 @@ impl AsyncWrite for Rest<'_> {
 async fn write_all(line: Arc<Line>, mut queue: mpsc::Receiver<Outgoing>) {
     let mut waiting = Vec::with_capacity(FRAMES_QUEUED_MAX);
     while queue.recv_many(&mut waiting, FRAMES_QUEUED_MAX).await > 0 {
-        let pieces = waiting.iter().flat_map(|outgoing: &Outgoing| outgoing.frame.pieces());
-        let mut slices: Vec<IoSlice<'_>> = pieces.map(|piece| IoSlice::new(piece)).collect();
+        let mut slices = slices(waiting.iter().map(|outgoing: &Outgoing| &outgoing.frame));
         let mut rest = &mut slices[..];
         // Only the first may have been begun: others find it in the queue.
         IoSlice::advance_slices(&mut rest, waiting[0].written);
@@ -140,6 +138,8 @@ async fn write_all(line: Arc<Line>, mut queue: mpsc::Receiver<Outgoing>) {
 
 #[cfg(test)]
 mod tests {
+    use std::ops::Range;
+
     use bytes::{Buf, Bytes};
     use tokio::io::AsyncReadExt;
     use tokio::net::{TcpListener, TcpStream};
@@ -163,9 +163,9 @@ mod tests {
         (outbound, writer, client)
     }
 
-    fn send_all(outbound: Outbound, of: u32) -> JoinHandle<()> {
+    fn send(outbound: Outbound, of: u32, numbers: Range<u32>) -> JoinHandle<()> {
         tokio::spawn(async move {
-            for number in 0..FRAMES {
+            for number in numbers {
                 outbound.send(frame(of, number), None).await.unwrap();
             }
         })
@@ -193,26 +193,19 @@ mod tests {
         let kept = outbound.clone();
         outbound.send(frame(0, 0), None).await.unwrap();
         assert_eq!(*kept.line.queued.lock().unwrap(), 0, "the first one went out at once");
-        let sent = tokio::spawn(async move {
-            for number in 1..FRAMES {
-                outbound.send(frame(0, number), None).await.unwrap();
-            }
-        });
-        assert_eq!(
-            tokio::join!(read_all(client), async move {
-                sent.await.unwrap();
-                drop(kept);
-                writer.await.unwrap();
-            })
-            .0,
-            [FRAMES, 0]
-        );
+        let sent = send(outbound, 0, 1..FRAMES);
+        let read = tokio::spawn(read_all(client));
+        sent.await.unwrap();
+        drop(kept);
+        writer.await.unwrap();
+        assert_eq!(read.await.unwrap(), [FRAMES, 0]);
     }
 
     #[tokio::test]
     async fn frames_of_several_senders_are_not_mixed_while_they_come_and_go() {
         let (outbound, writer, client) = line().await;
-        let (first, second) = (send_all(outbound.clone(), 0), send_all(outbound, 1));
+        let first = send(outbound.clone(), 0, 0..FRAMES);
+        let second = send(outbound, 1, 0..FRAMES);
         let read = tokio::spawn(read_all(client));
         first.await.unwrap();
         second.await.unwrap();

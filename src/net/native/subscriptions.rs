@@ -193,11 +193,7 @@ async fn push_all(
             return Ok(Gone);
         };
         let most = most.min(usize::try_from(left).unwrap_or(usize::MAX));
-        let read_bytes_max = subscription.read_bytes_max(most);
-        let mut lease = match context.memory.try_acquire(read_bytes_max) {
-            Some(lease) => lease,
-            None => context.memory.acquire(read_bytes_max).await,
-        };
+        let mut lease = context.memory.acquire(subscription.read_bytes_max(most)).await;
         let batches = subscription.read(most).await?;
         let Some(first) = batches.first() else {
             // There are records, and the log that has them is being opened again.
